@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * Records of the ring buffers. Each begins with struct ev_header; the decoder checks version and
+ * length. Text is raw bytes of the workload, NUL-padded, and may lack a terminator.
+ */
+#include <linux/types.h>
+#include <abi/limits.h>
+
+/* As in probes/event. */
+enum ev_kind {
+	EV_KIND_EXEC = 1,
+	EV_KIND_EXIT = 2,
+	EV_KIND_SESSION_START = 3,
+	EV_KIND_SESSION_END = 4,
+	EV_KIND_CONNECT = 5,
+	EV_KIND_LISTEN = 6,
+	EV_KIND_SOCKET = 7,
+	EV_KIND_FLOW = 8,
+	EV_KIND_FOREIGN = 9,
+	EV_KIND_CGROUP = 10,
+};
+
+enum call {
+	CALL_NONE = 0,
+	CALL_CONNECT = 1,
+	CALL_SENDMSG = 2,
+	CALL_BIND = 3,
+	CALL_LISTEN = 4,
+	CALL_ACCEPT = 5,
+	CALL_SOCKET = 6,
+	CALL_PACKET_OUT = 7,
+	CALL_PACKET_IN = 8,
+};
+
+enum step {
+	STEP_NONE = 0,
+	STEP_LSM = 1,
+	STEP_MODRET = 2,
+	STEP_CGROUP = 3,
+	STEP_REPORT = 4,
+	STEP_GATE = 5,
+};
+
+enum reason {
+	REASON_NONE = 0,
+	REASON_RULE = 1,
+	REASON_DEFAULT = 2,
+	REASON_UNGOVERNED = 3,
+	REASON_LOOPBACK = 4,
+	REASON_UNKNOWN = 5,
+	REASON_FOREIGN = 6,
+	REASON_MALFORMED = 7,
+	REASON_MPTCP = 8,
+};
+
+/* Where an error or a loss was counted. */
+enum site {
+	SITE_ALERT_RING = 0, /* lost: no room in alerts */
+	SITE_FLOW_RING = 1,  /* lost: no room in flows */
+	SITE_LABEL_STORAGE = 2,
+	SITE_SOCK_STORAGE = 3,
+	SITE_FLOW_MAP = 4,
+	SITE_CONTAINER_MAP = 5,
+	SITE_TABLES = 6, /* tables of the revision in force are missing */
+	SITE_ARGS = 7,	 /* argv could not be read */
+	SITE_PATH = 8,	 /* path could not be read */
+	SITE_PENDING = 9, /* fmod_ret found no judgement: denied */
+	SITE_COUNT = 10,
+};
+
+struct ev_header {
+	__u64 ktime_ns; /* CLOCK_BOOTTIME */
+	__u16 version;	/* ABI_VERSION */
+	__u16 kind;	/* enum ev_kind */
+	__u32 len;	/* of the whole record */
+};
+
+struct ev_subject {
+	__u64 container;
+	__u64 session;
+	__u64 exec;
+	__u32 tgid;
+	__u32 tid;
+	__u32 uid;
+	__u32 flags; /* enum label_flags */
+	__u32 origin;
+	__u32 pad;
+	__u8 comm[16];
+	__u8 exe[EXE_LEN];
+	__u8 script[SCRIPT_LEN];
+};
+
+/* EXEC, SESSION_START */
+struct ev_exec {
+	struct ev_header header;
+	struct ev_subject subject;
+	__u32 args_len;
+	__u32 pad;
+	__u8 args[ARGS_LEN]; /* NUL-separated */
+};
+
+/* EXIT, SESSION_END */
+struct ev_exit {
+	struct ev_header header;
+	struct ev_subject subject;
+	__u32 status; /* as of wait(2) */
+	__u32 pad;
+};
+
+/* CONNECT, LISTEN, SOCKET, FLOW, FOREIGN */
+struct ev_call {
+	struct ev_header header;
+	struct ev_subject subject;
+	__u64 rule;
+	__u64 revision;
+	__u64 netns;
+	__u64 packets;
+	__u64 bytes;
+	__u8 local[16];
+	__u8 remote[16];
+	__u16 local_port; /* host byte order */
+	__u16 remote_port;
+	__u16 family;
+	__u16 type;
+	__u32 protocol;
+	__u32 ifindex;
+	__u8 call;
+	__u8 step;
+	__u8 verdict;
+	__u8 would;
+	__u8 reason;
+	__u8 severity;
+	__u8 has_remote;
+	__u8 pad;
+};
+
+/* CGROUP */
+struct ev_cgroup {
+	struct ev_header header;
+	__u64 id;
+	__u32 removed;
+	__u32 pad;
+	__u8 path[CGROUP_PATH_LEN];
+};

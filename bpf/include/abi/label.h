@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * What the kernel stores per task and per socket. Shared with user space: bpf2go makes the Go types
+ * of probes/internal/bpfobj from these. Fields go from large to small, padding is explicit.
+ */
+#include <linux/types.h>
+#include <abi/limits.h>
+
+/* How a process came into its container; index of struct ruleset.origins. */
+enum origin {
+	ORIGIN_UNKNOWN = 0,
+	ORIGIN_MAIN = 1,
+	ORIGIN_EXEC = 2,
+	ORIGIN_PROBE = 3,
+	ORIGIN_HOST = 4,
+	ORIGIN_COUNT = 5,
+};
+
+enum label_flags {
+	LABEL_JOINING = 1, /* entered the container's cgroup, has not yet executed the workload */
+	LABEL_FIRST = 2,   /* with JOINING: the first to enter, so its exec is Main */
+	LABEL_SESSION = 4, /* the first process of its session: its exit ends the session */
+	LABEL_INFERRED = 8,	 /* decided from /proc, not from birth */
+	LABEL_TRUNCATED = 16,	 /* exe or script is longer than the label holds, or not known */
+};
+
+/* The last addressed call that was judged Allow: the same call again needs no new judgement. */
+struct last_call {
+	__u64 revision; /* 0: none */
+	__u8 addr[16];
+	__u16 port;
+	__u8 protocol;
+	__u8 direction;
+	__u32 pad;
+};
+
+/* The label of a task: facts, and the rules that select it. Copied at task creation. */
+struct label {
+	__u64 container;       /* id of the container's cgroup */
+	__u64 session;	       /* id of the exec session; 0: none */
+	__u64 exec;	       /* id of the program execution, never used twice while pins live */
+	__u64 who_revision;    /* revision that who[] was computed for; 0: not yet */
+	__u64 who[RULE_WORDS]; /* rules that select this process */
+	__u32 tgid;	       /* of the process that executed exe */
+	__u32 uid;	       /* effective, initial user namespace */
+	__u32 origin;	       /* enum origin */
+	__u32 flags;	       /* enum label_flags */
+	__u32 pending_call;    /* fmod_ret step: enum call that fentry has judged; 0: none */
+	__s32 pending_errno;   /* fmod_ret step: what it decided */
+	struct last_call last; /* written by the task itself only */
+	__u8 exe[EXE_LEN];     /* path inside the container, NUL-terminated */
+	__u8 script[SCRIPT_LEN]; /* for #! scripts, else empty */
+};
+
+_Static_assert(sizeof(struct label) == 152 + EXE_LEN + SCRIPT_LEN, "label has no holes");
+
+/* What a socket's storage holds. Cloned to accepted sockets. */
+struct sock_state {
+	__u64 netns;	    /* cookie of its network namespace */
+	__u64 decision;	    /* of its connection: see DECISION in lib/judge.h; one atomic word */
+	__u32 direction;    /* enum direction: who opens connections on it */
+	__u32 pad;
+	struct label owner; /* facts of the process that made the socket */
+};

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/* The compiled policy in the kernel's maps: what policy/compile.Tables is in user space. */
+#include <linux/types.h>
+#include <abi/label.h>
+
+enum direction {
+	DIR_EGRESS = 0,
+	DIR_INGRESS = 1,
+	DIR_COUNT = 2,
+};
+
+/* As in probes/event. */
+enum verdict {
+	VERDICT_NONE = 0,
+	VERDICT_ALLOW = 1,
+	VERDICT_AUDIT = 2,
+	VERDICT_DENY = 3,
+	VERDICT_DROP = 4,
+	VERDICT_RESET = 5,
+	VERDICT_KILL = 6,
+};
+
+struct bits {
+	__u64 word[RULE_WORDS];
+};
+
+struct dfa_ref {
+	__u32 page;
+	__u16 base;    /* cell of the class table */
+	__u16 classes; /* 0: no DFA */
+};
+
+enum ruleset_flags {
+	RULESET_AUDIT = 1, /* has rules of policies in mode Audit */
+	RULESET_RULES = 2, /* has any rule */
+};
+
+struct ruleset {
+	struct bits allow[DIR_COUNT];
+	struct bits deny[DIR_COUNT];
+	struct bits audit;
+	struct bits origins[ORIGIN_COUNT];
+	struct bits any_binary;
+	struct bits truncated;
+	struct bits any_peer;
+	struct bits any_port;
+	struct dfa_ref exe;
+	__u32 id; /* its own index */
+	__u32 flags;
+};
+
+/* One compiled rule, at index ruleset * RULE_MAX + bit. */
+struct rule {
+	__u64 ref;
+	__u8 verdict;  /* enum verdict, for a violation */
+	__u8 severity; /* probes/event.Severity */
+	__u8 pad[6];
+};
+
+struct address_key {
+	__u32 prefixlen; /* 0 to 128 */
+	__u8 addr[16];	 /* network byte order */
+};
+
+struct peer_key {
+	__u32 ruleset;
+	__u32 identity;
+};
+
+struct port_key {
+	__u32 prefixlen; /* 48 + 0 to 16 */
+	__u32 ruleset;	 /* big endian */
+	__u8 protocol;
+	__u8 pad;
+	__u16 port_be;
+};
+
+struct dfa_page {
+	__u16 cell[PAGE_CELLS];
+};

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/* State that user space and the kernel programs share through pinned maps. */
+#include <linux/types.h>
+#include <abi/label.h>
+
+enum control_flags {
+	CONTROL_TELL_EXEC = 1,	    /* report exec and exit */
+	CONTROL_TELL_CONNECT = 2,   /* report allowed calls too */
+	CONTROL_UNKNOWN_DENY = 4,   /* unknownWorkload: deny */
+};
+
+/* The one entry of the controls map; only user space writes it. */
+struct control {
+	__u64 revision;	   /* tables in force; 0: none yet, nothing is governed */
+	__u32 abi;	   /* ABI_VERSION of the agent that made the pins */
+	__u32 flags;	   /* enum control_flags */
+	__u32 host_mntns;  /* inode of the mount namespace of PID 1 */
+	__u32 pad;
+};
+
+enum container_flags {
+	CONTAINER_JOINED = 1, /* its first process has entered: the next one is a session */
+};
+
+/* A container by the id of its cgroup. */
+struct container {
+	__u32 flags;
+	__u32 creator_mntns; /* of the process that made the cgroup: the runtime's, not the workload's */
+};
+
+/* What /proc told of a process older than the agent, by its thread group id. */
+struct inferred {
+	__u64 start_ticks; /* start time in 10 ms since boot, so that a reused pid gets no label */
+	struct label label;
+};
+
+/* A governed network namespace by its cookie. */
+struct netns {
+	__u64 container; /* whose pod-level rules judge processes of the node in here */
+	__u32 ifindex;	 /* of the veth on the node; 0: no gate */
+	__u32 pad;
+};
+
+/* A gated veth by its interface index on the node. */
+struct gate {
+	__u64 netns;
+	__u64 told_ns; /* when a foreign packet was last reported */
+	__u64 held;    /* foreign packets dropped since, not yet reported */
+};
+
+/* A flow, seen from the pod. */
+struct flow_key {
+	__u64 netns;
+	__u8 local[16]; /* IPv4-mapped; zero in the entry that lets a UDP server answer */
+	__u8 remote[16];
+	__u16 local_port; /* host byte order; ICMP: the echo id, on both sides */
+	__u16 remote_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+enum flow_state {
+	FLOW_JUDGED = 0,
+	FLOW_PENDING = 1, /* came in and nobody has judged it: only the kernel itself may answer */
+};
+
+struct flow {
+	__u64 decision; /* revision << 8 | enum verdict; one atomic word */
+	__u64 container;
+	__u64 session;
+	__u64 rule;	/* reference of the rule that decided */
+	__u64 packets[2]; /* by enum direction of the packet */
+	__u64 bytes[2];
+	__u32 direction; /* enum direction: who opened it */
+	__u32 state;	 /* enum flow_state */
+};
+
+/* Fragments after the first carry no ports: they follow the first one's flow. */
+struct frag_key {
+	__u64 netns;
+	__u8 src[16];
+	__u8 dst[16];
+	__u32 id;
+	__u32 protocol;
+};

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+#include <bpf/bpf_core_read.h>
+#include <abi/limits.h>
+#include <kernel/types.h>
+#include <maps/label.h>
+
+/*
+ * The container whose cgroup is cgrp or above it, outermost first found from below. *id is its
+ * cgroup's. NULL: in no container.
+ */
+static __always_inline struct container *container_of_cgroup(struct cgroup *cgrp, __u64 *id)
+{
+	struct container *container;
+	int depth;
+
+	for (depth = 0; depth < CGROUP_DEPTH; depth++) {
+		if (!cgrp)
+			return 0;
+		*id = BPF_CORE_READ(cgrp, kn, id);
+		container = bpf_map_lookup_elem(&container_by_cgroup, id);
+		if (container)
+			return container;
+		/* A cgroup begins with its css, so the parent's css is the parent. */
+		cgrp = (struct cgroup *)BPF_CORE_READ(cgrp, self.parent);
+	}
+	return 0;
+}
+
+/* The inode of a task's mount namespace; 0 for a task that is exiting. */
+static __always_inline __u32 container_mntns(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+}

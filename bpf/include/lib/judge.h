@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * JUDGE, around the decision: whose call it is, what is cached, what is told, what the caller gets.
+ * Shared by every step of the ladder and by the gate.
+ */
+#include <lib/evaluate.h>
+#include <lib/tell.h>
+
+enum errnos {
+	ERR_PERM = 1,
+	ERR_CONNREFUSED = 111,
+	ERR_PROTONOSUPPORT = 93,
+};
+
+/* A socket call (or packet) to be judged, with what a report about it says. */
+struct ask {
+	struct query query;
+	__u64 netns;
+	__u8 local[16];
+	__u16 local_port;
+	__u16 family;
+	__u16 type;
+	__u8 call; /* enum call */
+	__u8 step; /* enum step */
+	__u32 ifindex;
+	__u32 flags; /* enum control_flags */
+};
+
+/*
+ * The decision kept on a socket for its connection: 24 bits of revision, 32 of the label.exec it was
+ * made for, 8 of verdict, in one word, so that no reader sees half. A wrong match needs 2^24 policy
+ * changes or 2^32 execs during one connection. Only Allow is ever trusted from it.
+ */
+static __always_inline __u64 decision_word(__u64 revision, __u64 exec, __u8 verdict)
+{
+	return (revision & 0xffffff) << 40 | (exec & 0xffffffff) << 8 | verdict;
+}
+
+static __always_inline int verdict_passes(__u8 verdict)
+{
+	return verdict == VERDICT_ALLOW || verdict == VERDICT_AUDIT;
+}
+
+/* What the caller of a socket call gets: 0 or a negative errno. */
+static __always_inline int verdict_errno(__u8 verdict)
+{
+	if (verdict_passes(verdict))
+		return 0;
+	if (verdict == VERDICT_RESET)
+		return -ERR_CONNREFUSED;
+	return -ERR_PERM;
+}
+
+static __always_inline __u16 kind_of_call(__u8 call)
+{
+	switch (call) {
+	case CALL_BIND:
+	case CALL_LISTEN:
+	case CALL_ACCEPT:
+		return EV_KIND_LISTEN;
+	case CALL_SOCKET:
+		return EV_KIND_SOCKET;
+	case CALL_PACKET_OUT:
+	case CALL_PACKET_IN:
+		return EV_KIND_FLOW;
+	default:
+		return EV_KIND_CONNECT;
+	}
+}
+
+/*
+ * Reports a judged call: what did not simply pass as an alert, the rest as a flow. caller: the subject
+ * is the task that runs, so its thread and name are known.
+ */
+static __always_inline int tell_judged(const struct ask *ask, const struct label *label,
+				       const struct answer *answer, int caller)
+{
+	__u8 verdict = answer->verdict, would = answer->would;
+	struct ev_call *event;
+
+	if (ask->step == STEP_REPORT && !verdict_passes(verdict)) {
+		would = verdict;
+		verdict = VERDICT_AUDIT; /* this step stops nothing */
+	}
+	if (verdict == VERDICT_ALLOW)
+		event = tell_flow(struct ev_call);
+	else
+		event = tell_alert(struct ev_call);
+	if (!event)
+		return 0; /* counted; the verdict stands */
+	tell_header(&event->header, kind_of_call(ask->call), sizeof(*event));
+	tell_subject(&event->subject, label, caller);
+	event->rule = answer->rule;
+	event->revision = ask->query.revision;
+	event->netns = ask->netns;
+	event->packets = 0;
+	event->bytes = 0;
+	__builtin_memcpy(event->local, ask->local, sizeof(event->local));
+	__builtin_memcpy(event->remote, ask->query.addr, sizeof(event->remote));
+	event->local_port = ask->local_port;
+	event->remote_port = ask->query.port;
+	if (ask->query.direction == DIR_INGRESS)
+		event->remote_port = 0;
+	event->family = ask->family;
+	event->type = ask->type;
+	event->protocol = ask->query.protocol;
+	event->ifindex = ask->ifindex;
+	event->call = ask->call;
+	event->step = ask->step;
+	event->verdict = verdict;
+	event->would = would;
+	event->reason = answer->reason;
+	event->severity = answer->severity;
+	event->has_remote = !!(ask->query.flags & QUERY_ADDRESS);
+	event->pad = 0;
+	bpf_ringbuf_submit(event, 0);
+	return 0;
+}
+
+static __noinline int tell_call(const struct ask *ask, const struct label *label,
+				const struct answer *answer)
+{
+	return tell_judged(ask, label, answer, 1);
+}
+
+static __noinline int tell_packet(const struct ask *ask, const struct label *label,
+				  const struct answer *answer)
+{
+	return tell_judged(ask, label, answer, 0);
+}
+
+/* The rules that select a label now: from its cache, or computed into scratch. */
+static __always_inline struct bits *who_of(struct ruleset *ruleset, struct label *label,
+						 __u64 revision, int own, struct bits *scratch)
+{
+	if (!own) {
+		evaluate_who(ruleset, label, revision, scratch);
+		return scratch;
+	}
+	if (label->who_revision != revision) {
+		/* Only the task itself writes its label, so nobody sees the bits half written. */
+		label->who_revision = 0;
+		evaluate_who(ruleset, label, revision, (struct bits *)label->who);
+		label->who_revision = revision;
+	}
+	return (struct bits *)label->who;
+}
+
+/*
+ * Judges a call of a labelled process and tells what is to be told. own: the label is the running
+ * task's and may be written. Returns the verdict; *final is 0 when it must not be remembered, because
+ * the container is still unknown.
+ */
+static __always_inline __u8 judge(struct ask *ask, struct label *label, int own, int *final)
+{
+	struct answer answer = {.verdict = VERDICT_ALLOW, .reason = REASON_UNGOVERNED};
+	__u64 revision = ask->query.revision;
+	struct ruleset *ruleset;
+	struct bits scratch;
+
+	*final = 1;
+	switch (ruleset_of(revision, label->container, &ruleset)) {
+	case RULESET_UNKNOWN:
+		/* unknownWorkload decides whether this fails open or closed. */
+		*final = 0;
+		answer.reason = REASON_UNKNOWN;
+		if (ask->flags & CONTROL_UNKNOWN_DENY)
+			answer.verdict = VERDICT_DENY;
+		break;
+	case RULESET_FOUND:
+		if (ruleset->flags & RULESET_RULES)
+			evaluate(ruleset, who_of(ruleset, label, revision, own, &scratch),
+				 &ask->query, &answer);
+		break;
+	default:
+		evaluate_broken(&answer);
+	}
+	if (answer.verdict != VERDICT_ALLOW || ask->flags & CONTROL_TELL_CONNECT)
+		own ? tell_call(ask, label, &answer) : tell_packet(ask, label, &answer);
+	return answer.verdict;
+}
+
+/* Whether the task's last addressed call was this one, judged Allow under this revision. */
+static __always_inline int judged_last(const struct label *label, const struct query *query)
+{
+	const struct last_call *last = &label->last;
+	const __u64 *a = (const __u64 *)last->addr, *b = (const __u64 *)query->addr;
+
+	return last->revision == query->revision && a[0] == b[0] && a[1] == b[1] &&
+	       last->port == query->port && last->protocol == query->protocol &&
+	       last->direction == query->direction;
+}
+
+static __always_inline void remember_last(struct label *label, const struct query *query)
+{
+	struct last_call *last = &label->last;
+
+	last->revision = query->revision;
+	__builtin_memcpy(last->addr, query->addr, sizeof(last->addr));
+	last->port = query->port;
+	last->protocol = query->protocol;
+	last->direction = query->direction;
+}

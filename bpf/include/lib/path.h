@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * Paths of executables as the process sees them: from the file up to the root directory of the
+ * task. bpf_d_path is not for tracepoints, so the walk is our own, over the same links as the
+ * kernel's prepend_path(). For tracepoints only: they run with preemption off, which the per-CPU
+ * buffer relies on.
+ */
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <abi/limits.h>
+#include <kernel/types.h>
+
+enum path_limits {
+	PATH_MIDDLE = 1024, /* walks write down from here, names given by the caller up */
+	PATH_SIZE = 2048,
+	PATH_MASK = PATH_SIZE - 1,
+	PATH_STEPS = 128, /* components and mounts */
+	NAME_MASK = 255,  /* NAME_MAX */
+};
+
+struct path_buffer {
+	char text[PATH_SIZE + NAME_MASK + 1];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct path_buffer);
+} path_buffers SEC(".maps");
+
+struct path_walk {
+	struct path_buffer *buffer;
+	struct dentry *dentry;
+	struct mount *mount;
+	struct dentry *root_dentry;
+	struct mount *root_mount;
+	__u32 pos;
+	__u32 done;
+};
+
+static __always_inline struct path_buffer *path_buffer_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&path_buffers, &zero);
+}
+
+static __always_inline struct mount *path_real_mount(struct vfsmount *mnt)
+{
+	return (void *)mnt - bpf_core_field_offset(struct mount, mnt);
+}
+
+/* Writes the name of a dentry in front of what is there. Returns 1 when there is no room. */
+static __always_inline int path_prepend(struct path_walk *walk, struct dentry *dentry, int slash)
+{
+	const unsigned char *name = BPF_CORE_READ(dentry, d_name.name);
+	__u32 len = BPF_CORE_READ(dentry, d_name.len) & NAME_MASK;
+
+	if (walk->pos < len + 2)
+		return 1;
+	walk->pos -= len;
+	bpf_probe_read_kernel(&walk->buffer->text[walk->pos & PATH_MASK], len, name);
+	if (slash) {
+		walk->pos--;
+		walk->buffer->text[walk->pos & PATH_MASK] = '/';
+	}
+	return 0;
+}
+
+static long path_step(__u32 index, void *data)
+{
+	struct path_walk *walk = data;
+	struct dentry *dentry = walk->dentry;
+	struct mount *mount = walk->mount;
+	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+
+	if (dentry == walk->root_dentry && mount == walk->root_mount) {
+		walk->done = 1;
+		return 1;
+	}
+	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
+		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
+
+		if (above == mount) {
+			walk->done = 1; /* the root of everything: the file is outside the task's root */
+			return 1;
+		}
+		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		walk->mount = above;
+		return 0;
+	}
+	if (parent == dentry) {
+		/* No directory holds it: a memfd or the like. It gets no slash, so no path names it. */
+		walk->done = !path_prepend(walk, dentry, 0);
+		return 1;
+	}
+	if (path_prepend(walk, dentry, 1))
+		return 1;
+	walk->dentry = parent;
+	return 0;
+}
+
+/*
+ * Writes path, seen from the root of task, into buffer so that it ends before PATH_MIDDLE. Returns
+ * where it begins, or 0 when it is too long.
+ */
+static __always_inline __u32 path_walk(struct path_buffer *buffer, struct task_struct *task,
+				       const struct path *path)
+{
+	struct path_walk walk = {.buffer = buffer, .pos = PATH_MIDDLE};
+	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+
+	walk.dentry = BPF_CORE_READ(path, dentry);
+	walk.mount = path_real_mount(BPF_CORE_READ(path, mnt));
+	walk.root_dentry = BPF_CORE_READ(fs, root.dentry);
+	walk.root_mount = path_real_mount(BPF_CORE_READ(fs, root.mnt));
+	bpf_loop(PATH_STEPS, path_step, &walk, 0);
+	if (!walk.done)
+		return 0;
+	if (walk.pos == PATH_MIDDLE) {
+		walk.pos--;
+		buffer->text[walk.pos & PATH_MASK] = '/'; /* the root itself */
+	}
+	return walk.pos;
+}

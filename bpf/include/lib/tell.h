@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+#include <bpf/bpf_helpers.h>
+#include <abi/event.h>
+#include <kernel/types.h>
+#include <lib/control.h>
+#include <maps/tell.h>
+#include <abi/label.h>
+
+static __always_inline void tell_header(struct ev_header *header, __u16 kind, __u32 len)
+{
+	header->ktime_ns = bpf_ktime_get_boot_ns();
+	header->version = ABI_VERSION;
+	header->kind = kind;
+	header->len = len;
+}
+
+/* The process, from its label. With task it is the caller, whose thread and name are known. */
+static __always_inline void tell_subject(struct ev_subject *subject, const struct label *label,
+					 int caller)
+{
+	subject->container = label->container;
+	subject->session = label->session;
+	subject->exec = label->exec;
+	subject->tgid = label->tgid;
+	subject->tid = 0;
+	subject->uid = label->uid;
+	subject->flags = label->flags;
+	subject->origin = label->origin;
+	subject->pad = 0;
+	__builtin_memset(subject->comm, 0, sizeof(subject->comm));
+	if (caller) {
+		__u64 id = bpf_get_current_pid_tgid();
+
+		subject->tgid = id >> 32;
+		subject->tid = id;
+		subject->uid = bpf_get_current_uid_gid();
+		bpf_get_current_comm(subject->comm, sizeof(subject->comm));
+	}
+	__builtin_memcpy(subject->exe, label->exe, sizeof(subject->exe));
+	__builtin_memcpy(subject->script, label->script, sizeof(subject->script));
+}
+
+/* Room in the ring of alerts, or NULL and counted: the agent reports the loss. */
+#define tell_alert(type)                                                                         \
+	({                                                                                       \
+		type *_record = bpf_ringbuf_reserve(&alerts, sizeof(type), 0);                   \
+		if (!_record)                                                                    \
+			count_error(SITE_ALERT_RING);                                            \
+		_record;                                                                         \
+	})
+
+/* The same for the ring of flows. */
+#define tell_flow(type)                                                                          \
+	({                                                                                       \
+		type *_record = bpf_ringbuf_reserve(&flows, sizeof(type), 0);                    \
+		if (!_record)                                                                    \
+			count_error(SITE_FLOW_RING);                                             \
+		_record;                                                                         \
+	})

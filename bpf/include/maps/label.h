@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+#include <bpf/bpf_helpers.h>
+#include <abi/label.h>
+#include <abi/state.h>
+
+/* Freed with the task. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct label);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} label_by_task SEC(".maps");
+
+/* Freed with the socket; accepted sockets get a copy of their listener's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct sock_state);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} state_by_sock SEC(".maps");
+
+/*
+ * Containers by cgroup id: made in the kernel when the cgroup is made, confirmed by the agent.
+ * Full: the container stays unknown, its processes unlabelled, and SITE_CONTAINER_MAP counts it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct container);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} container_by_cgroup SEC(".maps");
+
+/* Cgroups whose children are containers whatever their name, by path, NUL-padded. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, __u8[PARENT_LEN]);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} container_parent SEC(".maps");
+
+/* Network namespaces of governed pods. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct netns);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} netns_by_cookie SEC(".maps");

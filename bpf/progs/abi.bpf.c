@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * No programs: every pinned map, and one instance of every struct that user space reads, so that
+ * their types are in the BTF that bpf2go makes Go from.
+ */
+#include <linux/bpf.h>
+#include <abi/event.h>
+#include <abi/policy.h>
+#include <abi/state.h>
+#include <maps/control.h>
+#include <maps/flow.h>
+#include <maps/label.h>
+#include <maps/tables.h>
+#include <maps/tell.h>
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+struct ev_exec abi_ev_exec;
+struct ev_exit abi_ev_exit;
+struct ev_call abi_ev_call;
+struct ev_cgroup abi_ev_cgroup;
+struct ruleset abi_ruleset;
+struct rule abi_rule;
+struct address_key abi_address_key;
+struct peer_key abi_peer_key;
+struct port_key abi_port_key;
+struct inferred abi_inferred;
+struct frag_key abi_frag_key;
+
+enum limits abi_limits;
+enum origin abi_origin;
+enum label_flags abi_label_flags;
+enum verdict abi_verdict;
+enum control_flags abi_control_flags;
+enum container_flags abi_container_flags;
+enum ruleset_flags abi_ruleset_flags;
+enum flow_state abi_flow_state;
+enum ev_kind abi_ev_kind;
+enum call abi_call;
+enum step abi_step;
+enum reason abi_reason;
+enum site abi_site;

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * GATE, where socket and packet still meet: every packet that passes a socket of a labelled process
+ * is judged by its flow, and the flow is written down for gate_tc.
+ *
+ * cgroup_skb/egress   a packet leaves a socket
+ * cgroup_skb/ingress  a packet reaches a socket (for a SYN: the listener)
+ *
+ * This is also the step below the socket hooks: what they did not see (raw and ping sends, accepted
+ * connections, sockets of an older policy) is judged here, at its first packet.
+ *
+ * Minimum kernel 5.17. Fails closed for owned sockets: malformed packets, broken tables. Sockets
+ * without an owner pass here; in a gated pod their packets have no flow and end at gate_tc.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <lib/packet.h>
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+enum skb_verdict {
+	SKB_DROP = 0,
+	SKB_PASS = 1,
+};
+
+
+/* What a packet's flow is judged by. */
+struct passage {
+	struct packet packet;
+	struct flow_key key;
+	__u32 out;	 /* 1: leaving the pod */
+	__u32 direction; /* enum direction: who opened the flow */
+};
+
+/* Writes a judged flow down. A full LRU pushes out another, which its next packet makes again. */
+static __always_inline void flow_write(const struct passage *passage, const struct label *owner,
+				       __u64 decision, __u64 rule)
+{
+	struct flow_key answer;
+	struct flow flow = {};
+
+	flow.decision = decision;
+	flow.container = owner->container;
+	flow.session = owner->session;
+	flow.rule = rule;
+	flow.direction = passage->direction;
+	if (bpf_map_update_elem(&flow_by_tuple, &passage->key, &flow, BPF_ANY))
+		count_error(SITE_FLOW_MAP); /* the packet passes by its verdict; the gate drops: closed */
+	if (passage->direction != DIR_INGRESS || passage->key.protocol != PROTO_UDP)
+		return;
+	/* Lets the server answer this peer: its sends do not tell the local address. */
+	answer = passage->key;
+	__builtin_memset(answer.local, 0, sizeof(answer.local));
+	bpf_map_update_elem(&flow_by_tuple, &answer, &flow, BPF_ANY);
+}
+
+/* Judges a flow by the owner of its socket. Returns a verdict. */
+static __noinline int flow_judge(const struct passage *passage, struct sock_state *state,
+				 const struct control *c)
+{
+	struct ask ask = {};
+	int final;
+	__u8 verdict;
+
+	ask.query.revision = c->revision;
+	ask.query.protocol = passage->packet.protocol;
+	ask.query.direction = passage->direction;
+	ask.query.flags = QUERY_ADDRESS | QUERY_PORT;
+	ask.query.port = passage->direction == DIR_INGRESS ? passage->key.local_port :
+							     passage->key.remote_port;
+	if (protocol_is_icmp(ask.query.protocol))
+		ask.query.port = 0;
+	__builtin_memcpy(ask.query.addr, passage->key.remote, 16);
+	__builtin_memcpy(ask.local, passage->key.local, 16);
+	ask.local_port = passage->key.local_port;
+	ask.netns = passage->key.netns;
+	ask.family = passage->packet.ip6 ? FAMILY_INET6 : FAMILY_INET;
+	ask.call = passage->out ? CALL_PACKET_OUT : CALL_PACKET_IN;
+	ask.step = STEP_GATE;
+	ask.flags = c->flags & ~CONTROL_TELL_CONNECT;
+	verdict = judge(&ask, &state->owner, 0, &final);
+	if (final)
+		flow_write(passage, &state->owner, c->revision << 8 | verdict, 0);
+	return verdict;
+}
+
+/* What a verdict means here. Drop is silent for the sender too when the gate will do it. */
+static __always_inline int passes(__u8 verdict, __u64 netns_cookie, int out)
+{
+	struct netns *netns;
+
+	if (verdict_passes(verdict))
+		return SKB_PASS;
+	if (verdict != VERDICT_DROP || !out)
+		return SKB_DROP;
+	netns = bpf_map_lookup_elem(&netns_by_cookie, &netns_cookie);
+	return netns && netns->ifindex ? SKB_PASS : SKB_DROP;
+}
+
+static __always_inline int pass(struct __sk_buff *skb, int out)
+{
+	struct control *c = control_get();
+	struct passage passage = {.out = out};
+	struct bpf_sock *sk = skb->sk;
+	struct sock_state *state;
+	struct flow *flow;
+
+	if (!sk || !c)
+		return SKB_PASS;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return SKB_PASS; /* the kernel's own answer for a connection that is gone */
+	state = bpf_sk_storage_get(&state_by_sock, sk, 0, 0);
+	if (!state)
+		return SKB_PASS;
+	packet_parse(skb, &passage.packet, 0);
+	switch (passage.packet.kind) {
+	case PACKET_FLOW:
+		break;
+	case PACKET_FRAGMENT: /* followed at gate_tc; here sockets see whole datagrams */
+	case PACKET_LINK:
+	case PACKET_ERROR:
+		return SKB_PASS;
+	default:
+		return SKB_DROP; /* closed: an owned socket sends or gets what nobody can read */
+	}
+	packet_flow_key(&passage.packet, state->netns, out, &passage.key);
+	flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
+	if (flow && flow->decision >> 8 == c->revision)
+		return passes(flow->decision, state->netns, out);
+	/* Who opened the flow: what is known of it, else the socket, else the packet. */
+	if (flow && flow->state == FLOW_JUDGED)
+		passage.direction = flow->direction;
+	else if (sk->protocol == PROTO_TCP)
+		passage.direction = sk->state == TCP_STATE_LISTEN ? DIR_INGRESS : state->direction;
+	else
+		passage.direction = out || sk->dst_port ? DIR_EGRESS : DIR_INGRESS;
+	return passes(flow_judge(&passage, state, c), state->netns, out);
+}
+
+SEC("cgroup_skb/egress")
+int gate_skb_egress(struct __sk_buff *skb)
+{
+	return pass(skb, 1);
+}
+
+SEC("cgroup_skb/ingress")
+int gate_skb_ingress(struct __sk_buff *skb)
+{
+	return pass(skb, 0);
+}

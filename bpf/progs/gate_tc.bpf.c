@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * GATE, on the node's side of a governed pod's veth, where nobody inside the pod can reach it.
+ *
+ * tc ingress (gate_tc_from_pod)  a packet leaves the pod: its flow must have been judged, else Foreign
+ * tc egress  (gate_tc_to_pod)    a packet enters: denied flows end here, new ones go to the socket
+ *
+ * tcx where the kernel has it (6.6), else clsact. Fails closed: without a flow, malformed, or of
+ * another protocol than IP and ARP, a packet from the pod is dropped and reported as Foreign.
+ * Interfaces without an entry in gate_by_ifindex pass: they are being attached or taken down.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <lib/packet.h>
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+enum tc_verdict {
+	GATE_NEXT = -1, /* TC_ACT_UNSPEC, TCX_NEXT: on to the next program */
+	GATE_DROP = 2,	/* TC_ACT_SHOT, TCX_DROP */
+};
+
+enum foreign_limits {
+	FOREIGN_PAUSE_NS = 10000000, /* one report per gate in 10 ms; the rest is counted in the next */
+};
+
+/* Reports a packet that belongs to no judged flow; the interval keeps a flood out of the ring. */
+static __noinline int tell_foreign(struct __sk_buff *skb, const struct packet *packet,
+				   struct gate *gate)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct ev_call *event;
+
+	__sync_fetch_and_add(&gate->held, 1);
+	if (now - gate->told_ns < FOREIGN_PAUSE_NS)
+		return 0;
+	gate->told_ns = now;
+	event = tell_alert(struct ev_call);
+	if (!event)
+		return 0;
+	__builtin_memset(event, 0, sizeof(*event));
+	tell_header(&event->header, EV_KIND_FOREIGN, sizeof(*event));
+	event->netns = gate->netns;
+	event->packets = gate->held;
+	gate->held = 0;
+	event->bytes = skb->len;
+	__builtin_memcpy(event->local, packet->src, 16);
+	__builtin_memcpy(event->remote, packet->dst, 16);
+	event->local_port = packet->src_port;
+	event->remote_port = packet->dst_port;
+	event->family = packet->ip6 ? FAMILY_INET6 : FAMILY_INET;
+	event->protocol = packet->protocol;
+	event->ifindex = skb->ifindex;
+	event->call = CALL_PACKET_OUT;
+	event->step = STEP_GATE;
+	event->verdict = VERDICT_DROP;
+	event->reason = packet->kind == PACKET_MALFORMED ? REASON_MALFORMED : REASON_FOREIGN;
+	event->has_remote = packet->kind != PACKET_MALFORMED;
+	bpf_ringbuf_submit(event, 0);
+	return 0;
+}
+
+/* What the kernel of the pod itself may answer to a packet that nobody judged. */
+static __always_inline int is_kernel_answer(const struct packet *packet)
+{
+	if (packet->protocol == PROTO_TCP)
+		return packet->tcp_flags & TCP_RST;
+	if (packet->protocol == PROTO_ICMP)
+		return packet->icmp_type == 0;
+	if (packet->protocol == PROTO_ICMPV6)
+		return packet->icmp_type == 129;
+	return 0;
+}
+
+/* Follows a later fragment to its first one's flow, or writes the first one's flow down. */
+static __always_inline int fragment(struct packet *packet, struct gate *gate, struct flow_key *key)
+{
+	struct flow_key *first;
+	struct frag_key frag;
+
+	packet_frag_key(packet, gate->netns, &frag);
+	if (packet->kind == PACKET_FLOW) {
+		bpf_map_update_elem(&flow_by_frag, &frag, key, BPF_ANY);
+		return 1;
+	}
+	first = bpf_map_lookup_elem(&flow_by_frag, &frag);
+	if (!first)
+		return 0; /* before its first, or the first was refused: closed, the sender repeats */
+	*key = *first;
+	return 1;
+}
+
+static __always_inline int is_arp(struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETHERTYPE_ARP);
+}
+
+static __always_inline int is_ip(struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETHERTYPE_IP4) ||
+	       skb->protocol == bpf_htons(ETHERTYPE_IP6);
+}
+
+static __always_inline void count(struct flow *flow, struct __sk_buff *skb, __u32 direction)
+{
+	__sync_fetch_and_add(&flow->packets[direction], 1);
+	__sync_fetch_and_add(&flow->bytes[direction], skb->len);
+}
+
+/* The flow an ICMP error is about, seen from the pod: out when the pod sends the error. */
+static __noinline struct flow *flow_of_error(struct __sk_buff *skb, struct gate *gate, __u32 inner,
+					     int out)
+{
+	struct flow_key key;
+	struct packet packet;
+
+	packet_parse(skb, &packet, inner);
+	if (packet.kind != PACKET_FLOW)
+		return 0;
+	/* The pod complains about a packet that came in; the world about one that went out. */
+	packet_flow_key(&packet, gate->netns, !out, &key);
+	return bpf_map_lookup_elem(&flow_by_tuple, &key);
+}
+
+SEC("tc")
+int gate_tc_from_pod(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex;
+	struct gate *gate = bpf_map_lookup_elem(&gate_by_ifindex, &ifindex);
+	struct packet packet;
+	struct flow_key key;
+	struct flow *flow;
+
+	if (!gate || is_arp(skb))
+		return GATE_NEXT;
+	packet_parse(skb, &packet, 0);
+	if (!is_ip(skb))
+		packet.kind = PACKET_MALFORMED;
+	switch (packet.kind) {
+	case PACKET_LINK:
+		return GATE_NEXT;
+	case PACKET_ERROR:
+		if (flow_of_error(skb, gate, packet.inner, 1))
+			return GATE_NEXT;
+		goto foreign;
+	case PACKET_FRAGMENT:
+	case PACKET_FLOW:
+		break;
+	default:
+		goto foreign;
+	}
+	packet_flow_key(&packet, gate->netns, 1, &key);
+	if (packet.kind == PACKET_FRAGMENT && !fragment(&packet, gate, &key))
+		goto foreign;
+	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
+	if (!flow)
+		goto foreign;
+	if (flow->state == FLOW_PENDING) {
+		if (is_kernel_answer(&packet))
+			return GATE_NEXT;
+		goto foreign;
+	}
+	if (!verdict_passes(flow->decision))
+		return GATE_DROP; /* reported when it was judged */
+	if (packet.first)
+		fragment(&packet, gate, &key);
+	count(flow, skb, DIR_EGRESS);
+	return GATE_NEXT;
+foreign:
+	tell_foreign(skb, &packet, gate);
+	return GATE_DROP;
+}
+
+/* Whether a packet to the pod may open a flow that the kernel may have to answer. */
+static __always_inline int may_open(const struct packet *packet)
+{
+	switch (packet->protocol) {
+	case PROTO_TCP:
+		return (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	case PROTO_UDP:
+	case PROTO_UDPLITE:
+		return 1;
+	case PROTO_ICMP:
+		return packet->icmp_type == 8;
+	case PROTO_ICMPV6:
+		return packet->icmp_type == 128;
+	}
+	return 0;
+}
+
+SEC("tc")
+int gate_tc_to_pod(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex;
+	struct gate *gate = bpf_map_lookup_elem(&gate_by_ifindex, &ifindex);
+	struct flow pending = {.state = FLOW_PENDING, .direction = DIR_INGRESS};
+	struct packet packet;
+	struct flow_key key;
+	struct flow *flow;
+
+	if (!gate || !is_ip(skb))
+		return GATE_NEXT;
+	packet_parse(skb, &packet, 0);
+	switch (packet.kind) {
+	case PACKET_FLOW:
+		break;
+	case PACKET_LINK:
+	case PACKET_FRAGMENT: /* useless without its first, which is judged */
+		return GATE_NEXT;
+	case PACKET_ERROR:
+		/* About nothing the pod sent: dropped unreported, as it says nothing of the pod. */
+		return flow_of_error(skb, gate, packet.inner, 0) ? GATE_NEXT : GATE_DROP;
+	default:
+		return GATE_DROP; /* closed */
+	}
+	packet_flow_key(&packet, gate->netns, 0, &key);
+	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
+	if (!flow) {
+		/* The socket judges it. Until then only the kernel's own refusal may go back. */
+		if (may_open(&packet))
+			bpf_map_update_elem(&flow_by_tuple, &key, &pending, BPF_NOEXIST);
+		return GATE_NEXT;
+	}
+	if (flow->state == FLOW_PENDING)
+		return GATE_NEXT;
+	if (!verdict_passes(flow->decision))
+		return GATE_DROP;
+	count(flow, skb, DIR_INGRESS);
+	return GATE_NEXT;
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * JUDGE, first step of the ladder: BPF LSM.
+ *
+ * lsm/socket_connect      connect(2), io_uring too: peer and port
+ * lsm/socket_sendmsg      sends that name their peer, MSG_FASTOPEN, and sends on old decisions
+ * lsm/socket_bind         ports the process may serve
+ * lsm/socket_listen       the same, for a listen without bind
+ * lsm/socket_accept       the same
+ * lsm/socket_create       families and types that are judged as a whole
+ * lsm/socket_post_create  ties the socket to its owner, for the gate
+ *
+ * Minimum kernel 5.17 with bpf in the lsm= list. Fails closed for labelled processes when the tables
+ * are broken; open for tasks without a label, which nothing governs. Runs that are pre-empted are
+ * not skipped: the kernel does not guard LSM programs against recursion.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_tracing.h>
+#include <lib/hooks.h>
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+SEC("lsm/socket_connect")
+int BPF_PROG(judge_lsm_connect, struct socket *sock, struct sockaddr *address, int len, int ret)
+{
+	if (ret)
+		return ret; /* another LSM has denied it */
+	return bounded_errno(hook_connect(sock, address, len, STEP_LSM));
+}
+
+SEC("lsm/socket_sendmsg")
+int BPF_PROG(judge_lsm_sendmsg, struct socket *sock, struct msghdr *msg, int size, int ret)
+{
+	if (ret)
+		return ret;
+	return bounded_errno(hook_sendmsg(sock, msg, STEP_LSM));
+}
+
+SEC("lsm/socket_bind")
+int BPF_PROG(judge_lsm_bind, struct socket *sock, struct sockaddr *address, int len, int ret)
+{
+	if (ret)
+		return ret;
+	return bounded_errno(hook_listen(sock, address, len, CALL_BIND, STEP_LSM));
+}
+
+SEC("lsm/socket_listen")
+int BPF_PROG(judge_lsm_listen, struct socket *sock, int backlog, int ret)
+{
+	if (ret)
+		return ret;
+	return bounded_errno(hook_listen(sock, 0, 0, CALL_LISTEN, STEP_LSM));
+}
+
+SEC("lsm/socket_accept")
+int BPF_PROG(judge_lsm_accept, struct socket *sock, struct socket *newsock, int ret)
+{
+	if (ret)
+		return ret;
+	return bounded_errno(hook_listen(sock, 0, 0, CALL_ACCEPT, STEP_LSM));
+}
+
+SEC("lsm/socket_create")
+int BPF_PROG(judge_lsm_create, int family, int type, int protocol, int kern, int ret)
+{
+	if (ret)
+		return ret;
+	return bounded_errno(hook_create(family, type, protocol, kern, STEP_LSM));
+}
+
+SEC("lsm/socket_post_create")
+int BPF_PROG(judge_lsm_created, struct socket *sock, int family, int type, int protocol, int kern,
+	     int ret)
+{
+	if (ret)
+		return ret;
+	hook_created(sock, kern);
+	return 0;
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * JUDGE, second step of the ladder: fmod_ret on security_socket_*, for kernels without bpf among
+ * their LSMs. Socket storage is not for fmod_ret programs, so two share the work: fentry judges and
+ * leaves the result in the caller's label, fmod_ret returns it. The trampoline runs them in this order.
+ *
+ * fentry/security_socket_{connect,sendmsg,bind,listen,accept,create,post_create}
+ * fmod_ret/security_socket_{connect,sendmsg,bind,listen,accept,create}
+ *
+ * Where fmod_ret is refused, the fentry programs alone are the report step (fentry_step).
+ *
+ * Minimum kernel 5.17. A labelled process whose call fentry did not judge is denied: closed. On a
+ * fully pre-emptible kernel the fmod_ret program itself is skipped when it was pre-empted on the same
+ * CPU by a task in the same hook: open, counted by the kernel as a recursion miss, shown by status.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_tracing.h>
+#include <lib/hooks.h>
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+/* STEP_MODRET, or STEP_REPORT when only the fentry programs are attached. */
+volatile const __u8 fentry_step = STEP_MODRET;
+
+/* Leaves the result of a call for the fmod_ret program. */
+static __always_inline int pend(__u32 call, int err)
+{
+	struct label *label = label_current();
+
+	if (label) {
+		label->pending_call = call;
+		label->pending_errno = err;
+	}
+	return 0;
+}
+
+/* Takes the result. A labelled process without one was not judged: closed. */
+static __always_inline int pended(__u32 call)
+{
+	struct label *label = label_current();
+	int err;
+
+	if (!label)
+		return 0; /* open: nothing governs a task without label */
+	if (label->pending_call != call) {
+		count_error(SITE_PENDING);
+		return -ERR_PERM;
+	}
+	err = label->pending_errno;
+	label->pending_call = CALL_NONE;
+	return bounded_errno(err);
+}
+
+SEC("fentry/security_socket_connect")
+int BPF_PROG(judge_fentry_connect, struct socket *sock, struct sockaddr *address, int len)
+{
+	return pend(CALL_CONNECT, hook_connect(sock, address, len, fentry_step));
+}
+
+SEC("fmod_ret/security_socket_connect")
+int BPF_PROG(judge_modret_connect, struct socket *sock, struct sockaddr *address, int len, int ret)
+{
+	return ret ? ret : pended(CALL_CONNECT);
+}
+
+SEC("fentry/security_socket_sendmsg")
+int BPF_PROG(judge_fentry_sendmsg, struct socket *sock, struct msghdr *msg, int size)
+{
+	return pend(CALL_SENDMSG, hook_sendmsg(sock, msg, fentry_step));
+}
+
+SEC("fmod_ret/security_socket_sendmsg")
+int BPF_PROG(judge_modret_sendmsg, struct socket *sock, struct msghdr *msg, int size, int ret)
+{
+	return ret ? ret : pended(CALL_SENDMSG);
+}
+
+SEC("fentry/security_socket_bind")
+int BPF_PROG(judge_fentry_bind, struct socket *sock, struct sockaddr *address, int len)
+{
+	return pend(CALL_BIND, hook_listen(sock, address, len, CALL_BIND, fentry_step));
+}
+
+SEC("fmod_ret/security_socket_bind")
+int BPF_PROG(judge_modret_bind, struct socket *sock, struct sockaddr *address, int len, int ret)
+{
+	return ret ? ret : pended(CALL_BIND);
+}
+
+SEC("fentry/security_socket_listen")
+int BPF_PROG(judge_fentry_listen, struct socket *sock, int backlog)
+{
+	return pend(CALL_LISTEN, hook_listen(sock, 0, 0, CALL_LISTEN, fentry_step));
+}
+
+SEC("fmod_ret/security_socket_listen")
+int BPF_PROG(judge_modret_listen, struct socket *sock, int backlog, int ret)
+{
+	return ret ? ret : pended(CALL_LISTEN);
+}
+
+SEC("fentry/security_socket_accept")
+int BPF_PROG(judge_fentry_accept, struct socket *sock, struct socket *newsock)
+{
+	return pend(CALL_ACCEPT, hook_listen(sock, 0, 0, CALL_ACCEPT, fentry_step));
+}
+
+SEC("fmod_ret/security_socket_accept")
+int BPF_PROG(judge_modret_accept, struct socket *sock, struct socket *newsock, int ret)
+{
+	return ret ? ret : pended(CALL_ACCEPT);
+}
+
+SEC("fentry/security_socket_create")
+int BPF_PROG(judge_fentry_create, int family, int type, int protocol, int kern)
+{
+	return pend(CALL_SOCKET, hook_create(family, type, protocol, kern, fentry_step));
+}
+
+SEC("fmod_ret/security_socket_create")
+int BPF_PROG(judge_modret_create, int family, int type, int protocol, int kern, int ret)
+{
+	return ret ? ret : pended(CALL_SOCKET);
+}
+
+SEC("fentry/security_socket_post_create")
+int BPF_PROG(judge_fentry_created, struct socket *sock, int family, int type, int protocol, int kern)
+{
+	hook_created(sock, kern);
+	return 0;
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * LABEL, for what is older than the agent. Run by reading the iterators once at start, after the
+ * hooks of label_task are in place.
+ *
+ * iter/task       gives the labels that /proc told (inferred_by_tgid) to every thread
+ * iter/task_file  gives the sockets of labelled processes their owner
+ *
+ * Minimum kernel 5.17.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_tracing.h>
+#include <lib/container.h>
+#include <lib/socket.h>
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+/* What /proc told, by thread group id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct inferred);
+} inferred_by_tgid SEC(".maps");
+
+enum ticks {
+	NS_PER_TICK = 10000000, /* USER_HZ is 100 on every architecture we build for */
+};
+
+/* How many threads got a label, how many sockets an owner. */
+__u64 labelled_count;
+__u64 owned_count;
+
+SEC("iter/task")
+int label_scan_task(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct inferred *inferred;
+	struct label *label;
+	__u32 tgid;
+
+	if (!task)
+		return 0;
+	tgid = task->tgid;
+	inferred = bpf_map_lookup_elem(&inferred_by_tgid, &tgid);
+	if (!inferred)
+		return 0;
+	/* Another process may have the pid by now. */
+	if (BPF_CORE_READ(task, group_leader, start_boottime) / NS_PER_TICK != inferred->start_ticks)
+		return 0;
+	label = bpf_task_storage_get(&label_by_task, task, 0, 0);
+	if (label && !(label->flags & LABEL_JOINING) && label->origin != ORIGIN_HOST)
+		return 0; /* born under the hooks: they know better */
+	label = bpf_task_storage_get(&label_by_task, task, &inferred->label,
+				     BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!label) {
+		count_error(SITE_LABEL_STORAGE); /* open at JUDGE, closed at the gate */
+		return 0;
+	}
+	if (label->flags & LABEL_JOINING)
+		__builtin_memcpy(label, &inferred->label, sizeof(*label));
+	labelled_count++;
+	return 0;
+}
+
+SEC("iter/task_file")
+int label_scan_socket(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct sock_state *state;
+	struct socket *sock;
+	struct label *label;
+	struct sock *sk;
+
+	if (!task || !file)
+		return 0;
+	label = bpf_task_storage_get(&label_by_task, task, 0, 0);
+	if (!label)
+		return 0;
+	sock = bpf_sock_from_file(file);
+	if (!sock)
+		return 0;
+	sk = sock->sk;
+	if (!sk || !family_is_ip(sk->__sk_common.skc_family))
+		return 0;
+	state = bpf_sk_storage_get(&state_by_sock, sk, 0, 0);
+	if (state)
+		return 0; /* somebody owns it already */
+	state = bpf_sk_storage_get(&state_by_sock, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state) {
+		count_error(SITE_SOCK_STORAGE); /* closed in a gated pod: no owner, no flow */
+		return 0;
+	}
+	own_socket(state, label, BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie));
+	if (sk->__sk_common.skc_state == TCP_STATE_LISTEN)
+		state->direction = DIR_INGRESS;
+	owned_count++;
+	return 0;
+}

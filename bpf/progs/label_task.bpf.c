@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * LABEL: every task of a container carries a label from birth to death.
+ *
+ * tp_btf/cgroup_mkdir       a container's cgroup appears: known at once, provisionally
+ * tp_btf/cgroup_rmdir       it goes
+ * tp_btf/cgroup_attach_task a task enters it: JOINING
+ * tp_btf/sched_process_fork the child gets a copy before it runs
+ * tp_btf/sched_process_exec JOINING becomes Main or Exec; the binary is read
+ * tp_btf/sched_process_exit sessions end, exits are told
+ *
+ * Minimum kernel 5.17 (bpf_loop), BTF. Nothing here denies; where a label cannot be made, the comment
+ * says what that means for judging.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_tracing.h>
+#include <lib/container.h>
+#include <lib/control.h>
+#include <lib/label.h>
+#include <lib/path.h>
+#include <lib/tell.h>
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+enum name_limits {
+	LEAF_LEN = 128,
+	CONTAINER_ID_LEN = 64, /* hexadecimal digits */
+};
+
+struct leaf_scan {
+	const char *text;
+	__u32 run;
+	__u32 found;
+	__u32 len;
+	__u32 pad;
+};
+
+static long leaf_step(__u32 index, void *data)
+{
+	struct leaf_scan *scan = data;
+	char c = scan->text[index & (LEAF_LEN - 1)];
+
+	if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')) {
+		scan->run++;
+	} else {
+		scan->found |= scan->run == CONTAINER_ID_LEN;
+		scan->run = 0;
+	}
+	if (!c) {
+		scan->len = index;
+		return 1;
+	}
+	return 0;
+}
+
+/* Whether a cgroup of this name and path is a container's; *len gets the length of the name. */
+static __always_inline int is_container(struct path_buffer *buffer, const char *name,
+					const char *path)
+{
+	struct leaf_scan scan = {.text = buffer->text};
+	char *key = &buffer->text[PATH_MIDDLE];
+	long path_len;
+	__u32 parent_len;
+
+	if (bpf_probe_read_kernel_str(buffer->text, LEAF_LEN, name) < 0)
+		return 0;
+	bpf_loop(LEAF_LEN, leaf_step, &scan, 0);
+	if (scan.found)
+		return 1;
+	path_len = bpf_probe_read_kernel_str(key, CGROUP_PATH_LEN, path);
+	if (path_len < 2 + (long)scan.len)
+		return 0;
+	parent_len = path_len - 2 - scan.len;
+	if (parent_len == 0 || parent_len >= PARENT_LEN)
+		return 0;
+	__builtin_memset(key, 0, PARENT_LEN);
+	bpf_probe_read_kernel(key, parent_len & (PARENT_LEN - 1), path);
+	return bpf_map_lookup_elem(&container_parent, key) != 0;
+}
+
+static __always_inline void tell_cgroup(__u64 id, const char *path, int removed)
+{
+	struct ev_cgroup *event = tell_alert(struct ev_cgroup);
+
+	if (!event)
+		return; /* the agent's next scan of the hierarchy finds it */
+	tell_header(&event->header, EV_KIND_CGROUP, sizeof(*event));
+	event->id = id;
+	event->removed = removed;
+	event->pad = 0;
+	__builtin_memset(event->path, 0, sizeof(event->path));
+	bpf_probe_read_kernel_str(event->path, sizeof(event->path), path);
+	bpf_ringbuf_submit(event, 0);
+}
+
+SEC("tp_btf/cgroup_mkdir")
+int BPF_PROG(label_cgroup_mkdir, struct cgroup *cgrp, const char *path)
+{
+	struct path_buffer *buffer = path_buffer_get();
+	struct container entry = {};
+	__u64 id, above;
+
+	/* Hierarchy 0 is cgroup v2; ids of v1 hierarchies mean other things. */
+	if (!buffer || BPF_CORE_READ(cgrp, root, hierarchy_id) != 0)
+		return 0;
+	if (!is_container(buffer, BPF_CORE_READ(cgrp, kn, name), path))
+		return 0;
+	/* A container inside a container is its outer one: nobody sheds a label by nesting. */
+	if (container_of_cgroup((struct cgroup *)BPF_CORE_READ(cgrp, self.parent), &above))
+		return 0;
+	id = BPF_CORE_READ(cgrp, kn, id);
+	entry.creator_mntns = container_mntns(bpf_get_current_task_btf());
+	if (bpf_map_update_elem(&container_by_cgroup, &id, &entry, BPF_NOEXIST)) {
+		/* Fails open until the agent confirms the container: without an entry there is no label. */
+		count_error(SITE_CONTAINER_MAP);
+		return 0;
+	}
+	tell_cgroup(id, path, 0);
+	return 0;
+}
+
+SEC("tp_btf/cgroup_rmdir")
+int BPF_PROG(label_cgroup_rmdir, struct cgroup *cgrp, const char *path)
+{
+	__u64 id;
+
+	if (BPF_CORE_READ(cgrp, root, hierarchy_id) != 0)
+		return 0;
+	id = BPF_CORE_READ(cgrp, kn, id);
+	if (bpf_map_delete_elem(&container_by_cgroup, &id) == 0)
+		tell_cgroup(id, path, 1);
+	return 0;
+}
+
+/* A task has entered a cgroup. A label once given stays: only Host and none become JOINING. */
+static __always_inline void join(struct task_struct *task, struct cgroup *cgrp)
+{
+	struct container *container;
+	struct label *label;
+	__u64 id = 0;
+
+	container = container_of_cgroup(cgrp, &id);
+	if (!container)
+		return;
+	label = bpf_task_storage_get(&label_by_task, task, 0, 0);
+	if (label && label->origin != ORIGIN_HOST)
+		return;
+	label = bpf_task_storage_get(&label_by_task, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!label) {
+		/*
+		 * No memory. Fails open at JUDGE (there is nothing to judge by) and closed at the gate,
+		 * where the packets of an unlabelled task of a governed pod have no flow.
+		 */
+		count_error(SITE_LABEL_STORAGE);
+		return;
+	}
+	__builtin_memset(label, 0, sizeof(*label));
+	label->container = id;
+	label->flags = LABEL_JOINING | LABEL_TRUNCATED;
+	label->exec = control_next_id();
+	if (!(__sync_fetch_and_or(&container->flags, CONTAINER_JOINED) & CONTAINER_JOINED))
+		label->flags |= LABEL_FIRST;
+}
+
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(label_cgroup_attach, struct cgroup *dst, const char *path, struct task_struct *task)
+{
+	/* On the hybrid layout v1 hierarchies attach too: only the v2 cgroup counts. */
+	if (BPF_CORE_READ(task, cgroups, dfl_cgrp) == dst)
+		join(task, dst);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(label_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct label *label = bpf_task_storage_get(&label_by_task, parent, 0, 0);
+	struct cgroup *cgrp;
+	struct label *copy;
+	int own = 1;
+
+	if (!label) {
+		label = bpf_task_storage_get(&label_by_task, parent->group_leader, 0, 0);
+		own = 0;
+	}
+	if (label) {
+		copy = bpf_task_storage_get(&label_by_task, child, label,
+					    BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!copy) {
+			/* No memory: open at JUDGE, closed at the gate, as in join(). */
+			count_error(SITE_LABEL_STORAGE);
+			return 0;
+		}
+		copy->flags &= ~LABEL_SESSION;
+		copy->pending_call = CALL_NONE;
+		if (!own)
+			copy->who_revision = copy->last.revision = 0; /* may be torn */
+		if (label->origin != ORIGIN_HOST)
+			return 0;
+	}
+	cgrp = BPF_CORE_READ(child, cgroups, dfl_cgrp);
+	if (cgrp != BPF_CORE_READ(parent, cgroups, dfl_cgrp))
+		join(child, cgrp); /* CLONE_INTO_CGROUP */
+	return 0;
+}
+
+struct dots_scan {
+	const char *text;
+	__u32 start; /* 1 at the start of a component */
+	__u32 dots;  /* dots since then, or 3 for anything else */
+	__u32 bad;
+	__u32 ended;
+};
+
+static long dots_step(__u32 index, void *data)
+{
+	struct dots_scan *scan = data;
+	char c = scan->text[index & (SCRIPT_LEN - 1)];
+
+	if (c == '/' || !c) {
+		/* Empty, "." and ".." components: the text is not the canonical path. */
+		if (scan->dots <= 2)
+			scan->bad = 1;
+		scan->dots = 0;
+	} else if (c == '.' && scan->dots < 3) {
+		scan->dots++;
+	} else {
+		scan->dots = 3;
+	}
+	if (!c) {
+		scan->ended = 1;
+		return 1;
+	}
+	return 0;
+}
+
+/*
+ * The path of a #! script. The kernel has closed its file by now, so it is known by the name it was
+ * called by: absolute as given, or joined to the working directory. A name with ".", ".." or empty
+ * components is not taken (LABEL_TRUNCATED: matches no Allow rule, every Deny rule).
+ */
+static __always_inline void read_script(struct label *label, struct path_buffer *buffer,
+					struct task_struct *task, const char *filename)
+{
+	char *given = &buffer->text[PATH_MIDDLE + 1];
+	struct dots_scan scan = {.text = given};
+	__u32 begin = PATH_MIDDLE + 1;
+	char head[2] = {};
+	long len;
+
+	bpf_probe_read_kernel(head, sizeof(head), filename);
+	if (head[0] == '.' && head[1] == '/')
+		filename += 2;
+	len = bpf_probe_read_kernel_str(given, SCRIPT_LEN, filename);
+	if (len <= 1 || len >= SCRIPT_LEN)
+		goto unknown;
+	if (head[0] == '/')
+		scan.dots = 3; /* what is before the leading slash is no empty component */
+	bpf_loop(SCRIPT_LEN, dots_step, &scan, 0);
+	if (scan.bad || !scan.ended)
+		goto unknown;
+	if (head[0] != '/') {
+		struct path pwd = {};
+
+		pwd.mnt = BPF_CORE_READ(task, fs, pwd.mnt);
+		pwd.dentry = BPF_CORE_READ(task, fs, pwd.dentry);
+		begin = path_walk(buffer, task, &pwd);
+		if (!begin)
+			goto unknown;
+		/* The root directory ends in its slash already. */
+		if (begin == PATH_MIDDLE - 1)
+			begin = PATH_MIDDLE;
+		buffer->text[PATH_MIDDLE] = '/';
+	}
+	if (PATH_MIDDLE + 1 - begin + len > SCRIPT_LEN)
+		goto unknown;
+	bpf_probe_read_kernel_str(label->script, SCRIPT_LEN, &buffer->text[begin & PATH_MASK]);
+	return;
+unknown:
+	label->flags |= LABEL_TRUNCATED;
+}
+
+/* Reads what is being executed into the label. What cannot be read fails closed: LABEL_TRUNCATED. */
+static __always_inline void read_binary(struct label *label, struct task_struct *task,
+					struct linux_binprm *bprm)
+{
+	struct path_buffer *buffer = path_buffer_get();
+	const char *filename = BPF_CORE_READ(bprm, filename);
+	const char *interp = BPF_CORE_READ(bprm, interp);
+	struct dentry *dentry = BPF_CORE_READ(bprm, file, f_path.dentry);
+	__u32 begin = 0;
+	long len;
+
+	label->flags &= ~LABEL_TRUNCATED;
+	__builtin_memset(label->exe, 0, sizeof(label->exe));
+	__builtin_memset(label->script, 0, sizeof(label->script));
+	if (buffer) {
+		struct path path = {};
+
+		path.mnt = BPF_CORE_READ(bprm, file, f_path.mnt);
+		path.dentry = dentry;
+		__builtin_memset(&buffer->text[PATH_MIDDLE], 0, 16);
+		/* As the kernel shows it: a file that was unlinked is no longer what its path names. */
+		if (!BPF_CORE_READ(dentry, d_hash.pprev) && BPF_CORE_READ(dentry, d_parent) != dentry)
+			__builtin_memcpy(&buffer->text[PATH_MIDDLE], " (deleted)", 10);
+		begin = path_walk(buffer, task, &path);
+	}
+	if (!begin) {
+		count_error(SITE_PATH);
+		label->flags |= LABEL_TRUNCATED;
+		return;
+	}
+	len = bpf_probe_read_kernel_str(label->exe, EXE_LEN, &buffer->text[begin & PATH_MASK]);
+	if (len < 0 || (len == EXE_LEN && PATH_MIDDLE - begin >= EXE_LEN))
+		label->flags |= LABEL_TRUNCATED;
+	if (interp != filename)
+		read_script(label, buffer, task, filename);
+}
+
+static __always_inline void tell_exec(const struct label *label, struct task_struct *task, int kind)
+{
+	unsigned long begin = BPF_CORE_READ(task, mm, arg_start);
+	unsigned long len = BPF_CORE_READ(task, mm, arg_end) - begin;
+	struct ev_exec *event;
+
+	if (kind == EV_KIND_EXEC)
+		event = tell_flow(struct ev_exec);
+	else
+		event = tell_alert(struct ev_exec);
+	if (!event)
+		return;
+	tell_header(&event->header, kind, sizeof(*event));
+	tell_subject(&event->subject, label, 1);
+	__builtin_memset(event->args, 0, sizeof(event->args));
+	if (len > ARGS_LEN)
+		len = ARGS_LEN;
+	event->args_len = len;
+	event->pad = 0;
+	if (bpf_probe_read_user(event->args, len, (void *)begin)) {
+		count_error(SITE_ARGS);
+		event->args_len = 0;
+	}
+	bpf_ringbuf_submit(event, 0);
+}
+
+/*
+ * JOINING ends when the workload itself is executed: not the runtime's own re-exec, which still
+ * runs in the mount namespace of whoever made the cgroup or in the node's.
+ */
+static __always_inline int joined(struct label *label, struct task_struct *task, struct control *c)
+{
+	struct container *container;
+	__u32 mntns = container_mntns(task);
+
+	container = bpf_map_lookup_elem(&container_by_cgroup, &label->container);
+	if (mntns == c->host_mntns || (container && mntns == container->creator_mntns))
+		return 0;
+	if (label->flags & LABEL_FIRST) {
+		label->origin = ORIGIN_MAIN;
+	} else {
+		label->origin = ORIGIN_EXEC;
+		label->session = control_next_id();
+		label->flags |= LABEL_SESSION;
+	}
+	label->flags &= ~(LABEL_JOINING | LABEL_FIRST);
+	return 1;
+}
+
+/* A task outside every container executes inside a governed network namespace. */
+static __always_inline struct label *label_host(struct task_struct *task)
+{
+	__u64 cookie = BPF_CORE_READ(task, nsproxy, net_ns, net_cookie);
+	struct netns *netns = bpf_map_lookup_elem(&netns_by_cookie, &cookie);
+	struct label *label;
+
+	if (!netns)
+		return 0;
+	label = bpf_task_storage_get(&label_by_task, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!label) {
+		count_error(SITE_LABEL_STORAGE); /* open: see label_subject() */
+		return 0;
+	}
+	label->origin = ORIGIN_HOST;
+	label->container = netns->container;
+	return label;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(label_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	struct label *label = bpf_task_storage_get(&label_by_task, task, 0, 0);
+	struct control *c = control_get();
+	int session = 0;
+
+	if (!c)
+		return 0;
+	if (!label)
+		label = label_host(task);
+	if (!label)
+		return 0;
+	if (label->flags & LABEL_JOINING) {
+		if (!joined(label, task, c))
+			return 0;
+		session = label->origin == ORIGIN_EXEC;
+	}
+	label->who_revision = 0;
+	label->last.revision = 0;
+	label->exec = control_next_id();
+	label->tgid = bpf_get_current_pid_tgid() >> 32;
+	label->uid = BPF_CORE_READ(task, cred, euid.val);
+	read_binary(label, task, bprm);
+	if (session)
+		tell_exec(label, task, EV_KIND_SESSION_START);
+	else if (c->flags & CONTROL_TELL_EXEC)
+		tell_exec(label, task, EV_KIND_EXEC);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(label_exit, struct task_struct *task)
+{
+	struct label *label = bpf_task_storage_get(&label_by_task, task, 0, 0);
+	struct control *c = control_get();
+	struct ev_exit *event;
+	int session;
+
+	if (!label || !c || label->flags & LABEL_JOINING)
+		return 0;
+	if (BPF_CORE_READ(task, signal, live.counter) != 0)
+		return 0; /* other threads live on */
+	session = label->flags & LABEL_SESSION && label->tgid == bpf_get_current_pid_tgid() >> 32;
+	if (session)
+		event = tell_alert(struct ev_exit);
+	else if (c->flags & CONTROL_TELL_EXEC)
+		event = tell_flow(struct ev_exit);
+	else
+		return 0;
+	if (!event)
+		return 0;
+	tell_header(&event->header, session ? EV_KIND_SESSION_END : EV_KIND_EXIT, sizeof(*event));
+	tell_subject(&event->subject, label, 1);
+	event->status = BPF_CORE_READ(task, signal, group_exit_code);
+	if (!event->status)
+		event->status = BPF_CORE_READ(task, exit_code);
+	event->pad = 0;
+	bpf_ringbuf_submit(event, 0);
+	return 0;
+}

@@ -1,0 +1,158 @@
+// Package event is the vocabulary of what the kernel tells: plain Go types for every record the
+// ring buffers carry, after decoding and before names are joined to them.
+//
+// It is pure: it imports nothing of this module and nothing of the kernel, so that alerting, the
+// API and tests can speak of events without a kernel. Text fields come from workloads and are
+// hostile input: they may hold any byte, and every sink escapes them.
+package event
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Kind says what an Event reports.
+type Kind uint8
+
+// The kinds of events, as in bpf/include/abi/event.h.
+const (
+	KindExec         Kind = iota + 1 // a labelled process executed a program
+	KindExit                         // the last thread of a labelled process ended
+	KindSessionStart                 // a process joined a container that was already running (kubectl exec)
+	KindSessionEnd                   // the first process of a session ended
+	KindConnect                      // a socket call to a peer was judged: connect, or a send that names its peer
+	KindListen                       // a bind, listen or accept was judged
+	KindSocket                       // the creation of a socket was judged
+	KindFlow                         // a flow was seen at the gate, or its counters are reported
+	KindForeign                      // a packet at the gate belonged to no judged flow, and was dropped
+	KindCgroup                       // a container's cgroup appeared or went
+	KindLost                         // records were lost; Lost counts them
+)
+
+// Origin says how a process came into its container.
+type Origin uint8
+
+// The origins. The order is the index into compile.Ruleset.Origins and is part of the kernel ABI.
+const (
+	OriginUnknown Origin = iota // was there before the agent and could not be told
+	OriginMain                  // the entrypoint and all it starts
+	OriginExec                  // joined later: kubectl exec, ctr task exec
+	OriginProbe                 // a kubelet exec probe or lifecycle hook
+	OriginHost                  // a process of the node inside the pod's network namespace
+)
+
+// Verdict is what was decided, or for Audit what would have been.
+type Verdict uint8
+
+// The verdicts, mildest first.
+const (
+	VerdictNone  Verdict = iota // nothing was judged (exec, exit, …)
+	VerdictAllow                // passes
+	VerdictAudit                // passes, and would be denied if the policy enforced
+	VerdictDeny                 // the call fails with EPERM
+	VerdictDrop                 // dropped silently
+	VerdictReset                // the caller sees a refused or reset connection
+	VerdictKill                 // as Deny, and the process is killed
+)
+
+// Reason says which part of the judgement decided.
+type Reason uint8
+
+// The reasons.
+const (
+	ReasonNone       Reason = iota
+	ReasonRule              // a rule matched
+	ReasonDefault           // rules select the process in this direction and none allows the call
+	ReasonUngoverned        // no rule selects the process
+	ReasonLoopback          // default-deny leaves the pod's own loopback alone
+	ReasonUnknown           // the workload is known only provisionally: unknownWorkload decides
+	ReasonForeign           // no judged flow for the packet
+	ReasonMalformed         // the packet or address could not be parsed
+	ReasonMPTCP             // MPTCP is refused to governed processes, which fall back to TCP
+)
+
+// Call is the socket call (or packet) that was judged.
+type Call uint8
+
+// The calls.
+const (
+	CallNone Call = iota
+	CallConnect
+	CallSendmsg
+	CallBind
+	CallListen
+	CallAccept
+	CallSocket
+	CallPacketOut // at the gate, leaving the pod
+	CallPacketIn  // at the gate, entering the pod
+)
+
+// Step is the rung of the enforcement ladder that judged.
+type Step uint8
+
+// The steps, strongest first.
+const (
+	StepNone   Step = iota
+	StepLSM         // BPF LSM
+	StepModRet      // fmod_ret on security_*
+	StepCgroup      // cgroup socket programs
+	StepReport      // kprobe or fentry: reported, not stopped
+	StepGate        // cgroup_skb or tc
+)
+
+// Severity is how loud a denial is, as the policy's onViolation.alert says.
+type Severity uint8
+
+// The severities.
+const (
+	SeverityInfo Severity = iota
+	SeverityWarning
+	SeverityCritical
+)
+
+// Subject is the process an event is about, as its label says.
+type Subject struct {
+	Container uint64 // cgroup id of the container (inode of its cgroup v2 directory); 0: none
+	Session   uint64 // id of the exec session; 0: not in one
+	Exec      uint64 // id of the program execution, unique on this boot
+	PID       uint32 // thread group id in the initial PID namespace
+	TID       uint32
+	UID       uint32 // effective, in the initial user namespace
+	Origin    Origin
+	Inferred  bool   // labelled from /proc, not from its birth
+	Exe       string // resolved path of the executable inside the container; "memfd:NAME" when it has none
+	Script    string // for an interpreter run by a #! line: the script; else empty
+	Comm      string // the thread's name
+	Truncated bool   // Exe or Script was longer than the label holds
+}
+
+// Event is one record. Fields that a Kind does not use are zero.
+type Event struct {
+	Time     time.Time // wall clock, from the kernel's boot clock
+	Kind     Kind
+	Subject  Subject
+	Call     Call
+	Step     Step
+	Family   uint16 // AF_*
+	Type     uint16 // SOCK_*
+	Protocol uint16 // IPPROTO_*
+	Local    netip.AddrPort
+	Remote   netip.AddrPort // IPv4-mapped addresses are unmapped
+	Verdict  Verdict
+	Would    Verdict // for Audit: what Enforce would have done
+	Reason   Reason
+	Severity Severity
+	Rule     uint64 // compile.Rule.Ref of the deciding rule; 0: none
+	Revision uint64 // revision of the tables that decided
+	NetNS    uint64 // network namespace cookie
+	Ifindex  uint32 // for packets: the interface on the node
+	Args     []string
+	ExitCode int32
+	Signal   uint32
+	Packets  uint64
+	Bytes    uint64
+	Lost     uint64 // for KindLost
+	Site     string // for KindLost: which ring buffer or map
+	Removed  bool   // for KindCgroup: the cgroup went
+	Path     string // for KindCgroup: path of the cgroup below the root of the hierarchy
+}

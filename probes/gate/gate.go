@@ -1,0 +1,189 @@
+// Package gate attaches the packet programs: cgroup_skb on the workloads' cgroup, where flows are
+// judged, and tc on the node's side of each governed veth, where packets without a judged flow end.
+// It imports probes and its internals only.
+package gate
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/sallyport/sallyport/probes"
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/internal/bpfobj"
+)
+
+// Gate owns the GATE programs.
+type Gate struct {
+	kernel *probes.Kernel
+	tc     *ebpf.Collection
+	hooks  []probes.Hook
+
+	mu    sync.Mutex
+	veths map[uint32]Veth // by ifindex, what this agent governs
+}
+
+// Veth is the node's end of a governed pod's veth.
+type Veth struct {
+	Ifindex   uint32 // on the node; 0: the namespace has no gate
+	NetNS     uint64 // cookie of the pod's network namespace
+	Container uint64 // cgroup id whose pod-level rules judge the node's processes in there
+}
+
+// Attach puts the cgroup_skb programs in place and loads the tc programs for Govern.
+func Attach(k *probes.Kernel) (*Gate, error) {
+	spec, err := bpfobj.LoadGateSKB()
+	if err != nil {
+		return nil, fmt.Errorf("reading gate programs: %w", err)
+	}
+	skb, err := k.Maps().Load(spec)
+	if err != nil {
+		return nil, fmt.Errorf("gate: %w", err)
+	}
+	defer skb.Close()
+	g := &Gate{kernel: k, veths: map[uint32]Veth{}}
+	hook := probes.Hook{Name: "packet", Step: event.StepGate, Adopted: true}
+	for name, attach := range map[string]ebpf.AttachType{
+		"gate_skb_egress":  ebpf.AttachCGroupInetEgress,
+		"gate_skb_ingress": ebpf.AttachCGroupInetIngress,
+	} {
+		adopted, err := k.Pins().Attach(name, skb.Programs[name], func(p *ebpf.Program) (link.Link, error) {
+			return link.AttachCgroup(link.CgroupOptions{Path: k.CgroupRoot(), Attach: attach, Program: p})
+		})
+		if err != nil {
+			return nil, fmt.Errorf("gate: %w", err)
+		}
+		hook.Programs = append(hook.Programs, name)
+		hook.Adopted = hook.Adopted && adopted
+	}
+	g.hooks = append(g.hooks, hook)
+	spec, err = bpfobj.LoadGateTC()
+	if err != nil {
+		return nil, fmt.Errorf("reading gate programs: %w", err)
+	}
+	if g.tc, err = k.Maps().Load(spec); err != nil {
+		return nil, fmt.Errorf("gate: %w", err)
+	}
+	return g, nil
+}
+
+// Hooks says what is in place; the veths are counted under tc.
+func (g *Gate) Hooks() []probes.Hook {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	gated := 0
+	for _, v := range g.veths {
+		if v.Ifindex != 0 {
+			gated++
+		}
+	}
+	tc := probes.Hook{Name: "veth", Step: event.StepGate, Programs: []string{fmt.Sprintf("gate_tc on %d veths", gated)}}
+	return append(append([]probes.Hook{}, g.hooks...), tc)
+}
+
+// Govern makes a pod's network namespace governed: processes of the node inside it are Host, and
+// with an interface its packets must have a judged flow. It is idempotent.
+func (g *Gate) Govern(v Veth) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	value := bpfobj.ABINetns{Container: v.Container, Ifindex: v.Ifindex}
+	if err := g.kernel.Maps().Map("netns_by_cookie").Put(v.NetNS, &value); err != nil {
+		return fmt.Errorf("governing network namespace %d: %w", v.NetNS, err)
+	}
+	if v.Ifindex == 0 {
+		return nil
+	}
+	if g.veths[v.Ifindex] == v {
+		return nil
+	}
+	if err := g.attach(v.Ifindex); err != nil {
+		return err
+	}
+	// The entry last: a program without it lets packets pass, so none is dropped half configured.
+	if err := g.kernel.Maps().Map("gate_by_ifindex").Put(v.Ifindex, &bpfobj.ABIGate{Netns: v.NetNS}); err != nil {
+		return fmt.Errorf("gating interface %d: %w", v.Ifindex, err)
+	}
+	g.veths[v.Ifindex] = v
+	return nil
+}
+
+// attach puts both programs on an interface: tcx, or clsact where the kernel has no tcx.
+func (g *Gate) attach(ifindex uint32) error {
+	for _, d := range directions {
+		_, err := g.kernel.Pins().Attach(pinName(d, ifindex), g.tc.Programs[d.program], func(p *ebpf.Program) (link.Link, error) {
+			return link.AttachTCX(link.TCXOptions{Interface: int(ifindex), Program: p, Attach: d.tcx})
+		})
+		if errors.Is(err, ebpf.ErrNotSupported) {
+			err = attachClsact(int(ifindex), d, g.tc.Programs[d.program])
+		}
+		if err != nil {
+			return fmt.Errorf("gating interface %d: %w", ifindex, err)
+		}
+	}
+	return nil
+}
+
+// Release takes a pod's namespace and interface out of government.
+func (g *Gate) Release(v Veth) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	errs := []error{ignoreMissing(g.kernel.Maps().Map("netns_by_cookie").Delete(v.NetNS))}
+	if v.Ifindex != 0 {
+		errs = append(errs, ignoreMissing(g.kernel.Maps().Map("gate_by_ifindex").Delete(v.Ifindex)))
+		for _, d := range directions {
+			errs = append(errs, g.kernel.Pins().Detach(pinName(d, v.Ifindex)), detachClsact(int(v.Ifindex), d))
+		}
+		delete(g.veths, v.Ifindex)
+	}
+	return errors.Join(errs...)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Sweep unpins the programs of interfaces that no longer exist: their pods went while no agent ran.
+func (g *Gate) Sweep() error {
+	names, err := g.kernel.Pins().Names()
+	if err != nil {
+		return fmt.Errorf("sweeping gates: %w", err)
+	}
+	var errs []error
+	for _, name := range names {
+		for _, d := range directions {
+			text, ok := strings.CutPrefix(name, d.program+"_")
+			if !ok {
+				continue
+			}
+			ifindex, err := strconv.Atoi(text)
+			if err != nil {
+				continue
+			}
+			if _, err := net.InterfaceByIndex(ifindex); err == nil {
+				continue
+			}
+			errs = append(errs, g.kernel.Pins().Detach(name),
+				ignoreMissing(g.kernel.Maps().Map("gate_by_ifindex").Delete(uint32(ifindex)))) //nolint:gosec // parsed from a name made of a uint32
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close releases the handles; what is attached stays.
+func (g *Gate) Close() error {
+	g.tc.Close()
+	return nil
+}
+
+func pinName(d direction, ifindex uint32) string {
+	return d.program + "_" + strconv.FormatUint(uint64(ifindex), 10)
+}

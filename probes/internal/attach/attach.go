@@ -1,0 +1,109 @@
+// Package attach attaches programs so that they outlive the agent: every link is pinned, and a
+// pinned link that runs the same program is adopted instead of replaced, so that a restart leaves no
+// gap. It imports no other package of ours.
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// Pins is the directory of a BPF file system that holds pinned links.
+type Pins struct{ dir string }
+
+// NewPins makes the directory if it is missing.
+func NewPins(dir string) (Pins, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return Pins{}, fmt.Errorf("making directory of pinned links: %w", err)
+	}
+	return Pins{dir: dir}, nil
+}
+
+// Attacher attaches a program to its hook.
+type Attacher func(*ebpf.Program) (link.Link, error)
+
+// Attach makes sure that prog runs at its hook under the pin name. A pinned link with the same
+// program is kept (adopted is true); another program's is replaced after the new one is in place, so
+// that at every moment one of them runs. The link stays in force after the agent ends.
+func (p Pins) Attach(name string, prog *ebpf.Program, attacher Attacher) (adopted bool, err error) {
+	path := filepath.Join(p.dir, name)
+	old, err := link.LoadPinnedLink(path, nil)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, fmt.Errorf("opening pinned link %s: %w", name, err)
+	}
+	if old != nil {
+		defer func() { err = errors.Join(err, old.Close()) }()
+		same, err := runs(old, prog)
+		if err != nil {
+			return false, fmt.Errorf("comparing pinned link %s: %w", name, err)
+		}
+		if same {
+			return true, nil
+		}
+	}
+	fresh, err := attacher(prog)
+	if err != nil {
+		return false, fmt.Errorf("attaching %s: %w", name, err)
+	}
+	defer func() { err = errors.Join(err, fresh.Close()) }() // the pin keeps it
+	if old != nil {
+		if err := old.Unpin(); err != nil {
+			return false, fmt.Errorf("unpinning the former link %s: %w", name, err)
+		}
+	}
+	if err := fresh.Pin(path); err != nil {
+		return false, fmt.Errorf("pinning link %s: %w", name, err)
+	}
+	return false, nil
+}
+
+// runs reports whether the link is live and runs a program of the same instructions.
+func runs(l link.Link, prog *ebpf.Program) (bool, error) {
+	li, err := l.Info()
+	if err != nil {
+		return false, fmt.Errorf("reading link: %w", err)
+	}
+	attached, err := ebpf.NewProgramFromID(li.Program)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil // defunct: its interface or cgroup went
+	}
+	if err != nil {
+		return false, fmt.Errorf("opening its program: %w", err)
+	}
+	defer func() { _ = attached.Close() }() // read only: nothing is lost
+	theirs, err := attached.Info()
+	if err != nil {
+		return false, fmt.Errorf("reading its program: %w", err)
+	}
+	ours, err := prog.Info()
+	if err != nil {
+		return false, fmt.Errorf("reading our program: %w", err)
+	}
+	return theirs.Tag == ours.Tag && theirs.Name == ours.Name, nil
+}
+
+// Detach removes a pinned link. One that is not there is no error.
+func (p Pins) Detach(name string) error {
+	if err := os.Remove(filepath.Join(p.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("unpinning link %s: %w", name, err)
+	}
+	return nil
+}
+
+// Names lists the pinned links.
+func (p Pins) Names() ([]string, error) {
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing pinned links: %w", err)
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}

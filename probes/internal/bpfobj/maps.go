@@ -1,0 +1,171 @@
+package bpfobj
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cilium/ebpf"
+)
+
+// ErrIncompatible means that the pins were made by an agent whose maps mean something else.
+var ErrIncompatible = errors.New("pinned maps are of an incompatible version")
+
+// Sizes are the sizes of the maps that the operator may choose. A zero keeps the built-in size.
+type Sizes struct {
+	Flows      uint32 // entries of flow_by_tuple
+	Containers uint32 // entries of container_by_cgroup and netns_by_cookie
+	AlertRing  uint32 // bytes, a power of two and a multiple of the page size
+	FlowRing   uint32 // bytes, the same
+}
+
+// Maps are the maps that all programs share, pinned in one directory of a BPF file system.
+type Maps struct {
+	byName map[string]*ebpf.Map
+	fresh  bool
+}
+
+// OpenMaps opens the maps pinned in dir, and makes and pins those that are missing. It fails with
+// ErrIncompatible when a pinned map has another shape or another ABI version, and changes nothing then.
+func OpenMaps(dir string, sizes Sizes) (*Maps, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making pin directory: %w", err)
+	}
+	spec, err := LoadABI()
+	if err != nil {
+		return nil, fmt.Errorf("reading map definitions: %w", err)
+	}
+	sizes.apply(spec.Maps)
+	_, statErr := os.Stat(filepath.Join(dir, "controls"))
+	m := &Maps{byName: map[string]*ebpf.Map{}, fresh: errors.Is(statErr, os.ErrNotExist)}
+	if !m.fresh {
+		if err := checkABI(dir); err != nil {
+			return nil, err
+		}
+	}
+	for name, ms := range spec.Maps {
+		if strings.HasPrefix(name, ".") {
+			continue // globals: they only carry types
+		}
+		loaded, err := ebpf.NewMapWithOptions(ms, ebpf.MapOptions{PinPath: dir})
+		if errors.Is(err, ebpf.ErrMapIncompatible) {
+			return nil, errors.Join(fmt.Errorf("map %s: %w: %w", name, ErrIncompatible, err), m.Close())
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("opening map %s: %w", name, err), m.Close())
+		}
+		m.byName[name] = loaded
+	}
+	return m, nil
+}
+
+// apply puts the chosen sizes into the specs.
+func (s Sizes) apply(specs map[string]*ebpf.MapSpec) {
+	set := func(name string, size uint32) {
+		if size != 0 {
+			specs[name].MaxEntries = size
+		}
+	}
+	set("flow_by_tuple", s.Flows)
+	set("container_by_cgroup", s.Containers)
+	set("netns_by_cookie", s.Containers)
+	set("gate_by_ifindex", s.Containers)
+	set("alerts", s.AlertRing)
+	set("flows", s.FlowRing)
+}
+
+// checkABI compares the version that the pins were made with.
+func checkABI(dir string) error {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "controls"), nil)
+	if err != nil {
+		return fmt.Errorf("opening pinned control map: %w", err)
+	}
+	defer func() { _ = m.Close() }() // read only: nothing is lost
+	var c ABIControl
+	if err := m.Lookup(uint32(0), &c); err != nil {
+		return fmt.Errorf("%w: control map: %w", ErrIncompatible, err)
+	}
+	// 0: the agent that made the pins died before it wrote the version; nothing is in force yet.
+	if c.Abi != 0 && c.Abi != uint32(ABILimitsABI_VERSION) {
+		return fmt.Errorf("%w: pins have ABI %d, this agent %d", ErrIncompatible, c.Abi, ABILimitsABI_VERSION)
+	}
+	return nil
+}
+
+// Fresh reports whether the maps were made now, not found pinned.
+func (m *Maps) Fresh() bool { return m.fresh }
+
+// Map returns a map by its name in bpf/. It panics on a name that is not there, which is a
+// programmer's error.
+func (m *Maps) Map(name string) *ebpf.Map {
+	loaded, ok := m.byName[name]
+	if !ok {
+		panic("no map " + name)
+	}
+	return loaded
+}
+
+// Load loads the named programs of spec, or all of them when none is named, with the shared maps in
+// place of their own definitions. Maps that only these programs use are made anew. The caller closes
+// the collection.
+func (m *Maps) Load(spec *ebpf.CollectionSpec, programs ...string) (*ebpf.Collection, error) {
+	spec = spec.Copy()
+	if len(programs) > 0 {
+		keep := map[string]*ebpf.ProgramSpec{}
+		for _, name := range programs {
+			keep[name] = spec.Programs[name]
+		}
+		spec.Programs = keep
+	}
+	replace := map[string]*ebpf.Map{}
+	for name, ms := range spec.Maps {
+		shared, ok := m.byName[name]
+		if !ok {
+			continue
+		}
+		ms.MaxEntries = shared.MaxEntries()
+		ms.Pinning = ebpf.PinNone
+		replace[name] = shared
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
+	if err != nil {
+		return nil, fmt.Errorf("loading programs: %w", err)
+	}
+	return coll, nil
+}
+
+// Control reads the control entry.
+func (m *Maps) Control() (ABIControl, error) {
+	var c ABIControl
+	if err := m.Map("controls").Lookup(uint32(0), &c); err != nil {
+		return c, fmt.Errorf("reading control map: %w", err)
+	}
+	return c, nil
+}
+
+// UpdateControl changes the control entry. Only one agent runs, and it calls this from one goroutine
+// at a time, so nobody writes between its read and its write.
+func (m *Maps) UpdateControl(change func(*ABIControl)) error {
+	c, err := m.Control()
+	if err != nil {
+		return err
+	}
+	change(&c)
+	if err := m.Map("controls").Put(uint32(0), &c); err != nil {
+		return fmt.Errorf("writing control map: %w", err)
+	}
+	return nil
+}
+
+// Close closes the maps; what is pinned stays.
+func (m *Maps) Close() error {
+	var errs []error
+	for name, loaded := range m.byName {
+		if err := loaded.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("closing map %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

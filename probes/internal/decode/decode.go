@@ -1,0 +1,160 @@
+// Package decode turns ring-buffer records into events. Records are checked for version and length
+// and never trusted for termination of text: what they carry comes from workloads. It imports
+// probes/event and bpfobj only.
+package decode
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/internal/bpfobj"
+)
+
+// ErrMalformed means that a record is not one of this agent's programs: too short, of another ABI
+// version, or of no known kind.
+var ErrMalformed = errors.New("malformed record")
+
+// Clock turns nanoseconds of CLOCK_BOOTTIME into wall clock time.
+type Clock func(bootNS uint64) time.Time
+
+// Record decodes one record, little endian as bpf/include/abi/event.h lays it out. It returns an
+// event or an error wrapping ErrMalformed, never both.
+func Record(raw []byte, clock Clock) (event.Event, error) {
+	var header bpfobj.ABIEvHeader
+	if err := read(raw, &header); err != nil {
+		return event.Event{}, err
+	}
+	if header.Version != uint16(bpfobj.ABILimitsABI_VERSION) || int(header.Len) > len(raw) {
+		return event.Event{}, fmt.Errorf("%w: version %d, length %d of %d", ErrMalformed, header.Version, header.Len, len(raw))
+	}
+	e := event.Event{Kind: event.Kind(header.Kind), Time: clock(header.KtimeNs)}
+	var err error
+	switch e.Kind {
+	case event.KindExec, event.KindSessionStart:
+		err = exec(raw, &e)
+	case event.KindExit, event.KindSessionEnd:
+		err = exit(raw, &e)
+	case event.KindConnect, event.KindListen, event.KindSocket, event.KindFlow, event.KindForeign:
+		err = call(raw, &e)
+	case event.KindCgroup:
+		err = cgroup(raw, &e)
+	case event.KindLost: // made in user space only
+		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
+	default:
+		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
+	}
+	if err != nil {
+		return event.Event{}, err
+	}
+	return e, nil
+}
+
+// read copies the beginning of raw into a generated struct of host layout without pointers.
+func read[T any](raw []byte, to *T) error {
+	size := int(unsafe.Sizeof(*to))
+	if len(raw) < size {
+		return fmt.Errorf("%w: %d bytes, want %d", ErrMalformed, len(raw), size)
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(to)), size), raw) //nolint:gosec // plain data of a fixed size
+	return nil
+}
+
+// text is what stands before the first NUL, or all of it.
+func text(b []byte) string {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	return string(b)
+}
+
+func subject(s *bpfobj.ABIEvSubject) event.Subject {
+	origin := event.Origin(s.Origin)
+	if s.Origin > uint32(event.OriginHost) {
+		origin = event.OriginUnknown
+	}
+	return event.Subject{
+		Container: s.Container,
+		Session:   s.Session,
+		Exec:      s.Exec,
+		PID:       s.Tgid,
+		TID:       s.Tid,
+		UID:       s.Uid,
+		Origin:    origin,
+		Inferred:  s.Flags&uint32(bpfobj.ABILabelFlagsLABEL_INFERRED) != 0,
+		Truncated: s.Flags&uint32(bpfobj.ABILabelFlagsLABEL_TRUNCATED) != 0,
+		Exe:       text(s.Exe[:]),
+		Script:    text(s.Script[:]),
+		Comm:      text(s.Comm[:]),
+	}
+}
+
+func exec(raw []byte, e *event.Event) error {
+	var r bpfobj.ABIEvExec
+	if err := read(raw, &r); err != nil {
+		return err
+	}
+	e.Subject = subject(&r.Subject)
+	args := r.Args[:min(int(r.ArgsLen), len(r.Args))]
+	args = bytes.TrimSuffix(args, []byte{0})
+	if len(args) > 0 {
+		for _, a := range bytes.Split(args, []byte{0}) {
+			e.Args = append(e.Args, string(a))
+		}
+	}
+	return nil
+}
+
+func exit(raw []byte, e *event.Event) error {
+	var r bpfobj.ABIEvExit
+	if err := read(raw, &r); err != nil {
+		return err
+	}
+	e.Subject = subject(&r.Subject)
+	// wait(2): the low seven bits are the signal, the next byte the exit code.
+	e.Signal = r.Status & 0x7f
+	e.ExitCode = int32(r.Status >> 8 & 0xff)
+	return nil
+}
+
+func call(raw []byte, e *event.Event) error {
+	var r bpfobj.ABIEvCall
+	if err := read(raw, &r); err != nil {
+		return err
+	}
+	e.Subject = subject(&r.Subject)
+	e.Rule, e.Revision, e.NetNS = r.Rule, r.Revision, r.Netns
+	e.Packets, e.Bytes, e.Ifindex = r.Packets, r.Bytes, r.Ifindex
+	e.Family, e.Type, e.Protocol = r.Family, r.Type, uint16(r.Protocol)
+	e.Call, e.Step = event.Call(r.Call), event.Step(r.Step)
+	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
+	e.Reason, e.Severity = event.Reason(r.Reason), event.Severity(r.Severity)
+	e.Local = endpoint(r.Local, r.LocalPort)
+	if r.HasRemote != 0 {
+		e.Remote = endpoint(r.Remote, r.RemotePort)
+	}
+	return nil
+}
+
+// endpoint unmaps IPv4; an all-zero address with no port is no endpoint.
+func endpoint(addr [16]byte, port uint16) netip.AddrPort {
+	if addr == [16]byte{} && port == 0 {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(addr).Unmap(), port)
+}
+
+func cgroup(raw []byte, e *event.Event) error {
+	var r bpfobj.ABIEvCgroup
+	if err := read(raw, &r); err != nil {
+		return err
+	}
+	e.Subject.Container = r.Id
+	e.Removed = r.Removed != 0
+	e.Path = text(r.Path[:])
+	return nil
+}

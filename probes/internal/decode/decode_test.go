@@ -1,0 +1,120 @@
+package decode
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/internal/bpfobj"
+)
+
+func clock(ns uint64) time.Time { return time.Unix(0, int64(ns)) }
+
+// raw is the record as the kernel would write it.
+func raw[T any](t *testing.T, kind event.Kind, record T, header *bpfobj.ABIEvHeader) []byte {
+	t.Helper()
+	size := unsafe.Sizeof(record)
+	header.Version, header.Kind, header.Len = uint16(bpfobj.ABILimitsABI_VERSION), uint16(kind), uint32(size)
+	b := make([]byte, size)
+	copy(b, unsafe.Slice((*byte)(unsafe.Pointer(&record)), size))
+	copy(b, unsafe.Slice((*byte)(unsafe.Pointer(header)), unsafe.Sizeof(*header)))
+	return b
+}
+
+func TestRecordDecodesACall(t *testing.T) {
+	t.Parallel()
+	r := bpfobj.ABIEvCall{
+		Rule: 7, Revision: 9, Netns: 3, Remote: netip.MustParseAddr("::ffff:192.0.2.1").As16(), RemotePort: 443,
+		Family: 2, Type: 1, Protocol: 6, Call: 1, Step: 1, Verdict: 3, Reason: 1, Severity: 2, HasRemote: 1,
+	}
+	r.Subject.Origin, r.Subject.Tgid, r.Subject.Session = uint32(event.OriginExec), 42, 5
+	copy(r.Subject.Exe[:], "/bin/sh")
+	for i := range r.Subject.Script {
+		r.Subject.Script[i] = 'x' // no terminator
+	}
+	got, err := Record(raw(t, event.KindConnect, r, &bpfobj.ABIEvHeader{KtimeNs: 12}), clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := make([]byte, len(r.Subject.Script))
+	for i := range script {
+		script[i] = 'x'
+	}
+	want := event.Event{
+		Kind: event.KindConnect, Time: time.Unix(0, 12), Rule: 7, Revision: 9, NetNS: 3,
+		Subject: event.Subject{Origin: event.OriginExec, PID: 42, Session: 5, Exe: "/bin/sh", Script: string(script)},
+		Remote:  netip.MustParseAddrPort("192.0.2.1:443"), Family: 2, Type: 1, Protocol: 6,
+		Call: event.CallConnect, Step: event.StepLSM, Verdict: event.VerdictDeny, Reason: event.ReasonRule, Severity: event.SeverityCritical,
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		t.Errorf("event (-want +got):\n%s", diff)
+	}
+}
+
+func TestRecordSplitsArguments(t *testing.T) {
+	t.Parallel()
+	r := bpfobj.ABIEvExec{ArgsLen: 9}
+	copy(r.Args[:], "sh\x00-c\x00ls\x00")
+	got, err := Record(raw(t, event.KindExec, r, &bpfobj.ABIEvHeader{}), clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"sh", "-c", "ls"}, got.Args); diff != "" {
+		t.Errorf("arguments (-want +got):\n%s", diff)
+	}
+}
+
+func TestRecordReadsWaitStatus(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		status, signal uint32
+		code           int32
+	}{{0, 0, 0}, {3 << 8, 0, 3}, {9, 9, 0}, {0x8b, 11, 0}} {
+		got, err := Record(raw(t, event.KindExit, bpfobj.ABIEvExit{Status: tc.status}, &bpfobj.ABIEvHeader{}), clock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Signal != tc.signal || got.ExitCode != tc.code {
+			t.Errorf("status %#x: signal %d code %d, want %d %d", tc.status, got.Signal, got.ExitCode, tc.signal, tc.code)
+		}
+	}
+}
+
+func TestRecordRefusesOtherVersions(t *testing.T) {
+	t.Parallel()
+	b := raw(t, event.KindExit, bpfobj.ABIEvExit{}, &bpfobj.ABIEvHeader{})
+	binary.LittleEndian.PutUint16(b[8:], 99)
+	if _, err := Record(b, clock); !errors.Is(err, ErrMalformed) {
+		t.Errorf("got %v, want ErrMalformed", err)
+	}
+}
+
+// FuzzRecord holds that any bytes give an event or an error, never both and never a panic.
+func FuzzRecord(f *testing.F) {
+	for kind := uint16(0); kind <= 11; kind++ {
+		b := make([]byte, unsafe.Sizeof(bpfobj.ABIEvExec{})+64)
+		binary.LittleEndian.PutUint16(b[8:], uint16(bpfobj.ABILimitsABI_VERSION))
+		binary.LittleEndian.PutUint16(b[10:], kind)
+		f.Add(b)
+		f.Add(b[:40])
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := Record(b, clock)
+		if err != nil {
+			if !cmp.Equal(got, event.Event{}, cmpopts.EquateComparable(netip.AddrPort{})) {
+				t.Errorf("an error and an event: %v, %+v", err, got)
+			}
+			return
+		}
+		if len(got.Subject.Exe) > int(bpfobj.ABILimitsEXE_LEN) || len(got.Args) > int(bpfobj.ABILimitsARGS_LEN)+1 {
+			t.Errorf("text is longer than the record can hold: %+v", got)
+		}
+	})
+}

@@ -1,0 +1,130 @@
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/sallyport/sallyport/policy/compile"
+	"github.com/sallyport/sallyport/probes/internal/bpfobj"
+)
+
+// portBits are the bits of bpfobj.ABIPortKey before the port.
+const portBits = 48
+
+// put writes all pairs in one call where the map type and the kernel can, else one by one.
+func put[K, V any](m *ebpf.Map, keys []K, values []V) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	n, err := m.BatchUpdate(keys, values, nil)
+	if err == nil && n == len(keys) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, ebpf.ErrNotSupported) {
+		return err
+	}
+	for i := range keys {
+		if err := m.Put(keys[i], values[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fillArray[V any](m *ebpf.Map, values []V) error {
+	for i := range values {
+		if err := m.Put(uint32(i), &values[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fillContainers(m *ebpf.Map, containers map[uint64]uint32) error {
+	keys, values := make([]uint64, 0, len(containers)), make([]uint32, 0, len(containers))
+	for k, v := range containers {
+		keys, values = append(keys, k), append(values, v)
+	}
+	return put(m, keys, values)
+}
+
+func fillAddresses(m *ebpf.Map, entries []compile.AddressEntry) error {
+	keys, values := make([]bpfobj.ABIAddressKey, len(entries)), make([]uint32, len(entries))
+	for i, e := range entries {
+		keys[i], values[i] = addressKey(e.Prefix), uint32(e.Identity)
+	}
+	return put(m, keys, values)
+}
+
+func fillPeers(m *ebpf.Map, entries []compile.PeerEntry) error {
+	keys, values := make([]bpfobj.ABIPeerKey, len(entries)), make([]compile.Bitset, len(entries))
+	for i, e := range entries {
+		keys[i] = bpfobj.ABIPeerKey{Ruleset: e.Ruleset, Identity: uint32(e.Identity)}
+		values[i] = e.Bits
+	}
+	return put(m, keys, values)
+}
+
+func fillPorts(m *ebpf.Map, entries []compile.PortEntry) error {
+	keys, values := make([]bpfobj.ABIPortKey, len(entries)), make([]compile.Bitset, len(entries))
+	for i, e := range entries {
+		// Prefixes are matched from the first byte in memory, so both numbers are big endian. All
+		// targets are little endian (bpfel).
+		keys[i] = bpfobj.ABIPortKey{
+			Prefixlen: portBits + uint32(e.Length),
+			Ruleset:   bits.ReverseBytes32(e.Ruleset),
+			Protocol:  e.Protocol,
+			PortBe:    bits.ReverseBytes16(e.Port),
+		}
+		values[i] = e.Bits
+	}
+	return put(m, keys, values)
+}
+
+func kernelBits(b compile.Bitset) bpfobj.ABIBits { return bpfobj.ABIBits{Word: b} }
+
+func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
+	for id := range rulesets {
+		r := &rulesets[id]
+		v := bpfobj.ABIRuleset{
+			Audit:     kernelBits(r.Audit),
+			AnyBinary: kernelBits(r.AnyBinary),
+			Truncated: kernelBits(r.Truncated),
+			AnyPeer:   kernelBits(r.AnyPeer),
+			AnyPort:   kernelBits(r.AnyPort),
+			Exe:       bpfobj.ABIDfaRef{Page: r.Exe.Page, Base: r.Exe.Base, Classes: r.Exe.Classes},
+			Id:        uint32(id),
+		}
+		for d := range v.Allow {
+			v.Allow[d], v.Deny[d] = kernelBits(r.Allow[d]), kernelBits(r.Deny[d])
+		}
+		for o := range v.Origins {
+			v.Origins[o] = kernelBits(r.Origins[o])
+		}
+		if len(r.Rules) > 0 {
+			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_RULES)
+		}
+		if r.Audit != (compile.Bitset{}) {
+			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_AUDIT)
+		}
+		if err := m.Put(uint32(id), &v); err != nil {
+			return fmt.Errorf("ruleset %d: %w", id, err)
+		}
+	}
+	return nil
+}
+
+func fillRules(m *ebpf.Map, rulesets []compile.Ruleset) error {
+	for id := range rulesets {
+		for bit, r := range rulesets[id].Rules {
+			v := bpfobj.ABIRule{Ref: r.Ref, Verdict: r.Verdict, Severity: r.Severity}
+			if err := m.Put(uint32(id*compile.MaxRules+bit), &v); err != nil {
+				return fmt.Errorf("rule %s: %w", r.Name, err)
+			}
+		}
+	}
+	return nil
+}

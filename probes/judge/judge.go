@@ -1,0 +1,233 @@
+// Package judge climbs the enforcement ladder: for every hook it attaches the strongest step that this
+// kernel really loads (BPF LSM, fmod_ret, cgroup programs, report only), and it puts compiled policies
+// in force. It imports probes, its internals and policy/compile only.
+package judge
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/sallyport/sallyport/policy/compile"
+	"github.com/sallyport/sallyport/probes"
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/internal/bpfobj"
+	"github.com/sallyport/sallyport/probes/internal/tables"
+)
+
+// Judge owns the JUDGE programs and the tables.
+type Judge struct {
+	kernel *probes.Kernel
+	store  *tables.Store
+	hooks  []probes.Hook
+}
+
+// Open returns a judge that can put tables in force; Attach makes the kernel use them. Two steps, so
+// that nothing is judged by empty tables.
+func Open(k *probes.Kernel) *Judge { return &Judge{kernel: k, store: tables.NewStore(k.Maps())} }
+
+// Attach gives every hook the first of steps, in that order, that this kernel can have. It fails only
+// when a hook gets none of them.
+func (j *Judge) Attach(steps []event.Step) error {
+	for _, h := range hooks() {
+		got, err := j.climb(h, steps)
+		if err != nil {
+			return err
+		}
+		j.hooks = append(j.hooks, got)
+	}
+	return j.retire()
+}
+
+// climb attaches one hook.
+func (j *Judge) climb(h hook, steps []event.Step) (probes.Hook, error) {
+	got := probes.Hook{Name: h.name}
+	for _, step := range steps {
+		r, ok := h.rungs[step]
+		if !ok {
+			continue
+		}
+		adopted, err := j.attach(step, r)
+		if err != nil && step == event.StepReport {
+			// No kprobes: the fentry programs of the second step report as well.
+			r.programs = []string{"judge_fentry_" + h.name}
+			adopted, err = j.attachReport(r)
+		}
+		if err != nil {
+			got.Refused = append(got.Refused, fmt.Sprintf("%s: %v", StepName(step), reason(err)))
+			continue
+		}
+		got.Step, got.Programs, got.NotStopped, got.Adopted = step, r.programs, r.notStopped, adopted
+		return got, nil
+	}
+	return got, fmt.Errorf("hook %s: no step of the ladder works on this kernel: %s", h.name, strings.Join(got.Refused, "; "))
+}
+
+// reason is the one line of an error that a reader of status needs: the verifier's log stays out.
+func reason(err error) error {
+	var ve *ebpf.VerifierError
+	if errors.As(err, &ve) {
+		return ve.Cause
+	}
+	return err
+}
+
+// attach puts the programs of a rung in place.
+func (j *Judge) attach(step event.Step, r rung) (adopted bool, err error) {
+	if len(r.programs) == 0 {
+		return true, nil
+	}
+	if step == event.StepLSM {
+		if err := lsmActive(); err != nil {
+			return false, err
+		}
+	}
+	spec, err := object(step)
+	if err != nil {
+		return false, err
+	}
+	return j.attachSpec(spec, r)
+}
+
+// attachReport attaches an fentry program that says it only reports.
+func (j *Judge) attachReport(r rung) (adopted bool, err error) {
+	spec, err := bpfobj.LoadJudgeModRet()
+	if err != nil {
+		return false, err
+	}
+	if err := spec.Variables["fentry_step"].Set(uint8(event.StepReport)); err != nil {
+		return false, fmt.Errorf("setting fentry_step: %w", err)
+	}
+	return j.attachSpec(spec, r)
+}
+
+// attachSpec loads the programs of a rung out of spec and attaches them in order.
+func (j *Judge) attachSpec(spec *ebpf.CollectionSpec, r rung) (adopted bool, err error) {
+	coll, err := j.kernel.Maps().Load(spec, r.programs...)
+	if err != nil {
+		return false, err
+	}
+	defer coll.Close()
+	adopted = true
+	for _, name := range r.programs {
+		ps := spec.Programs[name]
+		kept, err := j.kernel.Pins().Attach(name, coll.Programs[name], func(p *ebpf.Program) (link.Link, error) {
+			return attachProgram(j.kernel.CgroupRoot(), ps, p)
+		})
+		if err != nil {
+			return false, err
+		}
+		adopted = adopted && kept
+	}
+	return adopted, nil
+}
+
+// object is the collection that holds a step's programs.
+func object(step event.Step) (*ebpf.CollectionSpec, error) {
+	switch step {
+	case event.StepLSM:
+		return bpfobj.LoadJudgeLSM()
+	case event.StepModRet:
+		return bpfobj.LoadJudgeModRet()
+	case event.StepCgroup:
+		return bpfobj.LoadJudgeCgroup()
+	case event.StepReport:
+		return bpfobj.LoadJudgeReport()
+	case event.StepNone, event.StepGate:
+	}
+	return nil, fmt.Errorf("step %d is not on the ladder", step)
+}
+
+// attachProgram attaches by what the program's section says.
+func attachProgram(cgroup string, spec *ebpf.ProgramSpec, p *ebpf.Program) (link.Link, error) {
+	switch spec.Type {
+	case ebpf.LSM:
+		return link.AttachLSM(link.LSMOptions{Program: p})
+	case ebpf.Tracing:
+		return link.AttachTracing(link.TracingOptions{Program: p})
+	case ebpf.CGroupSockAddr, ebpf.CGroupSock:
+		return link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: spec.AttachType, Program: p})
+	case ebpf.Kprobe:
+		return link.Kprobe(spec.AttachTo, p, nil)
+	default:
+		return nil, fmt.Errorf("program %s: unexpected type %s", spec.Name, spec.Type)
+	}
+}
+
+// lsmActive reports why LSM programs would not be called: they load and attach all the same when bpf
+// is not among the active LSMs.
+func lsmActive() error {
+	const path = "/sys/kernel/security/lsm"
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("seeing whether BPF LSM is active: %w (mount securityfs at /sys/kernel/security)", err)
+	}
+	if !slices.Contains(strings.Split(strings.TrimSpace(string(b)), ","), "bpf") {
+		return fmt.Errorf("bpf is not among the active LSMs %q (kernel command line lsm=)", strings.TrimSpace(string(b)))
+	}
+	return nil
+}
+
+// retire removes the pinned links of steps that are not taken any more, after the taken ones are in
+// place: at no moment does nobody judge.
+func (j *Judge) retire() error {
+	keep := map[string]bool{}
+	for _, h := range j.hooks {
+		for _, name := range h.Programs {
+			keep[name] = true
+		}
+	}
+	var errs []error
+	for _, h := range hooks() {
+		for _, r := range h.rungs {
+			// The last attached goes first: fmod_ret denies what fentry has not judged.
+			for _, name := range slices.Backward(r.programs) {
+				if !keep[name] {
+					errs = append(errs, j.kernel.Pins().Detach(name))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Hooks says what is in place.
+func (j *Judge) Hooks() []probes.Hook { return slices.Clone(j.hooks) }
+
+// Swap puts compiled tables in force and returns their revision. On error the former stay, whole.
+func (j *Judge) Swap(t *compile.Tables) (uint64, error) {
+	revision, err := j.store.Swap(t)
+	if err != nil {
+		return revision, fmt.Errorf("swapping tables: %w", err)
+	}
+	return revision, nil
+}
+
+// Bind gives a container a ruleset of the tables in force.
+func (j *Judge) Bind(cgroup uint64, ruleset uint32) error { return j.store.Bind(cgroup, ruleset) }
+
+// Close releases the handles; what is attached stays.
+func (j *Judge) Close() error { return j.store.Close() }
+
+// StepName is the name of a step as configuration and status write it.
+func StepName(s event.Step) string {
+	switch s {
+	case event.StepLSM:
+		return "lsm"
+	case event.StepModRet:
+		return "fmod_ret"
+	case event.StepCgroup:
+		return "cgroup"
+	case event.StepReport:
+		return "report"
+	case event.StepGate:
+		return "gate"
+	case event.StepNone:
+	}
+	return "none"
+}

@@ -1,0 +1,66 @@
+package judge
+
+import "github.com/sallyport/sallyport/probes/event"
+
+// rung is how one step judges at one hook.
+type rung struct {
+	programs   []string // in the order they are attached
+	notStopped []string // what this step does not stop at this hook
+}
+
+// hook is one kind of socket call with its rungs. A step without a rung has no hook of its own: the
+// gate judges there, at the first packet.
+type hook struct {
+	name  string
+	rungs map[event.Step]rung
+}
+
+const preempted = "on a fully pre-emptible kernel, calls of a task that pre-empts another inside the same hook (counted as recursion misses)"
+
+// hooks is the ladder: stronger steps are tried first, each hook for itself.
+func hooks() []hook {
+	return []hook{
+		{"create", map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_created", "judge_lsm_create"}},
+			event.StepModRet: {programs: []string{"judge_fentry_created", "judge_fentry_create", "judge_modret_create"}, notStopped: []string{preempted}},
+			event.StepCgroup: {programs: []string{"judge_cgroup_create"}, notStopped: []string{
+				"packet sockets, whose packets the gate drops at a veth", "vsock and other families that are not IP",
+			}},
+			event.StepReport: {programs: []string{"judge_report_create"}, notStopped: []string{"anything: reported only"}},
+		}},
+		{"connect", map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_connect"}},
+			event.StepModRet: {programs: []string{"judge_fentry_connect", "judge_modret_connect"}, notStopped: []string{preempted}},
+			event.StepCgroup: {programs: []string{"judge_cgroup_connect4", "judge_cgroup_connect6"}, notStopped: []string{
+				"verdict Kill: the call is denied and the agent kills the process afterwards",
+			}},
+			event.StepReport: {programs: []string{"judge_report_connect", "judge_report_tcp_connect"}, notStopped: []string{"anything: reported only"}},
+		}},
+		{"sendmsg", map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_sendmsg"}},
+			event.StepModRet: {programs: []string{"judge_fentry_sendmsg", "judge_modret_sendmsg"}, notStopped: []string{preempted}},
+			event.StepCgroup: {programs: []string{"judge_cgroup_sendmsg4", "judge_cgroup_sendmsg6"}, notStopped: []string{
+				"raw, ping and connected sends as calls: denied at their first packet",
+			}},
+			event.StepReport: {programs: []string{"judge_report_sendmsg"}, notStopped: []string{"anything: reported only"}},
+		}},
+		{"bind", map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_bind"}},
+			event.StepModRet: {programs: []string{"judge_fentry_bind", "judge_modret_bind"}, notStopped: []string{preempted}},
+			event.StepCgroup: {programs: []string{"judge_cgroup_bind4", "judge_cgroup_bind6"}},
+			event.StepReport: {programs: []string{"judge_report_bind"}, notStopped: []string{"anything: reported only"}},
+		}},
+		{"listen", map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_listen"}},
+			event.StepModRet: {programs: []string{"judge_fentry_listen", "judge_modret_listen"}, notStopped: []string{preempted}},
+			event.StepCgroup: {notStopped: []string{"the call on a port that was never bound: connections to it are denied at their first packet"}},
+			event.StepReport: {programs: []string{"judge_report_listen"}, notStopped: []string{"anything: reported only"}},
+		}},
+		{"accept", map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_accept"}},
+			event.StepModRet: {programs: []string{"judge_fentry_accept", "judge_modret_accept"}, notStopped: []string{preempted}},
+			event.StepCgroup: {notStopped: []string{"the call: connections are denied at their first packet"}},
+			event.StepReport: {programs: []string{"judge_report_accept"}, notStopped: []string{"anything: reported only"}},
+		}},
+	}
+}

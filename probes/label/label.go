@@ -1,0 +1,173 @@
+// Package label attaches the programs that give every task of a container its label, confirms
+// containers that the kernel has seen, and labels what is older than the agent. It imports probes and
+// its internals only.
+package label
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/sallyport/sallyport/probes"
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/internal/bpfobj"
+)
+
+// programs in the order they are attached: exec and exit before fork, so that no label is inherited
+// that would not be kept up to date, and cgroups, where labels begin, last.
+var programs = []string{"label_exec", "label_exit", "label_fork", "label_cgroup_rmdir", "label_cgroup_attach", "label_cgroup_mkdir"}
+
+// Labeller owns the LABEL programs.
+type Labeller struct {
+	kernel *probes.Kernel
+	hook   probes.Hook
+}
+
+// Attach puts the LABEL programs in place, or adopts them. Without them nothing can be judged, so an
+// error here is final.
+func Attach(k *probes.Kernel) (*Labeller, error) {
+	spec, err := bpfobj.LoadLabelTask()
+	if err != nil {
+		return nil, fmt.Errorf("reading label programs: %w", err)
+	}
+	coll, err := k.Maps().Load(spec)
+	if err != nil {
+		return nil, fmt.Errorf("label: %w", err)
+	}
+	defer coll.Close()
+	l := &Labeller{kernel: k, hook: probes.Hook{Name: "label", Programs: programs, Adopted: true}}
+	for _, name := range programs {
+		adopted, err := k.Pins().Attach(name, coll.Programs[name], func(p *ebpf.Program) (link.Link, error) {
+			return link.AttachTracing(link.TracingOptions{Program: p})
+		})
+		if err != nil {
+			return nil, fmt.Errorf("label: %w", err)
+		}
+		l.hook.Adopted = l.hook.Adopted && adopted
+	}
+	return l, nil
+}
+
+// Hook says what is in place.
+func (l *Labeller) Hook() probes.Hook { return l.hook }
+
+// Confirm tells the kernel that a cgroup is a container's, if it does not know. running: its
+// entrypoint runs, so whoever joins now is a session. What the kernel has seen itself is left alone.
+func (l *Labeller) Confirm(cgroup uint64, running bool) error {
+	var c bpfobj.ABIContainer
+	if running {
+		c.Flags = uint32(bpfobj.ABIContainerFlagsCONTAINER_JOINED)
+	}
+	err := l.kernel.Maps().Map("container_by_cgroup").Update(cgroup, &c, ebpf.UpdateNoExist)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+		return fmt.Errorf("confirming container %d: %w", cgroup, err)
+	}
+	return nil
+}
+
+// Forget removes a container whose cgroup is gone.
+func (l *Labeller) Forget(cgroup uint64) error {
+	err := l.kernel.Maps().Map("container_by_cgroup").Delete(cgroup)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forgetting container %d: %w", cgroup, err)
+	}
+	return nil
+}
+
+// Containers lists the containers that the kernel knows, by cgroup id.
+func (l *Labeller) Containers() ([]uint64, error) {
+	var (
+		id  uint64
+		c   bpfobj.ABIContainer
+		out []uint64
+	)
+	it := l.kernel.Maps().Map("container_by_cgroup").Iterate()
+	for it.Next(&id, &c) {
+		out = append(out, id)
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("listing containers: %w", err)
+	}
+	return out, nil
+}
+
+// Inferred is what /proc told of a process that is older than the agent.
+type Inferred struct {
+	PID        uint32 // thread group id in the initial PID namespace
+	StartTicks uint64 // field 22 of /proc/PID/stat: clock ticks since boot
+	Container  uint64 // cgroup id
+	Origin     event.Origin
+	Session    uint64 // for Exec: any number that its processes share
+	UID        uint32
+	Exe        string // as the process sees it; "" or too long: not known, which fails closed
+}
+
+// inferredIDs keeps ids made in user space apart from the kernel's, which count from 1.
+const inferredIDs = uint64(1) << 63
+
+// Infer labels running processes, all their threads, and gives their sockets an owner. It returns how
+// many threads were labelled and how many sockets got an owner. What has a label keeps it.
+func (l *Labeller) Infer(processes []Inferred) (threads, sockets uint64, err error) {
+	spec, err := bpfobj.LoadLabelScan()
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading scan programs: %w", err)
+	}
+	coll, err := l.kernel.Maps().Load(spec)
+	if err != nil {
+		return 0, 0, fmt.Errorf("label scan: %w", err)
+	}
+	defer coll.Close()
+	table := coll.Maps["inferred_by_tgid"]
+	for i := range processes {
+		if err := table.Put(processes[i].PID, processes[i].kernel()); err != nil {
+			return 0, 0, fmt.Errorf("handing over process %d: %w", processes[i].PID, err)
+		}
+	}
+	for _, name := range []string{"label_scan_task", "label_scan_socket"} {
+		if err := iterate(coll.Programs[name]); err != nil {
+			return 0, 0, fmt.Errorf("running %s: %w", name, err)
+		}
+	}
+	if err := coll.Variables["labelled_count"].Get(&threads); err != nil {
+		return 0, 0, fmt.Errorf("reading scan result: %w", err)
+	}
+	if err := coll.Variables["owned_count"].Get(&sockets); err != nil {
+		return 0, 0, fmt.Errorf("reading scan result: %w", err)
+	}
+	return threads, sockets, nil
+}
+
+// kernel is the label as the kernel stores it.
+func (p *Inferred) kernel() *bpfobj.ABIInferred {
+	v := &bpfobj.ABIInferred{StartTicks: p.StartTicks}
+	v.Label.Container, v.Label.Origin, v.Label.Uid, v.Label.Tgid = p.Container, uint32(p.Origin), p.UID, p.PID
+	v.Label.Exec = inferredIDs | uint64(p.PID)<<32 | p.StartTicks&0xffffffff
+	v.Label.Flags = uint32(bpfobj.ABILabelFlagsLABEL_INFERRED)
+	if p.Origin == event.OriginExec {
+		v.Label.Session = inferredIDs | p.Session
+	}
+	if p.Exe == "" || len(p.Exe) >= len(v.Label.Exe) {
+		v.Label.Flags |= uint32(bpfobj.ABILabelFlagsLABEL_TRUNCATED)
+		return v
+	}
+	copy(v.Label.Exe[:], p.Exe)
+	return v
+}
+
+// iterate runs an iterator program over everything once.
+func iterate(prog *ebpf.Program) (err error) {
+	it, err := link.AttachIter(link.IterOptions{Program: prog})
+	if err != nil {
+		return fmt.Errorf("attaching iterator: %w", err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	r, err := it.Open()
+	if err != nil {
+		return fmt.Errorf("opening iterator: %w", err)
+	}
+	_, err = io.Copy(io.Discard, r)
+	return errors.Join(err, r.Close())
+}

@@ -1,0 +1,195 @@
+// Package probes opens the kernel side of Sallyport: the pinned maps and links in one directory of a
+// BPF file system. Its packages label, judge, gate and tell attach and read the programs, one per word
+// of the pipeline; event holds the words they report in. Only packages below probes touch the kernel's
+// BPF; of the rest of the module they import policy/compile alone.
+package probes
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/internal/attach"
+	"github.com/sallyport/sallyport/probes/internal/bpfobj"
+)
+
+// ErrIncompatible means that the pins in the directory were made by a version whose maps mean
+// something else: they stay in force until Cleanup.
+var ErrIncompatible = bpfobj.ErrIncompatible
+
+// Config says where the kernel side lives and how it behaves.
+type Config struct {
+	BPFFS            string   // mount point of the BPF file system
+	PinDir           string   // directory below it
+	CgroupRoot       string   // cgroup v2 directory that the cgroup programs are attached to
+	ContainerParents []string // cgroups whose children are containers, whatever their names
+	Sizes            Sizes
+	UnknownDeny      bool // unknownWorkload: deny
+	TellExec         bool // report execs and exits
+	TellConnect      bool // report allowed calls
+}
+
+// Sizes are the sizes of maps; a zero keeps the built-in size.
+type Sizes struct {
+	Flows      uint32 // entries
+	Containers uint32 // entries
+	AlertRing  uint32 // bytes
+	FlowRing   uint32 // bytes
+}
+
+// Hook says what judges at one hook, for status.
+type Hook struct {
+	Name       string     // connect, sendmsg, …
+	Step       event.Step // the rung it got
+	Programs   []string
+	NotStopped []string // what this step does not stop
+	Refused    []string // the stronger steps that could not be had, with the kernel's reason
+	Adopted    bool     // its links were found pinned and kept
+}
+
+// Kernel is the opened kernel side. Close releases it and leaves everything in force.
+type Kernel struct {
+	maps *bpfobj.Maps
+	pins attach.Pins
+	cfg  Config
+}
+
+// Open opens the pins, or makes them. It fails with ErrIncompatible for another version's pins, and
+// then changes nothing.
+func Open(cfg Config) (*Kernel, error) {
+	if err := checkBPFFS(cfg.BPFFS); err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(cfg.BPFFS, cfg.PinDir)
+	maps, err := bpfobj.OpenMaps(dir, bpfobj.Sizes(cfg.Sizes))
+	if err != nil {
+		return nil, fmt.Errorf("opening pins in %s: %w", dir, err)
+	}
+	pins, err := attach.NewPins(filepath.Join(dir, "links"))
+	if err != nil {
+		return nil, errors.Join(err, maps.Close())
+	}
+	k := &Kernel{maps: maps, pins: pins, cfg: cfg}
+	if err := k.configure(); err != nil {
+		return nil, errors.Join(err, maps.Close())
+	}
+	return k, nil
+}
+
+// checkBPFFS makes sure that pins will be pins.
+func checkBPFFS(path string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return fmt.Errorf("looking at BPF file system %s: %w", path, err)
+	}
+	if int64(st.Type) != unix.BPF_FS_MAGIC {
+		return fmt.Errorf("%s is no BPF file system: mount one there (mount -t bpf bpf %s)", path, path)
+	}
+	return nil
+}
+
+// configure writes the switches and the container parents.
+func (k *Kernel) configure() error {
+	mntns, err := hostMountNamespace()
+	if err != nil {
+		return err
+	}
+	flags := uint32(0)
+	for _, f := range []struct {
+		on   bool
+		flag bpfobj.ABIControlFlags
+	}{
+		{k.cfg.TellExec, bpfobj.ABIControlFlagsCONTROL_TELL_EXEC},
+		{k.cfg.TellConnect, bpfobj.ABIControlFlagsCONTROL_TELL_CONNECT},
+		{k.cfg.UnknownDeny, bpfobj.ABIControlFlagsCONTROL_UNKNOWN_DENY},
+	} {
+		if f.on {
+			flags |= uint32(f.flag)
+		}
+	}
+	err = k.maps.UpdateControl(func(c *bpfobj.ABIControl) {
+		c.Abi, c.Flags, c.HostMntns = uint32(bpfobj.ABILimitsABI_VERSION), flags, mntns
+	})
+	if err != nil {
+		return err
+	}
+	return k.setParents()
+}
+
+func (k *Kernel) setParents() error {
+	m := k.maps.Map("container_parent")
+	for _, parent := range k.cfg.ContainerParents {
+		var key [bpfobj.ABILimitsPARENT_LEN]byte
+		if len(parent) >= len(key) {
+			return fmt.Errorf("container parent %q is longer than %d bytes", parent, len(key)-1)
+		}
+		copy(key[:], parent)
+		if err := m.Put(key, uint32(1)); err != nil {
+			return fmt.Errorf("setting container parent %q: %w", parent, err)
+		}
+	}
+	return nil
+}
+
+// hostMountNamespace is the inode of the node's mount namespace, that of PID 1: what runs there is no
+// workload. Without the capability to look at PID 1 (CAP_SYS_PTRACE) it is the agent's own, which is
+// the same unless the agent itself runs in a container.
+func hostMountNamespace() (uint32, error) {
+	var st unix.Stat_t
+	err := unix.Stat("/proc/1/ns/mnt", &st)
+	if errors.Is(err, os.ErrPermission) {
+		err = unix.Stat("/proc/self/ns/mnt", &st)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("looking at the node's mount namespace: %w", err)
+	}
+	return uint32(st.Ino), nil //nolint:gosec // namespace inodes have 32 bits (struct ns_common)
+}
+
+// Fresh reports whether nothing was pinned before: no policy is in force yet.
+func (k *Kernel) Fresh() bool { return k.maps.Fresh() }
+
+// CgroupRoot is the directory that cgroup programs are attached to.
+func (k *Kernel) CgroupRoot() string { return k.cfg.CgroupRoot }
+
+// Maps gives the packages below probes the shared maps.
+func (k *Kernel) Maps() *bpfobj.Maps { return k.maps }
+
+// Pins gives the packages below probes the pinned links.
+func (k *Kernel) Pins() attach.Pins { return k.pins }
+
+// Revision is the revision of the tables in force; 0: none.
+func (k *Kernel) Revision() (uint64, error) {
+	c, err := k.maps.Control()
+	return c.Revision, err
+}
+
+// Close closes the handles; programs, links and maps stay pinned and in force.
+func (k *Kernel) Close() error { return k.maps.Close() }
+
+// Cleanup removes every pin below the directory, and with them all programs, links and maps. It
+// reports how many there were. A directory that is not there is no error.
+func Cleanup(bpffs, pinDir string) (int, error) {
+	dir := filepath.Join(bpffs, pinDir)
+	count := 0
+	err := filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			count++
+		}
+		return err
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("listing pins in %s: %w", dir, err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return 0, fmt.Errorf("removing pins in %s: %w", dir, err)
+	}
+	return count, nil
+}

@@ -1,0 +1,128 @@
+package pod
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Container is a cgroup with the network namespace its processes run in.
+type Container struct {
+	Dir string // cgroup directory
+	ID  uint64 // its inode
+	NS  netns.NsHandle
+}
+
+// Container makes a container. With the zero handle it gets a network namespace of its own, with
+// loopback up and nothing else.
+func (n *Node) Container(t testing.TB, name string, ns netns.NsHandle) *Container {
+	t.Helper()
+	c := &Container{Dir: filepath.Join(n.CgroupRoot, name), NS: ns}
+	if err := os.Mkdir(c.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(c.Dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	c.ID = st.Ino
+	if ns == 0 {
+		c.NS = newNetNS(t)
+	}
+	return c
+}
+
+// newNetNS makes a network namespace with loopback up.
+func newNetNS(t testing.TB) netns.NsHandle {
+	t.Helper()
+	var handle netns.NsHandle
+	onThread(t, func() error {
+		var err error
+		if handle, err = netns.New(); err != nil {
+			return err
+		}
+		return loopbackUp()
+	})
+	t.Cleanup(func() { _ = handle.Close() }) // the last handle: nothing to be told
+	return handle
+}
+
+// loopbackUp sets lo up in the current namespace.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // a socket for one ioctl
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
+}
+
+// onThread runs f on an OS thread that ends with it, so that f may change its namespaces.
+func onThread(t testing.TB, f func() error) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		done <- f()
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Command is a process that enters the container the way a runtime's does: cloned into the cgroup,
+// in a mount namespace of its own, in the container's network namespace, then executed. The first of
+// a container is Main, the later are Exec.
+func (c *Container) Command(args ...string) *Process {
+	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec // the test's own program
+	p := &Process{container: c, Cmd: cmd}
+	cmd.Stdout, cmd.Stderr = &p.out, &p.out
+	return p
+}
+
+// Process is a process of a container.
+type Process struct {
+	*exec.Cmd
+	container *Container
+	out       bytes.Buffer
+}
+
+// Start starts it.
+func (p *Process) Start(t testing.TB) {
+	t.Helper()
+	dir, err := os.Open(p.container.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close() //nolint:errcheck // read only
+	p.SysProcAttr = &syscall.SysProcAttr{
+		UseCgroupFD: true, CgroupFD: int(dir.Fd()),
+		Unshareflags: syscall.CLONE_NEWNS,
+	}
+	onThread(t, func() error {
+		if err := netns.Set(p.container.NS); err != nil {
+			return err
+		}
+		return p.Cmd.Start()
+	})
+}
+
+// Run starts it, waits, and returns what it printed. Its exit code is in ProcessState.
+func (p *Process) Run(t testing.TB) string {
+	t.Helper()
+	p.Start(t)
+	_ = p.Wait() //nolint:errcheck // the exit code is the victim's verdict, read from its output
+	return p.out.String()
+}
