@@ -1,0 +1,128 @@
+package compile
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// clause is a compiled rule before it has a bit: a YAML rule × one of its process selectors × one
+// of its entries in one direction.
+type clause struct {
+	rule     Rule
+	selector *policy.ProcessSelector
+	peers    uint32 // id of a peer selector, if anyPeer is not set
+	anyPeer  bool
+	ports    []portSpan // nil: every protocol and port
+}
+
+// portSpan is a protocol and a range of its ports; first 0 is every port and no port.
+type portSpan struct {
+	protocol    uint8
+	first, last uint16
+}
+
+// ordered returns the policies by namespace and name, and reports names that are there twice.
+func ordered(in []*policy.Policy) (out []*policy.Policy, errs Errors) {
+	out = slices.Clone(in)
+	slices.SortStableFunc(out, func(a, b *policy.Policy) int {
+		return cmp.Or(cmp.Compare(a.Metadata.Namespace, b.Metadata.Namespace), cmp.Compare(a.Metadata.Name, b.Metadata.Name))
+	})
+	for i, p := range out {
+		if i > 0 && out[i-1].Name() == p.Name() {
+			errs = append(errs, policyError(p, nil, "is there twice"))
+		}
+	}
+	return out, errs
+}
+
+// policyError is an error of a policy, or of a rule of it if r is not nil.
+func policyError(p *policy.Policy, r *policy.Rule, reason string) *Error {
+	e := &Error{Policy: p.Name(), File: p.File, Line: p.Line, Reason: reason}
+	if r != nil {
+		e.Rule, e.Line = p.RuleName(r), r.Line
+	}
+	return e
+}
+
+// expand makes the clauses of a policy, in the order of its rules, and of each rule in the order
+// of its selectors, then egress before ingress, then of its entries.
+func (c *compiler) expand(p *policy.Policy) (out []clause) {
+	for i := range p.Spec.Rules {
+		r := &p.Spec.Rules[i]
+		selectors := r.Selectors()
+		for s := range selectors {
+			for _, d := range []Direction{Egress, Ingress} {
+				entries, named := r.Entries(d)
+				if !named {
+					continue
+				}
+				if len(entries) == 0 {
+					// egress: [] has no entry to match, but its default-deny needs a bit.
+					entries = []policy.Entry{{Peers: policy.Peers{CIDRs: []netip.Prefix{}}}}
+				}
+				for e := range entries {
+					cl := clause{rule: newRule(p, r, d, s*len(entries)+e), selector: &selectors[s]}
+					if err := c.match(&cl, &entries[e]); err != nil {
+						c.errs = append(c.errs, policyError(p, r, err.Error()))
+					}
+					out = append(out, cl)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// newRule names a clause and says what a violation of it gets.
+func newRule(p *policy.Policy, r *policy.Rule, d Direction, index int) Rule {
+	violation := p.Spec.Violation(r)
+	name := p.RuleName(r)
+	return Rule{
+		Ref: policy.Ref(name, d, index), Name: name, Policy: p.Name(), Direction: d, Index: index,
+		Deny: r.Action == policy.ActionDeny, Audit: p.Spec.Mode == policy.ModeAudit,
+		Verdict: violation.Verdict.Number(), Severity: violation.Alert.Number(),
+	}
+}
+
+// match fills in what calls the clause matches.
+func (c *compiler) match(cl *clause, e *policy.Entry) (err error) {
+	cl.anyPeer = e.Peers.Any()
+	if !cl.anyPeer {
+		if cl.peers, err = c.peers.selector(&e.Peers); err != nil {
+			return err
+		}
+	}
+	for _, pr := range e.Ports {
+		for _, p := range pr.Ports {
+			if p.AnyPort() {
+				cl.ports = nil
+				return nil
+			}
+			protocols := p.Protocol.Numbers()
+			if protocols == nil {
+				return fmt.Errorf("there is no protocol %q", p.Protocol)
+			}
+			first, last, _ := p.Range()
+			for _, protocol := range protocols {
+				cl.ports = append(cl.ports, portSpan{protocol, first, last})
+			}
+		}
+	}
+	if e.Ports != nil && cl.ports == nil {
+		cl.ports = []portSpan{}
+	}
+	return nil
+}
+
+// covers says whether a clause can select processes of a workload. Which of them is asked for
+// every process, by its origin and its executable.
+func (cl *clause) covers(w *policy.Workload) bool {
+	s := cl.selector
+	named := func(g policy.Glob) bool { return g.Match(w.Container) }
+	return (s.Containers == nil || slices.ContainsFunc(s.Containers, named)) &&
+		(s.ContainerTypes == nil || slices.Contains(s.ContainerTypes, policy.ContainerType(w.ContainerType)))
+}

@@ -1,0 +1,104 @@
+package compile_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/compile"
+	"github.com/sallyport/sallyport/policy/match"
+	"github.com/sallyport/sallyport/policy/policytest"
+)
+
+// expect returns what the tables must say where the reference says d.
+func expect(d match.Decision) compile.Decision {
+	out := compile.Decision{Verdict: d.Verdict.Number(), Would: d.Would.Number(), Reason: d.Reason.Number(), Ref: d.Ref}
+	if d.Severity != "" {
+		out.Severity = d.Severity.Number()
+	}
+	return out
+}
+
+// differ fails the test where the tables and the reference judge a case differently, and counts
+// what was decided and why.
+func differ(t *testing.T, seed uint64, outcomes map[string]int) {
+	t.Helper()
+	c, err := policytest.Random(seed, 40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := compile.Compile(c.Input)
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	for _, q := range c.Questions {
+		want := match.Judge(c.Input, q.Process, q.Call)
+		outcomes[string(want.Verdict)+" by "+string(want.Reason)]++
+		if diff := cmp.Diff(expect(want), tables.Judge(q.Process, q.Call)); diff != "" {
+			policies, _ := json.MarshalIndent(c.Input.Policies, "", " ")
+			t.Fatalf("seed %d: %+v\n%+v\nreference: %+v (-reference +tables)\n%s\n%s", seed, q.Process, q.Call, want, diff, policies)
+		}
+	}
+}
+
+func TestTablesJudgeAsTheReference(t *testing.T) {
+	t.Parallel()
+	outcomes := map[string]int{}
+	for seed := range uint64(1500) {
+		differ(t, seed, outcomes)
+	}
+	// A generator that never reaches an outcome would prove nothing about it.
+	for _, v := range []policy.Verdict{policy.VerdictDeny, policy.VerdictDrop, policy.VerdictReset, policy.VerdictKill, policy.VerdictAudit} {
+		for _, r := range []policy.Reason{policy.ReasonRule, policy.ReasonDefault} {
+			if key := string(v) + " by " + string(r); outcomes[key] < 100 {
+				t.Errorf("only %d cases of %s", outcomes[key], key)
+			}
+		}
+	}
+	for _, r := range []policy.Reason{policy.ReasonRule, policy.ReasonUngoverned, policy.ReasonLoopback} {
+		if key := "Allow by " + string(r); outcomes[key] < 100 {
+			t.Errorf("only %d cases of %s", outcomes[key], key)
+		}
+	}
+}
+
+func FuzzJudge(f *testing.F) {
+	for seed := range uint64(10) {
+		f.Add(seed << 40)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) { differ(t, seed, map[string]int{}) })
+}
+
+func TestExplainDecidesAsJudge(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		c, err := policytest.Random(seed, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range c.Questions {
+			want := match.Judge(c.Input, q.Process, q.Call)
+			e := match.Explain(c.Input, q.Process, q.Call)
+			if diff := cmp.Diff(want, e.Decision); diff != "" {
+				t.Fatalf("seed %d: (-judge +explain)\n%s", seed, diff)
+			}
+			deciding := 0
+			for _, r := range e.Rules {
+				if r.Why == "" {
+					t.Errorf("seed %d: rule %s has no reason", seed, r.Rule)
+				}
+				if r.Decides {
+					deciding++
+				}
+				if r.Decides && r.Matches != (want.Reason == policy.ReasonRule) {
+					t.Errorf("seed %d: rule %s decides by %s, matches: %t", seed, r.Rule, want.Reason, r.Matches)
+				}
+			}
+			if want.Ref == 0 && deciding != 0 || want.Ref != 0 && deciding != 1 {
+				t.Errorf("seed %d: %d rules decide: %+v", seed, deciding, want)
+			}
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package compile
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Decision is what the tables say about a call, in the numbers of probes/event.
+type Decision struct {
+	Verdict  uint8  // Allow 1, Audit 2, Deny 3, Drop 4, Reset 5, Kill 6
+	Would    uint8  // for Audit: what Enforce would have done
+	Severity uint8  // of a denial, also of one that is only audited
+	Reason   uint8  // Rule 1, Default 2, Ungoverned 3, Loopback 4
+	Ref      uint64 // of the deciding rule; 0: none
+}
+
+// Judge decides about a call by the tables alone, step by step as the kernel does. A workload that
+// the tables do not know is governed by nothing here; what an unknown one gets in the kernel is the
+// agent's configuration.
+func (t *Tables) Judge(p policy.Process, c policy.Call) Decision {
+	c = c.Canonical()
+	id := t.Containers[p.Workload.Key]
+	r := &t.Rulesets[id]
+	who := t.who(r, &p)
+	match := t.peer(id, r, c.Peer).And(t.port(id, r, &c))
+	d := r.judge(who.AndNot(r.Audit), match, &c)
+	if d.Verdict != policy.VerdictAllow.Number() || who.And(r.Audit) == (Bitset{}) {
+		return d
+	}
+	audit := r.judge(who, match, &c)
+	if audit.Verdict == policy.VerdictAllow.Number() {
+		return d
+	}
+	audit.Verdict, audit.Would = policy.VerdictAudit.Number(), audit.Verdict
+	return audit
+}
+
+// who returns the rules that select a process.
+func (t *Tables) who(r *Ruleset, p *policy.Process) Bitset {
+	binary := r.AnyBinary
+	if p.Truncated {
+		// No rule can be told by half a path: see Ruleset.Truncated.
+		binary = binary.Or(r.Truncated)
+	} else {
+		binary = binary.Or(t.Accepts[Walk(t.Pages, r.Exe, p.Exe)]).Or(t.Accepts[Walk(t.Pages, r.Exe, p.Script)])
+	}
+	return r.Origins[p.Origin.Number()].And(binary)
+}
+
+// judge decides by the rules that select the process and the rules that match the call.
+func (r *Ruleset) judge(who, match Bitset, c *policy.Call) Decision {
+	hit := who.And(match)
+	if bit, ok := hit.And(r.Deny[c.Direction]).First(); ok {
+		return r.denied(bit, policy.ReasonRule)
+	}
+	allow := Decision{Verdict: policy.VerdictAllow.Number()}
+	if c.Listen {
+		allow.Reason = policy.ReasonUngoverned.Number()
+		return allow
+	}
+	if bit, ok := hit.And(r.Allow[c.Direction]).First(); ok {
+		allow.Reason, allow.Ref = policy.ReasonRule.Number(), r.Rules[bit].Ref
+		return allow
+	}
+	first, governed := who.And(r.Allow[c.Direction]).First()
+	switch {
+	case !governed:
+		allow.Reason = policy.ReasonUngoverned.Number()
+	case policy.IsLoopback(c.Peer):
+		allow.Reason = policy.ReasonLoopback.Number()
+	default:
+		return r.denied(first, policy.ReasonDefault)
+	}
+	return allow
+}
+
+func (r *Ruleset) denied(bit int, reason policy.Reason) Decision {
+	rule := &r.Rules[bit]
+	return Decision{Verdict: rule.Verdict, Severity: rule.Severity, Reason: reason.Number(), Ref: rule.Ref}
+}
+
+// peer returns the rules that match the other end.
+func (t *Tables) peer(id uint32, r *Ruleset, a netip.Addr) Bitset {
+	if !a.IsValid() {
+		return r.AnyPeer
+	}
+	want := PeerEntry{Ruleset: id, Identity: t.Identity(a)}
+	i, ok := slices.BinarySearchFunc(t.Peers, want, func(a, b PeerEntry) int {
+		return cmp.Or(cmp.Compare(a.Ruleset, b.Ruleset), cmp.Compare(a.Identity, b.Identity))
+	})
+	if !ok {
+		return r.AnyPeer
+	}
+	return t.Peers[i].Bits
+}
+
+// Identity returns the class of an address: that of the longest prefix it is in.
+func (t *Tables) Identity(a netip.Addr) Identity {
+	a = netip.AddrFrom16(a.As16())
+	for length := 128; length >= 0; length-- {
+		p := netip.PrefixFrom(a, length).Masked()
+		i, ok := slices.BinarySearchFunc(t.Addresses, p, func(e AddressEntry, p netip.Prefix) int {
+			return cmp.Or(e.Prefix.Addr().Compare(p.Addr()), cmp.Compare(e.Prefix.Bits(), p.Bits()))
+		})
+		if ok {
+			return t.Addresses[i].Identity
+		}
+	}
+	return 0
+}
+
+// port returns the rules that match the protocol and port.
+func (t *Tables) port(id uint32, r *Ruleset, c *policy.Call) Bitset {
+	if !c.Peer.IsValid() && !c.Listen {
+		return r.AnyPort
+	}
+	for length := 16; length >= 0; length-- {
+		want := PortEntry{Ruleset: id, Protocol: c.Protocol, Port: c.Port & portMask(uint8(length)), Length: uint8(length)}
+		i, ok := slices.BinarySearchFunc(t.Ports, want, func(a, b PortEntry) int {
+			return cmp.Or(cmp.Compare(a.Ruleset, b.Ruleset), cmp.Compare(a.Protocol, b.Protocol),
+				cmp.Compare(a.Port, b.Port), cmp.Compare(a.Length, b.Length))
+		})
+		if ok {
+			return t.Ports[i].Bits
+		}
+	}
+	return r.AnyPort
+}

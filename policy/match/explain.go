@@ -1,0 +1,93 @@
+package match
+
+import (
+	"fmt"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Explanation is a decision with what every rule had to do with it.
+type Explanation struct {
+	Decision Decision    `json:"decision"`
+	Why      string      `json:"why"`   // the decision in one sentence
+	Rules    []RuleTrace `json:"rules"` // in the order in which they decide
+}
+
+// RuleTrace says what one combination of a rule's process selectors and entries had to do with a
+// decision.
+type RuleTrace struct {
+	Rule      string        `json:"rule"`     // namespace/policy/rule
+	Selector  int           `json:"selector"` // index in spec.rules[].processes
+	Entry     int           `json:"entry"`    // index in the list of the direction; -1: it is empty
+	File      string        `json:"file,omitzero"`
+	Line      int           `json:"line,omitzero"`
+	Direction string        `json:"direction"` // egress or ingress
+	Action    policy.Action `json:"action"`
+	Mode      policy.Mode   `json:"mode"`
+	Ref       uint64        `json:"ref"`
+	Selects   bool          `json:"selects"` // the process
+	Matches   bool          `json:"matches"` // the process and the call
+	Decides   bool          `json:"decides"`
+	Why       string        `json:"why"`
+}
+
+// Explain decides as Judge does and says for every rule of every policy why it matched or did not.
+func Explain(in Input, p Process, c Call) Explanation {
+	c = c.Canonical()
+	all := candidates(in, p, c)
+	e := Explanation{Decision: judgement(all, c), Rules: make([]RuleTrace, 0, len(all))}
+	e.Why = sentence(e.Decision, c)
+	for i := range all {
+		e.Rules = append(e.Rules, trace(&all[i], c, e.Decision))
+	}
+	return e
+}
+
+// trace explains one candidate.
+func trace(cand *candidate, c Call, d Decision) RuleTrace {
+	t := RuleTrace{
+		Rule: cand.rule, Selector: cand.selector, Entry: cand.entry, File: cand.policy.File, Line: cand.yaml.Line,
+		Direction: cand.dir.String(), Action: cand.yaml.Action, Mode: cand.policy.Spec.Mode, Ref: cand.ref,
+		Selects: cand.who == "", Matches: cand.dir == c.Direction && cand.hits() && (cand.denies() || !c.Listen), Decides: cand.ref == d.Ref,
+	}
+	switch {
+	case cand.who != "":
+		t.Why = cand.who
+	case cand.dir != c.Direction:
+		t.Why = fmt.Sprintf("is about %s, the call is %s", cand.dir, c.Direction)
+	case cand.peer != "":
+		t.Why = cand.peer
+	case cand.port != "":
+		t.Why = cand.port
+	case c.Listen && !cand.denies():
+		t.Why = "allows peers: whether it lets one in is asked when one comes"
+	default:
+		t.Why = "matches the process, the peer and the port"
+	}
+	if t.Decides && d.Reason == policy.ReasonDefault {
+		t.Why += "; it is the first Allow rule that selects the process, so that it sets the default"
+	}
+	return t
+}
+
+// sentence says a decision in one sentence.
+func sentence(d Decision, c Call) string {
+	var because string
+	switch d.Reason {
+	case policy.ReasonRule:
+		because = "rule " + d.Rule + " matches"
+	case policy.ReasonDefault:
+		because = "rules select the process for " + c.Direction.String() + " and none allows the call; the first is " + d.Rule
+	case policy.ReasonUngoverned:
+		because = "no Allow rule selects the process for " + c.Direction.String() + ", and no Deny rule matches"
+		if c.Listen {
+			because = "no Deny rule of every peer matches; whom Allow rules let in is asked when a peer comes"
+		}
+	case policy.ReasonLoopback:
+		because = "the peer is the pod's own loopback, which default-deny leaves alone"
+	}
+	if d.Verdict == policy.VerdictAudit {
+		return fmt.Sprintf("%s (would be %s): %s", d.Verdict, d.Would, because)
+	}
+	return fmt.Sprintf("%s: %s", d.Verdict, because)
+}

@@ -1,0 +1,166 @@
+// Package match judges calls by the policies themselves, slowly and obviously: no bits, no tables,
+// no cleverness. It is what the tables of compile and the programs in the kernel are measured
+// against, and what explains a verdict to people.
+//
+// It is pure and imports policy only. It must never import compile: the two would then be wrong
+// together.
+package match
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+type (
+	// Input is what calls are judged by. compile turns the same into tables.
+	Input = policy.Input
+	// Process is who makes a call.
+	Process = policy.Process
+	// Call is what is judged.
+	Call = policy.Call
+)
+
+// Decision is what the policies say about a call.
+type Decision struct {
+	Verdict  policy.Verdict  `json:"verdict"`
+	Would    policy.Verdict  `json:"would,omitzero"`    // for Audit: what Enforce would have done
+	Severity policy.Severity `json:"severity,omitzero"` // of a denial, also of one that is only audited
+	Reason   policy.Reason   `json:"reason"`
+	Rule     string          `json:"rule,omitzero"` // namespace/policy/rule that decided; "": none
+	Ref      uint64          `json:"ref,omitzero"`  // of the combination in it that decided, see policy.Ref
+}
+
+// Denies says whether the call is stopped.
+func (d Decision) Denies() bool {
+	return d.Verdict != policy.VerdictAllow && d.Verdict != policy.VerdictAudit
+}
+
+// Judge decides about a call. Of in it uses the policies and the node; the workload is the
+// process's own.
+func Judge(in Input, p Process, c Call) Decision {
+	c = c.Canonical()
+	return judgement(candidates(in, p, c), c)
+}
+
+// candidate is one rule of a policy with one of its process selectors and one of its entries, and
+// what it has to do with the process and the call.
+type candidate struct {
+	rule     string
+	ref      uint64
+	policy   *policy.Policy
+	yaml     *policy.Rule
+	selector int // of the rule's process selectors
+	entry    int // of the rule's entries in direction; -1: the rule has none, and matches no call
+	dir      policy.Direction
+	who      string // why it does not select the process; "": it does
+	peer     string // why it does not match the peer; "": it does
+	port     string // why it does not match the protocol and port; "": it does
+}
+
+func (c *candidate) audits() bool { return c.policy.Spec.Mode == policy.ModeAudit }
+func (c *candidate) denies() bool { return c.yaml.Action == policy.ActionDeny }
+func (c *candidate) hits() bool   { return c.who == "" && c.peer == "" && c.port == "" }
+
+// candidates lists all rules of all policies in the order in which they decide: by namespace and
+// name of the policy, as written in it, and for each rule by process selector, direction and entry.
+func candidates(in Input, p Process, c Call) (out []candidate) {
+	policies := slices.Clone(in.Policies)
+	slices.SortStableFunc(policies, func(a, b *policy.Policy) int {
+		return cmp.Or(cmp.Compare(a.Metadata.Namespace, b.Metadata.Namespace), cmp.Compare(a.Metadata.Name, b.Metadata.Name))
+	})
+	for _, pol := range policies {
+		for i := range pol.Spec.Rules {
+			out = append(out, ofRule(in.Node, pol, &pol.Spec.Rules[i], question{&p, &c})...)
+		}
+	}
+	return out
+}
+
+// question is who asks, and for what.
+type question struct {
+	process *Process
+	call    *Call
+}
+
+// ofRule lists the candidates of one rule.
+func ofRule(node policy.Node, pol *policy.Policy, r *policy.Rule, q question) (out []candidate) {
+	for s, selector := range r.Selectors() {
+		who := whyNotSelected(pol, r, &selector, q.process)
+		for _, dir := range []policy.Direction{policy.Egress, policy.Ingress} {
+			entries, named := r.Entries(dir)
+			if !named {
+				continue
+			}
+			cand := candidate{rule: pol.RuleName(r), policy: pol, yaml: r, selector: s, dir: dir, who: who}
+			if len(entries) == 0 {
+				cand.entry, cand.peer = -1, "the list of "+dir.String()+" is empty: nothing is allowed"
+				cand.ref = policy.Ref(cand.rule, dir, s)
+				out = append(out, cand)
+				continue
+			}
+			for e := range entries {
+				cand.entry = e
+				cand.ref = policy.Ref(cand.rule, dir, s*len(entries)+e)
+				cand.peer = whyNotPeer(&entries[e].Peers, node, q.call)
+				cand.port = whyNotPort(entries[e].Ports, q.call)
+				out = append(out, cand)
+			}
+		}
+	}
+	return out
+}
+
+// judgement decides by the rules that enforce, and if they allow, asks what all would have said.
+func judgement(all []candidate, c Call) Decision {
+	var enforcing []candidate
+	for _, cand := range all {
+		if !cand.audits() {
+			enforcing = append(enforcing, cand)
+		}
+	}
+	d := decide(enforcing, c)
+	if d.Denies() {
+		return d
+	}
+	audited := decide(all, c)
+	if audited.Denies() {
+		audited.Verdict, audited.Would = policy.VerdictAudit, audited.Verdict
+		return audited
+	}
+	return d
+}
+
+// decide: the first Deny rule that matches, else the first Allow rule that matches, else the default.
+// For a Listen only Deny rules count.
+func decide(all []candidate, c Call) Decision {
+	for i := range all {
+		if cand := &all[i]; cand.dir == c.Direction && cand.denies() && cand.hits() {
+			return denial(cand, policy.ReasonRule)
+		}
+	}
+	if c.Listen {
+		return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonUngoverned}
+	}
+	for i := range all {
+		if cand := &all[i]; cand.dir == c.Direction && !cand.denies() && cand.hits() {
+			return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonRule, Rule: cand.rule, Ref: cand.ref}
+		}
+	}
+	for i := range all {
+		if cand := &all[i]; cand.dir == c.Direction && !cand.denies() && cand.who == "" {
+			if policy.IsLoopback(c.Peer) {
+				return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonLoopback}
+			}
+			return denial(cand, policy.ReasonDefault)
+		}
+	}
+	return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonUngoverned}
+}
+
+// denial is what a violation of a rule gets.
+func denial(cand *candidate, reason policy.Reason) Decision {
+	v := cand.policy.Spec.Violation(cand.yaml)
+	return Decision{Verdict: v.Verdict, Severity: v.Alert, Reason: reason, Rule: cand.rule, Ref: cand.ref}
+}

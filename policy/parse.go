@@ -1,0 +1,220 @@
+package policy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Parse reads the policies of one file: one or more YAML documents, or JSON. name stands in the
+// errors. The result is either every policy of the file or an Errors with everything that is wrong
+// with it: a file is used whole or not at all (fails closed, the caller keeps what it had).
+func Parse(name string, data []byte) ([]*Policy, error) {
+	d := &decoder{file: name}
+	policies := d.parse(data)
+	if len(d.errs) > 0 {
+		errs := d.errs.sorted()
+		if len(errs) == maxErrors {
+			errs = append(errs, &Error{File: name, Message: fmt.Sprintf("giving up after %d errors", maxErrors)})
+		}
+		return nil, errs
+	}
+	return policies, nil
+}
+
+// parse decodes every document of the file.
+func (d *decoder) parse(data []byte) (policies []*Policy) {
+	if len(data) > MaxFileSize {
+		d.fail(value{}, "split it", "the file has %d bytes, more than %d", len(data), MaxFileSize)
+		return nil
+	}
+	stream := yaml.NewDecoder(bytes.NewReader(data))
+	for !d.full {
+		var doc yaml.Node
+		err := stream.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			d.syntax(err)
+			return nil
+		}
+		if len(doc.Content) != 1 || doc.Content[0].ShortTag() == "!!null" {
+			continue // nothing between two ---, or only comments
+		}
+		if p, ok := d.document(value{node: doc.Content[0]}); ok {
+			d.unique(policies, p)
+			policies = append(policies, p)
+		}
+	}
+	if len(policies) == 0 && len(d.errs) == 0 {
+		// An empty file is more often a failed write than a wish to have no policy: that is
+		// said by removing the file.
+		d.fail(value{}, "remove the file if that is meant", "holds no policy")
+	}
+	return policies
+}
+
+// unique reports a policy whose name another one of the file has.
+func (d *decoder) unique(earlier []*Policy, p *Policy) {
+	for _, e := range earlier {
+		if e.Name() == p.Name() && p.Metadata.Name != "" {
+			at := value{&yaml.Node{Line: p.Line, Column: 1}, "metadata.name"}
+			d.fail(at, "names are unique in a namespace", "policy %s is there twice, first in line %d", quote(p.Name()), e.Line)
+		}
+	}
+}
+
+// syntax reports what the YAML parser says. It knows a line at most.
+func (d *decoder) syntax(err error) {
+	e := &Error{File: d.file, Message: "is no YAML: "}
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		if number, rest, ok := strings.Cut(rest, ": "); ok {
+			if n, err := strconv.Atoi(number); err == nil {
+				e.Line, text = n, rest
+			}
+		}
+	}
+	e.Message += plain(text)
+	if strings.Contains(text, "cannot start any token") {
+		e.Hint = "indent with spaces, not tabs, and quote values that begin with one of @ ` % & * ! |"
+	}
+	d.errs = append(d.errs, e)
+}
+
+// document decodes one document. ok is false where it is no ProcessPolicy at all.
+func (d *decoder) document(v value) (p *Policy, ok bool) {
+	if !d.header(v) {
+		return nil, false
+	}
+	p = &Policy{APIVersion: APIVersion, Kind: KindProcessPolicy, File: d.file, Line: v.node.Line}
+	seen := func(value) {}
+	present, ok := d.object(v, append([]field{
+		{name: "apiVersion", parse: seen},
+		{name: "kind", parse: seen},
+		{name: "metadata", parse: func(v value) { p.Metadata = d.metadata(v) }},
+		{name: "spec", parse: func(v value) { p.Spec = d.spec(v) }},
+	}, refused("is filled in by Kubernetes, a policy cannot set it: remove it", "status")...))
+	if !ok {
+		return nil, false
+	}
+	d.require(v, present, "metadata", "metadata: {name: NAME, namespace: NAMESPACE}")
+	d.require(v, present, "spec", "a policy without rules says nothing")
+	return p, true
+}
+
+// header checks apiVersion and kind first, so that a document of another kind is one error and not
+// one for every field.
+func (d *decoder) header(v value) bool {
+	if v.node.Kind != yaml.MappingNode {
+		d.fail(v, "a policy begins with apiVersion: "+APIVersion, "the document is %s, not a mapping", kind(v.node))
+		return false
+	}
+	found := map[string]value{}
+	for i := 0; i+1 < len(v.node.Content); i += 2 {
+		if name := v.node.Content[i].Value; name == "apiVersion" || name == "kind" {
+			if _, twice := found[name]; !twice { // the second one is reported by object
+				found[name] = value{v.node.Content[i+1], name}
+			}
+		}
+	}
+	want := map[string]string{"apiVersion": APIVersion, "kind": KindProcessPolicy}
+	for _, name := range []string{"kind", "apiVersion"} {
+		if at, ok := found[name]; !ok {
+			d.fail(value{v.node, name}, name+": "+want[name], "is missing")
+			return false
+		} else if _, ok := d.text(at); !ok {
+			return false
+		}
+	}
+	kindAt, version := found["kind"], d.resolve(found["apiVersion"]).node.Value
+	switch k := d.resolve(kindAt).node.Value; k {
+	case KindProcessPolicy:
+	case "ClusterProcessPolicy", "HostProcessPolicy", "NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "List":
+		d.fail(kindAt, "write it as "+KindProcessPolicy, "%s is not supported yet", k)
+		return false
+	default:
+		hint := ""
+		if meant, ok := closest(k, []string{KindProcessPolicy}); ok {
+			hint = "did you mean " + meant + "?"
+		}
+		d.fail(kindAt, hint, "%s is no kind of policy: there is %s", quote(k), KindProcessPolicy)
+		return false
+	}
+	if version != APIVersion {
+		d.fail(found["apiVersion"], "", "%s is not the version of a %s: there is %s", quote(version), KindProcessPolicy, APIVersion)
+		return false
+	}
+	return true
+}
+
+// metadata decodes metadata.
+func (d *decoder) metadata(v value) Metadata {
+	m := Metadata{Namespace: DefaultNamespace}
+	present, ok := d.object(v, append([]field{
+		{name: "name", parse: func(v value) { m.Name = d.name(v, maxNameLength, "-.", false) }},
+		// A runtime's namespace can hold more than a Kubernetes one: k8s.io, my_Team.
+		{name: "namespace", parse: func(v value) { m.Namespace = d.name(v, maxNamespaceLength, "-._", true) }},
+		{name: "labels", parse: func(v value) { m.Labels = d.labels(v) }},
+		{name: "annotations", parse: func(v value) { m.Annotations = d.labels(v) }},
+	}, refused("is filled in by Kubernetes, a policy cannot set it: remove it",
+		"creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName",
+		"generation", "managedFields", "ownerReferences", "resourceVersion", "selfLink", "uid")...))
+	if ok {
+		d.require(v, present, "name", "a policy needs a name, unique in its namespace")
+	}
+	return m
+}
+
+// name decodes a name: letters and digits, and inside also the bytes of inner.
+func (d *decoder) name(v value, maxLength int, inner string, upper bool) string {
+	s, ok := d.text(v)
+	if !ok {
+		return ""
+	}
+	letters := "lower case letters"
+	if upper {
+		letters = "letters"
+	}
+	hint := fmt.Sprintf("%s and digits, inside also %s, at most %d", letters, list(strings.Split(inner, "")), maxLength)
+	if s == "" || len(s) > maxLength {
+		d.fail(v, hint, "a name of %d bytes", len(s))
+		return ""
+	}
+	for i := range len(s) {
+		c := s[i]
+		alphanumeric := '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || upper && 'A' <= c && c <= 'Z'
+		inside := 0 < i && i < len(s)-1 && strings.IndexByte(inner, c) >= 0
+		if !alphanumeric && !inside {
+			d.fail(v, hint, "%s is no name", quote(s))
+			return ""
+		}
+	}
+	return s
+}
+
+// labelKey checks the key of a label: an optional prefix and /, then a name.
+func (d *decoder) labelKey(v value, key string) {
+	prefix, name, slash := strings.Cut(key, "/")
+	if !slash {
+		prefix, name = "", key
+	}
+	okay := func(s string, most int, inner string) bool {
+		for i := range len(s) {
+			c := s[i] | 0x20
+			if ('a' > c || c > 'z') && ('0' > s[i] || s[i] > '9') && (i == 0 || i == len(s)-1 || strings.IndexByte(inner, s[i]) < 0) {
+				return false
+			}
+		}
+		return s != "" && len(s) <= most
+	}
+	if !okay(name, 63, "-._") || slash && !okay(prefix, maxNameLength, "-.") {
+		d.fail(v, "app, or a prefix with /: app.kubernetes.io/name", "%s is no key of a label", quote(key))
+	}
+}

@@ -1,0 +1,261 @@
+// Package policytest makes random policies, and processes and calls to judge by them, for
+// differential tests: the tables against the reference, and the kernel against both.
+//
+// Its universe is small on purpose, so that rules, peers, ports and paths meet often. Only tests
+// import it; it imports policy only.
+package policytest
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Case is policies, the workloads and the node they apply to, and what to ask.
+type Case struct {
+	Input     policy.Input
+	Questions []Question
+}
+
+// Question is one call of one process.
+type Question struct {
+	Process policy.Process
+	Call    policy.Call
+}
+
+// Random makes the case of a seed, with this many questions. The policies have been written as
+// JSON and parsed, so that they are what an agent could have read; the error is that of parsing
+// and always a bug.
+func Random(seed uint64, questions int) (Case, error) {
+	g := &generator{rand.New(rand.NewPCG(seed, 0))} //nolint:gosec // a case must come again with its seed
+	c := Case{Input: policy.Input{Workloads: g.workloads(), Node: policy.Node{Addresses: g.nodeAddresses()}}}
+	for i := range 1 + g.IntN(4) {
+		text, err := json.Marshal(g.policy(i))
+		if err != nil {
+			return Case{}, fmt.Errorf("writing a random policy: %w", err)
+		}
+		parsed, err := policy.Parse("random.json", text)
+		if err != nil {
+			return Case{}, fmt.Errorf("parsing the random policy %s: %w", text, err)
+		}
+		c.Input.Policies = append(c.Input.Policies, parsed...)
+	}
+	for range questions {
+		c.Questions = append(c.Questions, Question{g.process(c.Input.Workloads), g.call()})
+	}
+	return c, nil
+}
+
+type generator struct{ *rand.Rand }
+
+// pick returns one of a list.
+func pick[T any](g *generator, list ...T) T { return list[g.IntN(len(list))] }
+
+// some returns a few of a list, at least one; or with the probability of one in absent nothing.
+func some[T any](g *generator, absent int, list ...T) []T {
+	if absent > 0 && g.IntN(absent) == 0 {
+		return nil
+	}
+	out := make([]T, 0, 3)
+	for range 1 + g.IntN(3) {
+		out = append(out, pick(g, list...))
+	}
+	return out
+}
+
+func (g *generator) workloads() (out []policy.Workload) {
+	for i := range 1 + g.IntN(4) {
+		out = append(out, policy.Workload{
+			Key: uint64(i + 1), Namespace: pick(g, "shop", "shop", "default"), Pod: fmt.Sprintf("pod-%d", i/2),
+			Container: pick(g, "web", "sidecar", "db"), ContainerType: pick(g, "App", "Init", "Sidecar", "Ephemeral", "Sandbox"),
+			Labels: map[string]string{"app": pick(g, "web", "db"), pick(g, "tier", "env"): pick(g, "a", "b")},
+		})
+	}
+	return out
+}
+
+func (g *generator) nodeAddresses() []netip.Addr {
+	all := []netip.Addr{
+		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("fe80::1%eth0"),
+		netip.MustParseAddr("::ffff:10.1.2.3"), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1"),
+	}
+	return all[:g.IntN(len(all)+1)]
+}
+
+func (g *generator) policy(i int) *policy.Policy {
+	p := &policy.Policy{
+		APIVersion: policy.APIVersion, Kind: policy.KindProcessPolicy,
+		Metadata: policy.Metadata{Name: fmt.Sprintf("p%d", 9-i), Namespace: pick(g, "shop", "shop", "default")},
+		Spec: policy.Spec{
+			Mode: pick(g, policy.ModeEnforce, policy.ModeEnforce, policy.ModeAudit), PodSelector: g.selector(), OnViolation: g.onViolation(),
+		},
+	}
+	for r := range 1 + g.IntN(4) {
+		p.Spec.Rules = append(p.Spec.Rules, g.rule(r))
+	}
+	return p
+}
+
+func (g *generator) selector() (s policy.LabelSelector) {
+	if g.IntN(3) == 0 {
+		s.MatchLabels = map[string]string{"app": pick(g, "web", "db")}
+	}
+	if g.IntN(4) == 0 {
+		r := policy.LabelRequirement{Key: pick(g, "tier", "env", "app"), Operator: pick(g, policy.LabelIn, policy.LabelNotIn, policy.LabelExists, policy.LabelDoesNotExist)}
+		if r.Operator == policy.LabelIn || r.Operator == policy.LabelNotIn {
+			r.Values = some(g, 0, "a", "b", "web")
+		}
+		s.MatchExpressions = append(s.MatchExpressions, r)
+	}
+	return s
+}
+
+func (g *generator) onViolation() *policy.OnViolation {
+	switch g.IntN(4) {
+	case 0:
+		return &policy.OnViolation{Verdict: pick(g, policy.VerdictDeny, policy.VerdictDrop, policy.VerdictReset, policy.VerdictKill)}
+	case 1:
+		return &policy.OnViolation{Alert: pick(g, policy.SeverityInfo, policy.SeverityWarning, policy.SeverityCritical)}
+	}
+	return nil
+}
+
+func (g *generator) rule(i int) policy.Rule {
+	r := policy.Rule{Name: fmt.Sprintf("r%d", i), Action: pick(g, policy.ActionAllow, policy.ActionAllow, policy.ActionDeny), OnViolation: g.onViolation()}
+	if g.IntN(3) > 0 {
+		for range 1 + g.IntN(2) {
+			r.Processes = append(r.Processes, g.processSelector())
+		}
+	}
+	deny := r.Action == policy.ActionDeny
+	ways := 1 + g.IntN(3) // bit 0: egress, bit 1: ingress
+	if deny {
+		ways = g.IntN(4)
+	}
+	if ways&1 != 0 {
+		r.Egress = []policy.EgressRule{}
+		for range g.entries(deny) {
+			p := g.peers(deny)
+			r.Egress = append(r.Egress, policy.EgressRule{ToCIDR: p.CIDRs, ToCIDRSet: p.CIDRSets, ToEntities: p.Entities, ToPorts: g.ports()})
+		}
+	}
+	if ways&2 != 0 {
+		r.Ingress = []policy.IngressRule{}
+		for range g.entries(deny) {
+			p := g.peers(deny)
+			r.Ingress = append(r.Ingress, policy.IngressRule{FromCIDR: p.CIDRs, FromCIDRSet: p.CIDRSets, FromEntities: p.Entities, ToPorts: g.ports()})
+		}
+	}
+	return r
+}
+
+// entries returns how many entries a list has: none is an error in a Deny rule.
+func (g *generator) entries(deny bool) int {
+	if deny {
+		return 1 + g.IntN(2)
+	}
+	return g.IntN(4)
+}
+
+func (g *generator) processSelector() (s policy.ProcessSelector) {
+	all := policy.Origins()
+	s.Origins = some(g, 2, all[:]...)
+	s.Containers = globs(some(g, 3, "web", "side*", "d?", "[w-z]*", "**"))
+	s.ContainerTypes = some(g, 3, policy.ContainerApp, policy.ContainerInit, policy.ContainerSidecar, policy.ContainerEphemeral)
+	s.Binaries = globs(some(g, 2, "/usr/bin/curl", "/usr/bin/*", "/usr/**", "/**/sh", "/bin/?sh", "/app/[a-c]*", "/**/lib/*.so", "memfd:*", "/**"))
+	return s
+}
+
+// globs parses patterns that are known to be good.
+func globs(patterns []string) (out []policy.Glob) {
+	for _, p := range patterns {
+		g, err := policy.ParseGlob(p)
+		if err != nil {
+			panic(err) // a constant of this file is wrong
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+func (g *generator) peers(deny bool) (p policy.Peers) {
+	prefixes := prefixes("10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.3/32", "192.0.2.0/24", "0.0.0.0/0", "127.0.0.0/8",
+		"0.0.0.0/32", "::/0", "2001:db8::/32", "2001:db8::1/128", "::1/128", "::/64", "fe80::/10", "128.0.0.0/1", "::/128")
+	p.CIDRs = some(g, 2, prefixes...)
+	if g.IntN(3) == 0 {
+		p.CIDRSets = []policy.CIDRSet{
+			pick(g, set("10.0.0.0/8", "10.1.0.0/16"), set("10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32"), set("0.0.0.0/0", "10.0.0.0/8", "192.0.2.0/24"),
+				set("::/0", "2001:db8::/32"), set("10.1.0.0/16"), set("2001:db8::/32", "2001:db8::1/128")),
+		}
+	}
+	p.Entities = some(g, 2, policy.EntityWorld, policy.EntityWorld, policy.EntityHost, policy.EntityHost, policy.EntityAll)
+	if !deny && g.IntN(12) == 0 {
+		return policy.Peers{CIDRs: []netip.Prefix{}} // selects no peer
+	}
+	return p
+}
+
+func prefixes(list ...string) (out []netip.Prefix) {
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
+func set(cidr string, except ...string) policy.CIDRSet {
+	return policy.CIDRSet{CIDR: netip.MustParsePrefix(cidr), Except: prefixes(except...)}
+}
+
+func (g *generator) ports() []policy.PortRule {
+	list := []policy.Port{
+		{Port: 443, Protocol: policy.ProtocolTCP},
+		{Port: 53},
+		{Port: 53, Protocol: policy.ProtocolUDP},
+		{Port: 80, EndPort: 8080, Protocol: policy.ProtocolAny},
+		{Protocol: policy.ProtocolTCP},
+		{Protocol: policy.ProtocolICMP},
+		{Protocol: policy.ProtocolICMPv6},
+		{Port: 1, EndPort: 65535, Protocol: policy.ProtocolSCTP},
+		{Port: 8000, EndPort: 8099, Protocol: policy.ProtocolTCP},
+		{Protocol: policy.ProtocolAny},
+		{Port: 1, EndPort: 1023, Protocol: policy.ProtocolUDP},
+	}
+	var out []policy.PortRule
+	if g.IntN(3) > 0 {
+		for range 1 + g.IntN(2) {
+			out = append(out, policy.PortRule{Ports: some(g, 0, list...)})
+		}
+	}
+	return out
+}
+
+func (g *generator) process(workloads []policy.Workload) policy.Process {
+	all := policy.Origins()
+	p := policy.Process{
+		Workload: pick(g, workloads...), Origin: pick(g, all[:]...), Truncated: g.IntN(12) == 0,
+		Exe: pick(g, "/usr/bin/curl", "/usr/bin/sh", "/bin/bash", "/bin/ash", "/app/a", "/app/b/c", "/opt/lib/x.so", "memfd:x", "memfd:a/b", "/usr"),
+	}
+	if g.IntN(4) == 0 {
+		p.Script = pick(g, "/app/a", "/usr/local/bin/run.sh", "/bin/sh")
+	}
+	return p
+}
+
+func (g *generator) call() policy.Call {
+	c := policy.Call{
+		Direction: pick(g, policy.Egress, policy.Egress, policy.Ingress), Protocol: pick[uint8](g, 6, 6, 17, 132, 1, 58, 47),
+		Peer: netip.MustParseAddr(pick(g, "10.1.2.3", "10.1.2.4", "10.1.9.9", "10.9.9.9", "192.0.2.1", "192.0.2.2", "203.0.113.7", "::ffff:10.1.2.3",
+			"127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::", "::ffff:0.0.0.0", "::ffff:127.0.0.1", "2001:db8::1", "2001:db8::2", "2001:db9::1", "fe80::1", "fe80::1%eth1", "::5")),
+	}
+	if g.IntN(12) == 0 {
+		c.Peer = netip.Addr{}
+	}
+	c.Listen = g.IntN(8) == 0
+	if c.Protocol == 6 || c.Protocol == 17 || c.Protocol == 132 {
+		c.Port = pick[uint16](g, 443, 53, 80, 79, 8080, 8081, 8050, 1, 1024, 65535, 0)
+	}
+	return c
+}
