@@ -1,0 +1,180 @@
+package containerd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	eventstypes "github.com/containerd/containerd/api/events"
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/v2/core/events"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/typeurl/v2"
+
+	"github.com/sallyport/sallyport/runtime/identity"
+)
+
+// topics is the filter that the daemon applies: what handle knows.
+func topics() []string {
+	return []string{
+		`topic=="/containers/create"`, `topic=="/containers/update"`, `topic=="/containers/delete"`,
+		`topic=="/tasks/create"`, `topic=="/tasks/start"`, `topic=="/tasks/exit"`, `topic=="/tasks/delete"`,
+		`topic=="/tasks/exec-started"`,
+	}
+}
+
+// handle turns one event into changes. Its errors end the connection: after the next one everything is listed anew.
+func (s *session) handle(ctx context.Context, envelope *events.Envelope) error {
+	if len(s.Namespaces) > 0 && !slices.Contains(s.Namespaces, envelope.Namespace) {
+		return nil
+	}
+	event, err := typeurl.UnmarshalAny(envelope.Event)
+	if err != nil {
+		return fmt.Errorf("reading an event of %s: %w", envelope.Topic, err)
+	}
+	in := func(id string) key { return key{envelope.Namespace, id} }
+	switch e := event.(type) {
+	case *eventstypes.ContainerCreate:
+		return s.refresh(ctx, in(e.GetID()))
+	case *eventstypes.ContainerUpdate:
+		return s.refresh(ctx, in(e.GetID()))
+	case *eventstypes.ContainerDelete:
+		return s.remove(ctx, in(e.GetID()))
+	case *eventstypes.TaskCreate:
+		return s.startTask(ctx, in(e.GetContainerID()), e.GetPid(), identity.ContainerCreated)
+	case *eventstypes.TaskStart:
+		return s.startTask(ctx, in(e.GetContainerID()), e.GetPid(), identity.ContainerStarted)
+	case *eventstypes.TaskExecStarted:
+		return s.startExec(ctx, in(e.GetContainerID()), e, envelope.Timestamp)
+	case *eventstypes.TaskExit:
+		return s.exit(ctx, in(e.GetContainerID()), e)
+	case *eventstypes.TaskDelete:
+		if e.GetID() == "" || e.GetID() == e.GetContainerID() {
+			return s.stopTask(ctx, in(e.GetContainerID()), e.GetPid())
+		}
+	}
+	return nil
+}
+
+// refresh reads a container's record and tells of it. What is known of its task stays.
+func (s *session) refresh(ctx context.Context, k key) error {
+	record, err := s.get(ctx, k)
+	if errdefs.IsNotFound(err) {
+		return nil // removed meanwhile, which its own event says
+	} else if err != nil {
+		return err
+	}
+	e := s.describe(k.namespace, record)
+	s.takeLabels(&e)
+	if old, ok := s.known[k]; ok {
+		e.CgroupPath, e.CgroupID, e.InitPID, e.Running = old.CgroupPath, old.CgroupID, old.InitPID, old.Running
+		if old.InitPID != 0 {
+			e.Pod.HostNetwork = old.Pod.HostNetwork
+		}
+	}
+	s.known[k] = e
+	return s.tell(ctx, identity.Change{Kind: identity.ContainerCreated, Container: e.Container})
+}
+
+// remove forgets a container, unless one of the same name is there again.
+func (s *session) remove(ctx context.Context, k key) error {
+	if _, err := s.get(ctx, k); err == nil {
+		return nil
+	} else if !errdefs.IsNotFound(err) {
+		return err
+	}
+	e, ok := s.known[k]
+	if !ok {
+		return nil
+	}
+	delete(s.known, k)
+	delete(s.execs, k)
+	return s.tell(ctx, identity.Change{Kind: identity.ContainerRemoved, Container: e.Container})
+}
+
+// startTask records the first process of a container's task: made (kind is ContainerCreated, the entrypoint has yet to
+// be executed), or started.
+func (s *session) startTask(ctx context.Context, k key, pid uint32, kind identity.ChangeKind) error {
+	if _, ok := s.known[k]; !ok {
+		if err := s.refresh(ctx, k); err != nil {
+			return err
+		}
+	}
+	e, ok := s.known[k]
+	if !ok {
+		return nil // removed meanwhile
+	}
+	if e.InitPID != pid || e.CgroupID == 0 {
+		s.locate(ctx, &e, pid)
+	}
+	e.Running = kind == identity.ContainerStarted
+	s.known[k] = e
+	return s.tell(ctx, identity.Change{Kind: kind, Container: e.Container})
+}
+
+// stopTask records that the task whose first process was pid has ended. It is told once, of that task only.
+func (s *session) stopTask(ctx context.Context, k key, pid uint32) error {
+	e, ok := s.known[k]
+	if !ok || e.InitPID != pid || pid == 0 {
+		return nil
+	}
+	e.Running = false
+	told := e.Container
+	e.CgroupPath, e.CgroupID, e.InitPID = "", 0, 0
+	s.known[k] = e
+	delete(s.execs, k)
+	return s.tell(ctx, identity.Change{Kind: identity.ContainerStopped, Container: told})
+}
+
+func (s *session) startExec(ctx context.Context, k key, started *eventstypes.TaskExecStarted, at time.Time) error {
+	x := identity.Exec{
+		ContainerID: k.id, Namespace: k.namespace, ID: started.GetExecID(), PID: started.GetPid(), StartedAt: at,
+	}
+	x.Args = s.arguments(ctx, x.PID)
+	callCtx, cancel := s.call(ctx, k.namespace)
+	reply, err := s.client.TaskService().Get(callCtx, &tasks.GetRequest{ContainerID: k.id, ExecID: x.ID})
+	cancel()
+	if err == nil {
+		x.Terminal = reply.GetProcess().GetTerminal()
+	}
+	if s.execs[k] == nil {
+		s.execs[k] = make(map[string]identity.Exec)
+	}
+	s.execs[k][x.ID] = x
+	return s.tell(ctx, identity.Change{Kind: identity.ExecStarted, Container: s.known[k].Container, Exec: x})
+}
+
+// exit is the end of the task's first process or of an exec's.
+func (s *session) exit(ctx context.Context, k key, e *eventstypes.TaskExit) error {
+	if e.GetID() == "" || e.GetID() == e.GetContainerID() {
+		return s.stopTask(ctx, k, e.GetPid())
+	}
+	x, ok := s.execs[k][e.GetID()]
+	if !ok || x.PID != e.GetPid() {
+		x = identity.Exec{ContainerID: k.id, Namespace: k.namespace, ID: e.GetID(), PID: e.GetPid()}
+	}
+	delete(s.execs[k], e.GetID())
+	x.ExitCode, x.ExitedAt = e.GetExitStatus(), e.GetExitedAt().AsTime()
+	return s.tell(ctx, identity.Change{Kind: identity.ExecExited, Container: s.known[k].Container, Exec: x})
+}
+
+// arguments returns those of an exec's process, for the report only: they are its own to change. They are empty when it
+// is over already. containerd tells of an exec as soon as execve has closed runc's pipe, which is a moment before it
+// puts the arguments in place.
+func (s *session) arguments(ctx context.Context, pid uint32) []string {
+	for pause := time.Millisecond; ; pause *= 2 {
+		args, err := s.Proc.Cmdline(pid)
+		if err != nil || len(args) > 0 || pause > 16*time.Millisecond {
+			return args
+		}
+		if p, err := s.Proc.Process(pid); err != nil || p.State == 'Z' {
+			return args
+		}
+		select {
+		case <-ctx.Done():
+			return args
+		case <-time.After(pause):
+		}
+	}
+}
