@@ -1,0 +1,243 @@
+package alert
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/probes/event"
+)
+
+// denied is a denied connect from a shell that somebody exec'd into a pod.
+func denied() *Record {
+	return &Record{
+		Event: event.Event{
+			Time: time.Date(2026, 11, 20, 19, 13, 28, 123456789, time.UTC),
+			Kind: event.KindConnect,
+			Call: event.CallConnect,
+			Subject: event.Subject{
+				Container: 4711, Session: 0x2a, Exec: 77, PID: 1234, TID: 1235, Origin: event.OriginExec,
+				Exe: "/bin/sh", Comm: "sh",
+			},
+			Step: event.StepLSM, Family: unix.AF_INET, Type: unix.SOCK_STREAM | unix.SOCK_NONBLOCK, Protocol: unix.IPPROTO_TCP,
+			Remote:  netip.MustParseAddrPort("10.0.0.5:443"),
+			Verdict: event.VerdictDeny, Reason: event.ReasonRule, Severity: event.SeverityCritical,
+			Rule: 0xabc, Revision: 3,
+		},
+		Workload: "shop/checkout-7d", Namespace: "shop", Pod: "checkout-7d", Container: "app", ContainerID: "c0ffee",
+		Image: "registry.example/checkout:1", SessionID: FormatSession(0x2a), ExecID: "exec-1",
+		Policy: "shop/checkout", Rule: "shop/checkout/shells-stay-inside",
+	}
+}
+
+func TestMessage(t *testing.T) {
+	t.Parallel()
+	edit := func(change func(*Record)) *Record {
+		r := denied()
+		change(r)
+		return r
+	}
+	tests := []struct {
+		name   string
+		record *Record
+		want   string
+	}{
+		{"denied connect", denied(), "denied connect 10.0.0.5:443/TCP by Exec /bin/sh in shop/checkout-7d (container app): rule shop/checkout/shells-stay-inside"},
+		{"audit names what would be", edit(func(r *Record) { r.Event.Verdict, r.Event.Would = event.VerdictAudit, event.VerdictReset }), "audited connect 10.0.0.5:443/TCP by Exec /bin/sh in shop/checkout-7d (container app), would get Reset: rule shop/checkout/shells-stay-inside"},
+		{"default deny", edit(func(r *Record) { r.Event.Reason = event.ReasonDefault }), "denied connect 10.0.0.5:443/TCP by Exec /bin/sh in shop/checkout-7d (container app): no rule allows it, default of rule shop/checkout/shells-stay-inside"},
+		{"no names yet", edit(func(r *Record) { *r = Record{Event: r.Event} }), "denied connect 10.0.0.5:443/TCP by Exec /bin/sh in cgroup 4711: rule #abc"},
+		{"raw socket", edit(func(r *Record) {
+			r.Event.Kind, r.Event.Call = event.KindSocket, event.CallSocket
+			r.Event.Type, r.Event.Protocol, r.Event.Remote = unix.SOCK_RAW, unix.IPPROTO_ICMP, netip.AddrPort{}
+		}), "denied socket inet/raw/ICMP by Exec /bin/sh in shop/checkout-7d (container app): rule shop/checkout/shells-stay-inside"},
+		{"listen names this end", edit(func(r *Record) {
+			r.Event.Kind, r.Event.Call = event.KindListen, event.CallBind
+			r.Event.Local, r.Event.Remote = netip.MustParseAddrPort("[::]:80"), netip.AddrPort{}
+		}), "denied bind [::]:80/TCP by Exec /bin/sh in shop/checkout-7d (container app): rule shop/checkout/shells-stay-inside"},
+		{"script, hostile", edit(func(r *Record) { r.Event.Subject.Script = "/tmp/a\n<0>1 \x1b[31m\xff\u202e" }), `denied connect 10.0.0.5:443/TCP by Exec /tmp/a\n<0>1 \x1b[31m\xff\u202e in shop/checkout-7d (container app): rule shop/checkout/shells-stay-inside`},
+		{"foreign", edit(func(r *Record) {
+			r.Event.Kind, r.Event.Call, r.Event.Subject = event.KindForeign, event.CallPacketOut, event.Subject{}
+			r.Event.Local = netip.MustParseAddrPort("10.1.1.1:0")
+			r.Event.Protocol = unix.IPPROTO_ICMP
+		}), "dropped packet-out 10.1.1.1/ICMP → 10.0.0.5/ICMP in shop/checkout-7d (container app): it belongs to no judged flow"},
+		{"exec", edit(func(r *Record) {
+			r.Event.Kind, r.Event.Verdict = event.KindExec, event.VerdictNone
+			r.Event.Args = []string{"sh", "-c", "echo a b", ""}
+		}), `executed sh -c "echo a b" "" as Exec /bin/sh in shop/checkout-7d (container app)`},
+		{"exit", edit(func(r *Record) { r.Event.Kind, r.Event.Signal = event.KindExit, 9 }), "ended Exec /bin/sh in shop/checkout-7d (container app): signal 9"},
+		{"session", edit(func(r *Record) { r.Event.Kind = event.KindSessionStart }), "session 2a (exec-1) started by Exec /bin/sh in shop/checkout-7d (container app)"},
+		{"lost", &Record{Event: event.Event{Kind: event.KindLost, Lost: 12, Site: "alerts"}}, "lost 12 records at alerts"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(test.want, test.record.Message()); diff != "" {
+				t.Errorf("message (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAppendJSON(t *testing.T) {
+	t.Parallel()
+	got := string(NewFields().AppendJSON(nil, denied()))
+	want := `{"time":"2026-11-20T19:13:28.123456789Z","kind":"connect","severity":"critical","workload":"shop/checkout-7d",` +
+		`"container":"app","origin":"Exec","session":"2a","execID":"exec-1","binary":"/bin/sh","call":"connect",` +
+		`"peer":"10.0.0.5:443/TCP","rule":"shop/checkout/shells-stay-inside","verdict":"Deny","reason":"rule","pid":1234,` +
+		`"tid":1235,"uid":0,"step":"lsm","family":"inet","type":"stream","protocol":"TCP","namespace":"shop",` +
+		`"pod":"checkout-7d","containerID":"c0ffee","policy":"shop/checkout","revision":3,"ruleRef":"abc","comm":"sh",` +
+		`"exec":"77","cgroup":"4711","image":"registry.example/checkout:1",` +
+		`"message":"denied connect 10.0.0.5:443/TCP by Exec /bin/sh in shop/checkout-7d (container app): rule shop/checkout/shells-stay-inside"}`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("JSON (-want +got):\n%s", diff)
+	}
+}
+
+func TestFieldNamesFitEveryOutput(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{"time": true, "message": true, "omitted": true}
+	for _, name := range NewFields().Names() {
+		if seen[name] {
+			t.Errorf("field %q twice", name)
+		}
+		seen[name] = true
+		if len(name) > 32 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`="]\`, r) }) {
+			t.Errorf("field %q is no SD-NAME", name)
+		}
+	}
+}
+
+func TestSeverityAndImportance(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name      string
+		event     event.Event
+		severity  event.Severity
+		important bool
+	}{
+		{"critical denial", event.Event{Kind: event.KindConnect, Verdict: event.VerdictDeny, Severity: event.SeverityCritical}, event.SeverityCritical, true},
+		{"quiet denial", event.Event{Kind: event.KindConnect, Verdict: event.VerdictDrop}, event.SeverityInfo, true},
+		{"audit", event.Event{Kind: event.KindConnect, Verdict: event.VerdictAudit, Severity: event.SeverityWarning}, event.SeverityWarning, true},
+		{"allowed", event.Event{Kind: event.KindConnect, Verdict: event.VerdictAllow, Severity: event.SeverityCritical}, event.SeverityInfo, false},
+		{"exec", event.Event{Kind: event.KindExec}, event.SeverityInfo, false},
+		{"lost", event.Event{Kind: event.KindLost}, event.SeverityWarning, true},
+		{"foreign", event.Event{Kind: event.KindForeign, Severity: event.SeverityCritical}, event.SeverityCritical, true},
+		{"beyond the table", event.Event{Kind: 99, Verdict: 99, Severity: 99}, event.SeverityCritical, true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := &Record{Event: test.event}
+			if got := r.Severity(); got != test.severity {
+				t.Errorf("severity %s, want %s", SeverityName(got), SeverityName(test.severity))
+			}
+			if got := r.Important(); got != test.important {
+				t.Errorf("important %t, want %t", got, test.important)
+			}
+		})
+	}
+}
+
+func TestNamesAreDistinct(t *testing.T) {
+	t.Parallel()
+	distinct := func(what string, count int, name func(uint8) string) {
+		seen := map[string]int{}
+		for i := range 256 {
+			n := name(uint8(i))
+			if before, twice := seen[n]; twice {
+				t.Errorf("%s %d and %d are both %q", what, before, i, n)
+			}
+			seen[n] = i
+			if _, err := strconv.Atoi(n); (err == nil) != (i >= count) {
+				t.Errorf("%s %d is called %q", what, i, n)
+			}
+		}
+	}
+	distinct("verdict", int(event.VerdictKill)+1, func(i uint8) string { return VerdictName(event.Verdict(i)) })
+	distinct("origin", int(event.OriginHost)+1, func(i uint8) string { return OriginName(event.Origin(i)) })
+	distinct("reason", int(event.ReasonMPTCP)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
+	distinct("call", int(event.CallPacketIn)+1, func(i uint8) string { return CallName(event.Call(i)) })
+	distinct("step", int(event.StepGate)+1, func(i uint8) string { return StepName(event.Step(i)) })
+	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
+	distinct("kind", int(event.KindLost), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+}
+
+func TestCut(t *testing.T) {
+	t.Parallel()
+	size := func(s string) int { return len(s) }
+	tests := []struct {
+		text  string
+		limit int
+		want  string
+	}{
+		{"short", 5, "short"},
+		{"longer text", 8, `long\...`},
+		{`ab\x1bcd`, 8, `ab\x1bcd`},
+		{`ab\x1bcde`, 8, `ab\...`},
+		{`aé` + "日本語", 8, `aé\...`},
+		{`\\\\\\\\\\`, 9, `\\\\\...`},
+		{"abcdefgh", 3, ""},
+	}
+	for _, test := range tests {
+		if got := Cut(test.text, test.limit, size); got != test.want {
+			t.Errorf("Cut(%q, %d) = %q, want %q", test.text, test.limit, got, test.want)
+		}
+	}
+}
+
+func FuzzEscape(f *testing.F) {
+	for _, seed := range []string{"/bin/sh", "a\\b", "\xff\x00\n\r\t\x1b", "日本\u202e\u2028\u00a0\U000e0001", `\xff`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		escaped := Escape(s)
+		for _, r := range escaped {
+			if !strconv.IsPrint(r) || (r == utf8.RuneError && !strings.ContainsRune(s, utf8.RuneError)) {
+				t.Fatalf("Escape(%q) = %q has %U", s, escaped, r)
+			}
+		}
+		if back := unescape(t, escaped); back != s {
+			t.Fatalf("Escape(%q) = %q, back %q", s, escaped, back)
+		}
+		for limit := range 24 {
+			if cut := Cut(escaped, limit, func(s string) int { return len(s) }); len(cut) > limit || !utf8.ValidString(cut) {
+				t.Fatalf("Cut(%q, %d) = %q", escaped, limit, cut)
+			}
+		}
+		r := denied()
+		r.Event.Subject.Exe, r.Workload, r.Event.Args = s, s, []string{s, s}
+		line := NewFields().AppendJSON(nil, r)
+		var object map[string]any
+		if err := json.Unmarshal(line, &object); err != nil || strings.ContainsAny(string(line), "\n\r\x00\x1b") {
+			t.Fatalf("JSON line %q: %v", line, err)
+		}
+		if text, _ := object["binary"].(string); unescape(t, text) != s {
+			t.Fatalf("binary of %q is %q", line, text)
+		}
+	})
+}
+
+func unescape(t *testing.T, s string) string {
+	t.Helper()
+	var out []byte
+	for s != "" {
+		r, multibyte, rest, err := strconv.UnquoteChar(s, 0)
+		if err != nil {
+			t.Fatalf("unescaping %q: %v", s, err)
+		}
+		if multibyte {
+			out = utf8.AppendRune(out, r)
+		} else {
+			out = append(out, byte(r)) // a byte of its own, such as \xff
+		}
+		s = rest
+	}
+	return string(out)
+}

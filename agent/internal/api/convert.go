@@ -1,0 +1,131 @@
+package api
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	apiv1 "github.com/sallyport/sallyport/agent/internal/api/v1"
+
+	"github.com/sallyport/sallyport/agent/internal/alert"
+	"github.com/sallyport/sallyport/probes/event"
+)
+
+func eventMessage(r *alert.Record) *apiv1.ObserveResponse {
+	return &apiv1.ObserveResponse{Item: &apiv1.ObserveResponse_Event{Event: fromRecord(r)}}
+}
+
+// fromRecord is a record as the API sends it.
+func fromRecord(r *alert.Record) *apiv1.Event {
+	e := &r.Event
+	out := &apiv1.Event{
+		Time: timestamppb.New(e.Time), Kind: uint32(e.Kind), Subject: fromSubject(&e.Subject),
+		Call: uint32(e.Call), Step: uint32(e.Step),
+		Family: uint32(e.Family), Type: uint32(e.Type), Protocol: uint32(e.Protocol),
+		Local: fromAddrPort(e.Local), Remote: fromAddrPort(e.Remote),
+		Verdict: uint32(e.Verdict), Would: uint32(e.Would), Reason: uint32(e.Reason), Severity: uint32(e.Severity),
+		RuleRef: e.Rule, Revision: e.Revision, Netns: e.NetNS, Ifindex: e.Ifindex,
+		ExitCode: e.ExitCode, Signal: e.Signal, Packets: e.Packets, Bytes: e.Bytes,
+		Lost: e.Lost, Site: e.Site, Removed: e.Removed, Path: []byte(e.Path),
+
+		Workload: []byte(r.Workload), Namespace: r.Namespace, Pod: r.Pod,
+		Container: r.Container, ContainerId: r.ContainerID, Image: r.Image,
+		SessionName: r.SessionID, ExecId: r.ExecID, Policy: r.Policy, Rule: r.Rule, Message: r.Message(),
+	}
+	for _, arg := range e.Args {
+		out.Args = append(out.Args, []byte(arg))
+	}
+	makeValid(out.ProtoReflect())
+	return out
+}
+
+func fromSubject(s *event.Subject) *apiv1.Subject {
+	return &apiv1.Subject{
+		Container: s.Container, Session: s.Session, Exec: s.Exec, Pid: s.PID, Tid: s.TID, Uid: s.UID,
+		Origin: uint32(s.Origin), Inferred: s.Inferred,
+		Exe: []byte(s.Exe), Script: []byte(s.Script), Comm: []byte(s.Comm), Truncated: s.Truncated,
+	}
+}
+
+// ToRecord is the record that an event of the API was made from.
+func ToRecord(e *apiv1.Event) *alert.Record {
+	s := e.GetSubject()
+	r := &alert.Record{
+		Event: event.Event{
+			Time: e.GetTime().AsTime(), Kind: event.Kind(e.GetKind()),
+			Subject: event.Subject{
+				Container: s.GetContainer(), Session: s.GetSession(), Exec: s.GetExec(),
+				PID: s.GetPid(), TID: s.GetTid(), UID: s.GetUid(),
+				Origin: event.Origin(s.GetOrigin()), Inferred: s.GetInferred(),
+				Exe: string(s.GetExe()), Script: string(s.GetScript()), Comm: string(s.GetComm()), Truncated: s.GetTruncated(),
+			},
+			Call: event.Call(e.GetCall()), Step: event.Step(e.GetStep()),
+			Family: uint16(e.GetFamily()), Type: uint16(e.GetType()), Protocol: uint16(e.GetProtocol()),
+			Local: toAddrPort(e.GetLocal()), Remote: toAddrPort(e.GetRemote()),
+			Verdict: event.Verdict(e.GetVerdict()), Would: event.Verdict(e.GetWould()),
+			Reason: event.Reason(e.GetReason()), Severity: event.Severity(e.GetSeverity()),
+			Rule: e.GetRuleRef(), Revision: e.GetRevision(), NetNS: e.GetNetns(), Ifindex: e.GetIfindex(),
+			ExitCode: e.GetExitCode(), Signal: e.GetSignal(), Packets: e.GetPackets(), Bytes: e.GetBytes(),
+			Lost: e.GetLost(), Site: e.GetSite(), Removed: e.GetRemoved(), Path: string(e.GetPath()),
+		},
+		Workload: string(e.GetWorkload()), Namespace: e.GetNamespace(), Pod: e.GetPod(),
+		Container: e.GetContainer(), ContainerID: e.GetContainerId(), Image: e.GetImage(),
+		SessionID: e.GetSessionName(), ExecID: e.GetExecId(), Policy: e.GetPolicy(), Rule: e.GetRule(),
+	}
+	for _, arg := range e.GetArgs() {
+		r.Event.Args = append(r.Event.Args, string(arg))
+	}
+	return r
+}
+
+// fromAddrPort is the address's bytes and two of the port, big endian; nil for no address.
+func fromAddrPort(a netip.AddrPort) []byte {
+	if !a.Addr().IsValid() {
+		return nil
+	}
+	return binary.BigEndian.AppendUint16(a.Addr().AsSlice(), a.Port())
+}
+
+// toAddrPort reads what fromAddrPort wrote; anything else is no address.
+func toAddrPort(b []byte) netip.AddrPort {
+	const portSize = 2
+	if len(b) < portSize {
+		return netip.AddrPort{}
+	}
+	at := len(b) - portSize
+	addr, ok := netip.AddrFromSlice(b[:at])
+	if !ok {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(b[at:]))
+}
+
+// makeValid replaces what is no UTF-8 in the texts of a message: one name of that kind would else
+// keep the whole message from being sent.
+func makeValid(m protoreflect.Message) {
+	valid := func(v protoreflect.Value) protoreflect.Value {
+		return protoreflect.ValueOfString(strings.ToValidUTF8(v.String(), "\uFFFD"))
+	}
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		text, message := fd.Kind() == protoreflect.StringKind, fd.Kind() == protoreflect.MessageKind
+		switch {
+		case fd.IsList() && (text || message):
+			items := v.List()
+			for i := range items.Len() {
+				if text {
+					items.Set(i, valid(items.Get(i)))
+				} else {
+					makeValid(items.Get(i).Message())
+				}
+			}
+		case text:
+			m.Set(fd, valid(v))
+		case message:
+			makeValid(v.Message())
+		}
+		return true
+	})
+}

@@ -1,0 +1,193 @@
+package cmd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/compile"
+)
+
+const checkHelp = `Check policies as the agent does before it puts them in force: every field must be known, every value
+must make sense, and what the policies select must fit the kernel's tables.
+
+PATH is a file, a folder (its *.yaml, *.yml and *.json) or - for standard input; without any it is the
+agent's own folder. All errors are told, each with its place and what would be right.
+
+Exit codes: 0 no errors, 1 errors were found, 2 the command line is wrong.`
+
+// finding is one error of a policy.
+type finding struct {
+	File    string `json:"file"`
+	Line    int    `json:"line,omitzero"`
+	Column  int    `json:"column,omitzero"`
+	Field   string `json:"field,omitzero"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitzero"`
+	text    string
+}
+
+// checkResult is the answer of sallyport policy check.
+type checkResult struct {
+	Files    []string  `json:"files"`
+	Policies []string  `json:"policies"` // namespace/name of those that are right
+	Errors   []finding `json:"errors"`
+}
+
+func (p Program) check() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check [PATH…]",
+		Short: "Check policies as the agent does",
+		Long:  checkHelp,
+		Example: `  sallyport policy check ./policies
+  kustomize build . | sallyport policy check -
+  sallyport policy check -o json ./policies | jq '.errors[]'`,
+		Args: cobra.ArbitraryArgs,
+	}
+	// Text is the usual form of a checker in a pipe too: file:line:column for editors and CI.
+	output := addOutput(c)
+	*output = outputColumns
+	c.Flags().Lookup("output").DefValue = string(outputColumns)
+	c.RunE = func(c *cobra.Command, paths []string) error {
+		if len(paths) == 0 {
+			var err error
+			if paths, err = defaultPolicies(c); err != nil {
+				return err
+			}
+		}
+		files, err := p.readPolicies(paths)
+		if err != nil {
+			return err
+		}
+		result := check(files)
+		if err := p.writeCheck(result, output.json(p.Stdout)); err != nil {
+			return err
+		}
+		if len(result.Errors) > 0 {
+			return findings(len(result.Errors))
+		}
+		return nil
+	}
+	return c
+}
+
+// check gathers what is wrong with files, and with their policies together.
+func check(files []policy.File) checkResult {
+	result := checkResult{Files: []string{}, Policies: []string{}, Errors: []finding{}}
+	var policies []*policy.Policy
+	for _, f := range files {
+		result.Files = append(result.Files, f.Name)
+		result.Errors = append(result.Errors, parseFindings(f)...)
+		policies = append(policies, f.Policies...)
+	}
+	_, err := compile.Compile(policy.Input{Policies: policies, Workloads: examples(policies)})
+	result.Errors = append(result.Errors, compileFindings(err)...)
+	for _, p := range policies {
+		result.Policies = append(result.Policies, p.Name())
+	}
+	return result
+}
+
+func parseFindings(f policy.File) []finding {
+	var errs policy.Errors
+	if !errors.As(f.Err, &errs) {
+		if f.Err == nil {
+			return nil
+		}
+		return []finding{{File: f.Name, Message: f.Err.Error(), text: f.Err.Error()}}
+	}
+	out := make([]finding, len(errs))
+	for i, e := range errs {
+		out[i] = finding{e.File, e.Line, e.Column, e.Field, e.Message, e.Hint, e.Error()}
+	}
+	return out
+}
+
+func compileFindings(err error) []finding {
+	var errs compile.Errors
+	if !errors.As(err, &errs) {
+		if err == nil {
+			return nil
+		}
+		return []finding{{Message: err.Error(), text: err.Error()}}
+	}
+	out := make([]finding, len(errs))
+	for i, e := range errs {
+		out[i] = finding{File: e.File, Line: e.Line, Message: e.Error(), text: e.Error()}
+		if e.File != "" {
+			out[i].text = fmt.Sprintf("%s:%d: %s", visible(e.File), e.Line, e.Error())
+		}
+	}
+	return out
+}
+
+// examples makes the workloads that policies are compiled for: for each policy one that it selects,
+// with a container for each pattern of its rules that is also a name that it matches.
+func examples(policies []*policy.Policy) []policy.Workload {
+	var out []policy.Workload
+	for _, p := range policies {
+		names := map[string]bool{"app": true}
+		for i := range p.Spec.Rules {
+			for _, s := range p.Spec.Rules[i].Selectors() {
+				for _, glob := range s.Containers {
+					if glob.Match(glob.String()) {
+						names[glob.String()] = true
+					}
+				}
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(names)) {
+			out = append(out, policy.Workload{
+				Key: uint64(len(out) + 1), Namespace: p.Metadata.Namespace, Pod: "example", Container: name,
+				Labels: exampleLabels(p.Spec.PodSelector), ContainerType: string(policy.ContainerApp),
+			})
+		}
+	}
+	return out
+}
+
+// exampleLabels are labels that a selector matches, unless it contradicts itself.
+func exampleLabels(s policy.LabelSelector) map[string]string {
+	labels := map[string]string{}
+	for _, r := range s.MatchExpressions {
+		switch r.Operator {
+		case policy.LabelIn:
+			labels[r.Key] = r.Values[0]
+		case policy.LabelExists:
+			labels[r.Key] = ""
+		case policy.LabelNotIn, policy.LabelDoesNotExist:
+		}
+	}
+	maps.Copy(labels, s.MatchLabels)
+	return labels
+}
+
+func (p Program) writeCheck(r checkResult, asJSON bool) error {
+	if asJSON {
+		if err := json.NewEncoder(p.Stdout).Encode(r); err != nil {
+			return fmt.Errorf("writing the answer: %w", err)
+		}
+		return nil
+	}
+	for _, f := range r.Errors {
+		fmt.Fprintln(p.Stdout, visible(f.text))
+	}
+	fmt.Fprintf(p.Stdout, "%s, %s, %s\n", count(len(r.Files), "file"), count(len(r.Policies), "policy"), count(len(r.Errors), "error"))
+	return nil
+}
+
+// count says how many of something there are.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if noun == "policy" {
+		noun = "policie"
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

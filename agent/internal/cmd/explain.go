@@ -1,0 +1,221 @@
+package cmd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/match"
+)
+
+const explainHelp = `Say what policies do with one call of one process, and why: the verdict, the rule that decides, and for
+every other rule what in it did not match. It asks nothing but the policies: no agent, no cluster.
+
+--to ADDRESS:PORT/PROTOCOL is a call to a peer; --from ADDRESS:PORT/PROTOCOL is a call by a peer, to PORT
+of the workload. PROTOCOL is TCP (the default), UDP, SCTP, ICMP, ICMPv6 or a number; ICMP has no port.
+An IPv6 address with a port stands in brackets.`
+
+// explainFlags is what was asked.
+type explainFlags struct {
+	policies  []string
+	workload  policy.Workload
+	origin    string
+	binary    string
+	script    string
+	to, from  string
+	addresses []string
+}
+
+func (p Program) explain() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "explain {--to | --from} ADDRESS:PORT/PROTOCOL",
+		Short: "Say what policies do with one call, and why",
+		Long:  explainHelp,
+		Example: `  sallyport policy explain --policies ./policies --namespace shop --pod-labels app=checkout \
+      --origin Exec --binary /bin/sh --to 10.0.0.5:443
+  sallyport policy explain --policies shop.yaml --namespace shop --from '[2001:db8::7]:8080/TCP'
+  sallyport policy explain --policies shop.yaml --namespace shop --to 192.0.2.1/ICMP -o json`,
+		Args: noArgs,
+	}
+	var f explainFlags
+	flags := c.Flags()
+	flags.StringSliceVar(&f.policies, "policies", nil, "files or folders with policies, - for standard input; default: the agent's folder")
+	flags.StringVar(&f.workload.Namespace, "namespace", policy.DefaultNamespace, "namespace of the workload")
+	flags.StringToStringVar(&f.workload.Labels, "pod-labels", nil, "its labels, as key=value,key=value")
+	flags.StringVar(&f.workload.Container, "container", "app", "name of the container")
+	flags.StringVar(&f.workload.ContainerType, "container-type", string(policy.ContainerApp), "App, Init, Sidecar or Ephemeral")
+	flags.StringVar(&f.origin, "origin", string(policy.OriginMain), "origin of the process: Main, Exec, Probe, Host or Unknown")
+	flags.StringVar(&f.binary, "binary", "", "path of its program")
+	flags.StringVar(&f.script, "script", "", "path of the script, where the program is an interpreter")
+	flags.StringVar(&f.to, "to", "", "peer that the process calls")
+	flags.StringVar(&f.from, "from", "", "peer that calls the process")
+	flags.StringSliceVar(&f.addresses, "node-address", nil, "addresses that the entity host stands for")
+	output := addOutput(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		in, process, call, err := f.question()
+		if err != nil {
+			return usageError{err}
+		}
+		if in.Policies, err = p.goodPolicies(c, f.policies); err != nil {
+			return err
+		}
+		answer := match.Explain(in, process, call)
+		if output.json(p.Stdout) {
+			if err := json.NewEncoder(p.Stdout).Encode(answer); err != nil {
+				return fmt.Errorf("writing the answer: %w", err)
+			}
+			return nil
+		}
+		return p.writeExplanation(answer, in.Policies, &process.Workload, call.Direction)
+	}
+	return c
+}
+
+// goodPolicies reads policies that must all be right.
+func (p Program) goodPolicies(c *cobra.Command, paths []string) ([]*policy.Policy, error) {
+	if len(paths) == 0 {
+		var err error
+		if paths, err = defaultPolicies(c); err != nil {
+			return nil, err
+		}
+	}
+	files, err := p.readPolicies(paths)
+	if err != nil {
+		return nil, err
+	}
+	var out []*policy.Policy
+	for _, f := range files {
+		if f.Err != nil {
+			return nil, f.Err
+		}
+		out = append(out, f.Policies...)
+	}
+	return out, nil
+}
+
+// question turns the flags into what match is asked.
+func (f *explainFlags) question() (in policy.Input, p policy.Process, c policy.Call, err error) {
+	origins := policy.Origins()
+	if !slices.Contains(origins[:], policy.Origin(f.origin)) {
+		return in, p, c, fmt.Errorf("reading --origin: %q is none of Main, Exec, Probe, Host, Unknown", f.origin)
+	}
+	p = policy.Process{Workload: f.workload, Origin: policy.Origin(f.origin), Exe: f.binary, Script: f.script}
+	for _, text := range f.addresses {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return in, p, c, fmt.Errorf("reading --node-address: %q is no address", text)
+		}
+		in.Node.Addresses = append(in.Node.Addresses, addr)
+	}
+	switch {
+	case (f.to == "") == (f.from == ""):
+		return in, p, c, errors.New("give one of --to and --from")
+	case f.to != "":
+		c, err = parseCall(f.to)
+		c.Direction = policy.Egress
+	default:
+		c, err = parseCall(f.from)
+		c.Direction = policy.Ingress
+	}
+	return in, p, c, err
+}
+
+// parseCall reads ADDRESS:PORT/PROTOCOL.
+func parseCall(text string) (policy.Call, error) {
+	const form = "write it as 192.0.2.1:443/TCP, [2001:db8::1]:53/UDP or 192.0.2.1/ICMP"
+	where, name, given := strings.Cut(text, "/")
+	if !given {
+		name = string(policy.ProtocolTCP)
+	}
+	var c policy.Call
+	switch numbers := policy.Protocol(name).Numbers(); {
+	case len(numbers) == 1:
+		c.Protocol = numbers[0]
+	default:
+		n, err := strconv.ParseUint(name, 10, 8)
+		if err != nil {
+			return c, fmt.Errorf("reading %q: %q is no protocol: %s", text, name, form)
+		}
+		c.Protocol = uint8(n)
+	}
+	if at, err := netip.ParseAddrPort(where); err == nil {
+		c.Peer, c.Port = at.Addr(), at.Port()
+		return c, nil
+	}
+	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(where, "["), "]"))
+	if err != nil {
+		return c, fmt.Errorf("reading %q: %q is no address with a port: %s", text, where, form)
+	}
+	if slices.Contains(policy.ProtocolAny.Numbers(), c.Protocol) {
+		return c, fmt.Errorf("reading %q: %s needs a port: %s", text, name, form)
+	}
+	c.Peer = addr
+	return c, nil
+}
+
+// writeExplanation writes columns: the rules of the call's direction in the policies that select the
+// workload, and below them why the other policies do not.
+func (p Program) writeExplanation(e match.Explanation, policies []*policy.Policy, w *policy.Workload, d policy.Direction) error {
+	selected := map[string]bool{}
+	for _, pol := range policies {
+		selected[pol.Name()] = pol.Selects(w)
+	}
+	fmt.Fprintln(p.Stdout, visible(e.Why))
+	rules := newSection(p.Stdout, "", "RULE", "PART", "ACTION", "WHERE", "WHY")
+	others := newSection(p.Stdout, "POLICY", "WHY NOT")
+	anyRule, told := false, map[string]bool{}
+	for _, r := range e.Rules {
+		name := r.Rule[:strings.LastIndexByte(r.Rule, '/')]
+		switch {
+		case !selected[name] && !told[name]:
+			told[name] = true
+			others.row(name, r.Why)
+		case selected[name] && r.Direction == d.String():
+			anyRule = true
+			rules.row(mark(r), r.Rule, part(r), action(r), fmt.Sprintf("%s:%d", r.File, r.Line), r.Why)
+		}
+	}
+	if anyRule {
+		if err := rules.flush(); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.Stdout, "\n> decides   + matches too")
+	}
+	if len(told) > 0 {
+		return others.flush()
+	}
+	return nil
+}
+
+func mark(r match.RuleTrace) string {
+	switch {
+	case r.Decides:
+		return ">"
+	case r.Matches:
+		return "+"
+	}
+	return " "
+}
+
+// part names the combination inside a rule, as in its YAML.
+func part(r match.RuleTrace) string {
+	entry := fmt.Sprintf("%s[%d]", r.Direction, r.Entry)
+	if r.Entry < 0 {
+		entry = r.Direction + ": []"
+	}
+	return fmt.Sprintf("processes[%d] %s", r.Selector, entry)
+}
+
+func action(r match.RuleTrace) string {
+	if r.Mode == policy.ModeAudit {
+		return string(r.Action) + " (audit)"
+	}
+	return string(r.Action)
+}

@@ -1,0 +1,105 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+func (p Program) policy() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "policy",
+		Short: "Check policies, and ask what they mean",
+		Long:  "Check policies, and ask what they mean. Needs neither root nor a running agent.",
+		Args:  cobra.ArbitraryArgs, // group complains
+		RunE:  group,
+	}
+	c.AddCommand(p.check(), p.explain())
+	return c
+}
+
+// readPolicies reads files, directories and, for "-", standard input. Names in what it returns are
+// as given, so that an editor finds them. A path that cannot be read at all is the error.
+func (p Program) readPolicies(paths []string) ([]policy.File, error) {
+	var files []policy.File
+	for _, path := range paths {
+		more, err := p.readPath(path)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, more...)
+	}
+	return files, nil
+}
+
+func (p Program) readPath(path string) ([]policy.File, error) {
+	if path == "-" {
+		data, err := io.ReadAll(io.LimitReader(p.Stdin, policy.MaxFileSize+1))
+		if err != nil {
+			return nil, fmt.Errorf("reading standard input: %w", err)
+		}
+		return []policy.File{parse("stdin", data)}, nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading policies: %w", err)
+	}
+	if info.IsDir() {
+		return readDir(path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading policies: %w", err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	data, err := io.ReadAll(io.LimitReader(f, policy.MaxFileSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading policies: %w", err)
+	}
+	return []policy.File{parse(path, data)}, nil
+}
+
+func parse(name string, data []byte) policy.File {
+	policies, err := policy.Parse(name, data)
+	return policy.File{Name: name, Policies: policies, Err: err}
+}
+
+// readDir reads a directory as the agent does, and puts its name before those of its files.
+func readDir(dir string) ([]policy.File, error) {
+	files, err := policy.Load(os.DirFS(dir))
+	if err != nil {
+		return nil, fmt.Errorf("reading policies: %w", err)
+	}
+	for i := range files {
+		f := &files[i]
+		f.Name = filepath.Join(dir, f.Name)
+		for _, p := range f.Policies {
+			p.File = f.Name
+		}
+		if errs, ok := errors.AsType[policy.Errors](f.Err); ok {
+			for _, e := range errs {
+				e.File = f.Name
+			}
+		}
+	}
+	return files, nil
+}
+
+// defaultPolicies is what is read when no path is given: the agent's own folder.
+func defaultPolicies(c *cobra.Command) ([]string, error) {
+	cfg, err := load(c)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(cfg.Policies.Dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, usageError{fmt.Errorf("name a file or folder: %s, where the agent looks, does not exist", cfg.Policies.Dir)}
+	}
+	return []string{cfg.Policies.Dir}, nil
+}

@@ -1,0 +1,198 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Bounds of numbers. The upper ones keep a typing error from taking the node's memory: kernel maps
+// are allocated when they are made.
+const (
+	minEntries   = 64
+	maxEntries   = 1 << 24
+	minRingBytes = 64 << 10 // the largest page size there is: a ring is a number of pages
+	maxRingBytes = 1 << 30
+	minQueue     = 2
+	maxQueue     = 1 << 20
+	maxAppName   = 48 // RFC 5424 section 6
+	maxPEN       = 1<<32 - 1
+	maxPort      = 1<<16 - 1
+	maxSocket    = 107 // sockaddr_un.sun_path without its NUL
+)
+
+// checker gathers what is wrong with values.
+type checker struct {
+	sources sources
+	errs    []error
+}
+
+func (c *checker) fail(key, hint, format string, args ...any) {
+	c.errs = append(c.errs, &Error{Source: c.sources.of(key), Key: key, Message: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// validate checks every value and how values go together.
+func (c Config) validate(s sources) error {
+	k := &checker{sources: s}
+	k.path("policies.dir", c.Policies.Dir)
+	k.steps(c.Enforcement.Steps)
+	oneOf(k, "enforcement.unknownWorkload", c.Enforcement.UnknownWorkload, UnknownAllow, UnknownDeny)
+	k.kernel(c.Kernel)
+	k.runtime(c.Runtime)
+	k.alerts(c.Alerts)
+	k.socket("api.socket", c.API.Socket)
+	if c.Metrics.Address != "" {
+		k.hostPort("metrics.address", c.Metrics.Address)
+	}
+	oneOf(k, "log.level", c.Log.Level, LevelError, LevelWarn, LevelInfo, LevelDebug)
+	oneOf(k, "log.format", c.Log.Format, FormatAuto, FormatText, FormatJSON)
+	return errors.Join(k.errs...)
+}
+
+// steps checks that the steps are some of the ladder's in the ladder's order: a step down must
+// never be stronger than the one before.
+func (c *checker) steps(steps []Step) {
+	const key = "enforcement.steps"
+	all := ladder()
+	if len(steps) == 0 {
+		c.fail(key, "for an agent that stops nothing write [report]", "is empty")
+		return
+	}
+	last := -1
+	for _, s := range steps {
+		place := slices.Index(all, s)
+		switch {
+		case place < 0:
+			c.fail(key, "there are "+list(all), "%s is no step", quote(string(s)))
+			return
+		case place <= last:
+			c.fail(key, "the order is "+strings.ReplaceAll(list(all), " or ", ", "), "%s stands twice or after a weaker step", s)
+			return
+		}
+		last = place
+	}
+}
+
+func (c *checker) kernel(k Kernel) {
+	c.path("kernel.bpffs", k.BPFFS)
+	if k.PinDir == "" || k.PinDir == "." || k.PinDir == ".." || strings.ContainsAny(k.PinDir, "/\x00") || len(k.PinDir) > 255 {
+		c.fail("kernel.pinDir", "it is one folder below kernel.bpffs, such as sallyport", "%s is no name of a folder", quote(k.PinDir))
+	}
+	if k.CgroupRoot != CgroupAuto {
+		c.path("kernel.cgroupRoot", k.CgroupRoot)
+	}
+	c.between("kernel.maps.flows", k.Maps.Flows, minEntries, maxEntries)
+	c.between("kernel.maps.containers", k.Maps.Containers, minEntries, maxEntries)
+	c.ring("kernel.maps.alertsRingBytes", k.Maps.AlertsRingBytes)
+	c.ring("kernel.maps.flowsRingBytes", k.Maps.FlowsRingBytes)
+}
+
+// ring checks the size of a ring buffer.
+func (c *checker) ring(key string, n int) {
+	if n < minRingBytes || n > maxRingBytes || n&(n-1) != 0 {
+		c.fail(key, "", "%d is no power of two from %d to %d", n, minRingBytes, maxRingBytes)
+	}
+}
+
+func (c *checker) runtime(r Runtime) {
+	c.socket("runtime.containerd.socket", r.Containerd.Socket)
+	for _, name := range r.Containerd.Namespaces {
+		if name == "" || len(name) > 76 {
+			c.fail("runtime.containerd.namespaces", "leave the list empty for all", "%s is no name of a namespace", quote(name))
+		}
+	}
+	if r.Containerd.ReconnectMin <= 0 {
+		c.fail("runtime.containerd.reconnectMin", "", "%s is not above zero", r.Containerd.ReconnectMin)
+	}
+	if r.Containerd.ReconnectMax < r.Containerd.ReconnectMin {
+		c.fail("runtime.containerd.reconnectMax", "", "%s is less than reconnectMin, %s", r.Containerd.ReconnectMax, r.Containerd.ReconnectMin)
+	}
+	for _, parent := range r.ContainerParents {
+		c.path("runtime.containerParents", parent)
+	}
+}
+
+func (c *checker) alerts(a Alerts) {
+	if a.JSONL.Path != PathStdout {
+		c.path("alerts.jsonl.path", a.JSONL.Path)
+	}
+	c.between("alerts.jsonl.maxSizeMB", a.JSONL.MaxSizeMB, 1, 1<<20)
+	c.between("alerts.jsonl.maxBackups", a.JSONL.MaxBackups, 0, 1<<20)
+	c.between("alerts.jsonl.maxAgeDays", a.JSONL.MaxAgeDays, 0, 1<<20)
+	c.between("alerts.queue", a.Queue, minQueue, maxQueue)
+	c.syslog(a.Syslog)
+}
+
+func (c *checker) syslog(s Syslog) {
+	oneOf(c, "alerts.syslog.network", s.Network, NetworkUnix, NetworkUDP, NetworkTCP, NetworkTLS)
+	if s.Network == NetworkUnix {
+		c.socket("alerts.syslog.address", s.Address)
+	} else {
+		c.hostPort("alerts.syslog.address", s.Address)
+	}
+	oneOf(c, "alerts.syslog.facility", s.Facility, facilities()...)
+	printable := func(r rune) bool { return r < '!' || r > '~' }
+	if s.AppName == "" || len(s.AppName) > maxAppName || strings.ContainsFunc(s.AppName, printable) {
+		c.fail("alerts.syslog.appName", "", "%s is not 1 to %d printable ASCII characters", quote(s.AppName), maxAppName)
+	}
+	c.between("alerts.syslog.enterpriseID", s.EnterpriseID, 1, maxPEN)
+	for _, file := range []struct{ key, path string }{{"ca", s.TLS.CA}, {"cert", s.TLS.Cert}, {"key", s.TLS.Key}} {
+		if file.path != "" {
+			c.path("alerts.syslog.tls."+file.key, file.path)
+		}
+	}
+	if (s.TLS.Cert == "") != (s.TLS.Key == "") {
+		c.fail("alerts.syslog.tls.cert", "", "a client certificate needs both cert and key")
+	}
+}
+
+// facilities lists the syslog facilities. The kernel's own cannot be used.
+func facilities() []string {
+	return []string{
+		"user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
+		"local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+	}
+}
+
+// path checks that a path is absolute and means one thing.
+func (c *checker) path(key, p string) bool {
+	hint := ""
+	if path.IsAbs(p) {
+		hint = "write " + path.Clean(p)
+	}
+	if p == "" || !path.IsAbs(p) || path.Clean(p) != p || strings.ContainsRune(p, 0) {
+		c.fail(key, hint, "%s is no absolute path without . and ..", quote(p))
+		return false
+	}
+	return true
+}
+
+func (c *checker) socket(key, p string) {
+	if c.path(key, p) && len(p) > maxSocket {
+		c.fail(key, "", "is longer than the %d bytes that the path of a socket can have", maxSocket)
+	}
+}
+
+func (c *checker) hostPort(key, address string) {
+	_, port, err := net.SplitHostPort(address)
+	n, numberErr := strconv.Atoi(port)
+	if err != nil || numberErr != nil || n < 1 || n > maxPort {
+		c.fail(key, "an IPv6 address stands in brackets", "%s is not host:port", quote(address))
+	}
+}
+
+func (c *checker) between(key string, n, least, most int) {
+	if n < least || n > most {
+		c.fail(key, "", "%d is not from %d to %d", n, least, most)
+	}
+}
+
+func oneOf[T ~string](c *checker, key string, value T, words ...T) {
+	if !slices.Contains(words, value) {
+		c.fail(key, "", "%s is none of %s", quote(string(value)), strings.ReplaceAll(list(words), " or ", ", "))
+	}
+}

@@ -1,0 +1,197 @@
+// Package daemon is the agent: it opens the kernel side, keeps policies and containers compiled into
+// it, and hands on what the kernel tells. It is the composition root: every part is made and wired
+// here, and nothing else knows them all.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sallyport/sallyport/agent/internal/alert"
+	"github.com/sallyport/sallyport/agent/internal/api"
+	"github.com/sallyport/sallyport/agent/internal/config"
+	"github.com/sallyport/sallyport/agent/internal/correlate"
+	"github.com/sallyport/sallyport/agent/internal/metrics"
+	"github.com/sallyport/sallyport/probes"
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/gate"
+	"github.com/sallyport/sallyport/probes/judge"
+	"github.com/sallyport/sallyport/probes/label"
+	"github.com/sallyport/sallyport/probes/tell"
+	"github.com/sallyport/sallyport/runtime/cgroup"
+	"github.com/sallyport/sallyport/runtime/containerd"
+	"github.com/sallyport/sallyport/runtime/identity"
+	"github.com/sallyport/sallyport/runtime/procfs"
+)
+
+// procDir shows the processes of the node.
+const procDir = "/proc"
+
+// agent holds the parts while they run.
+type agent struct {
+	cfg      config.Config
+	log      logrus.FieldLogger
+	started  time.Time
+	cgroups  cgroup.Hierarchy
+	proc     procfs.FS
+	kernel   *probes.Kernel
+	judge    *judge.Judge
+	label    *label.Labeller
+	gate     *gate.Gate // nil: switched off
+	registry *correlate.Registry
+	fanout   *alert.Fanout
+	feed     *api.Feed
+	metrics  *metrics.Metrics
+	engine   *engine
+}
+
+// Run is the agent until ctx ends. When it returns, what was attached stays attached and in force;
+// the next Run adopts it.
+func Run(ctx context.Context, cfg config.Config, log logrus.FieldLogger) (err error) {
+	a := &agent{
+		cfg: cfg, log: log.WithField("component", "daemon"), started: time.Now(), proc: procfs.New(procDir),
+		registry: correlate.New(correlate.Config{}), feed: api.NewFeed(),
+	}
+	// The socket first: a second agent ends here, before it touches the kernel side of the first.
+	server, err := api.Listen(api.Config{Socket: cfg.API.Socket, Status: a, Events: a.feed, Log: log})
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	if err := a.open(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.close()) }()
+	if err := a.tellParts(log); err != nil {
+		return err
+	}
+	if err := a.attach(); err != nil {
+		return err
+	}
+	return a.serve(ctx, server, log)
+}
+
+// open finds the hierarchy and opens the pins.
+func (a *agent) open() error {
+	var err error
+	if a.cfg.Kernel.CgroupRoot == config.CgroupAuto {
+		a.cgroups, err = cgroup.Find()
+	} else {
+		a.cgroups, err = cgroup.At(a.cfg.Kernel.CgroupRoot)
+	}
+	if err != nil {
+		return err
+	}
+	maps := a.cfg.Kernel.Maps
+	a.kernel, err = probes.Open(probes.Config{
+		BPFFS: a.cfg.Kernel.BPFFS, PinDir: a.cfg.Kernel.PinDir, CgroupRoot: a.cgroups.Dir(),
+		ContainerParents: a.cfg.Runtime.ContainerParents,
+		Sizes: probes.Sizes{
+			Flows: uint32(maps.Flows), Containers: uint32(maps.Containers), // config bounds them
+			AlertRing: uint32(maps.AlertsRingBytes), FlowRing: uint32(maps.FlowsRingBytes), // config bounds them
+		},
+		UnknownDeny: a.cfg.Enforcement.UnknownWorkload == config.UnknownDeny,
+		TellExec:    a.cfg.Visibility.Exec,
+		TellConnect: a.cfg.Visibility.Connect,
+	})
+	if errors.Is(err, probes.ErrIncompatible) {
+		return fmt.Errorf("%w; the pinned version stays in force: run the agent that made it, or remove it with: sallyport run --cleanup", err)
+	}
+	return err
+}
+
+// attach puts the programs in place. On a fresh node the policies are in force before anything is
+// judged; where pins were adopted, theirs are.
+func (a *agent) attach() error {
+	a.judge = judge.Open(a.kernel)
+	a.engine = newEngine(a)
+	a.engine.loadPolicies()
+	if a.kernel.Fresh() {
+		if err := a.engine.apply(); err != nil {
+			return fmt.Errorf("putting the first policies in force: %w", err)
+		}
+	}
+	var err error
+	if a.label, err = label.Attach(a.kernel); err != nil {
+		return err
+	}
+	if err := a.judge.Attach(steps(a.cfg.Enforcement.Steps)); err != nil {
+		return err
+	}
+	if a.cfg.Gate.Enabled {
+		if a.gate, err = gate.Attach(a.kernel); err != nil {
+			return err
+		}
+		if err := a.gate.Sweep(); err != nil {
+			a.log.WithError(err).Warn("leftover gates could not be swept")
+		}
+	}
+	for _, h := range a.judge.Hooks() {
+		a.log.WithFields(logrus.Fields{"hook": h.Name, "step": judge.StepName(h.Step), "adopted": h.Adopted}).Info("hook attached")
+	}
+	return nil
+}
+
+// steps turns the configured names into the steps of the ladder.
+func steps(names []config.Step) []event.Step {
+	out := make([]event.Step, 0, len(names))
+	for _, name := range names {
+		for _, s := range []event.Step{event.StepLSM, event.StepModRet, event.StepCgroup, event.StepReport} {
+			if judge.StepName(s) == string(name) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// serve runs everything until ctx ends or a part fails.
+func (a *agent) serve(ctx context.Context, server *api.Server, log logrus.FieldLogger) error {
+	g, ctx := errgroup.WithContext(ctx)
+	changes := make(chan identity.Change)
+	g.Go(func() error { return a.fanout.Run(ctx) })
+	g.Go(func() error { return server.Run(ctx) })
+	g.Go(func() error { return tell.NewReader(a.kernel, a.handle).Run(ctx) })
+	g.Go(func() error { return a.engine.run(ctx, changes) })
+	g.Go(func() error { return watchPolicies(ctx, a.cfg.Policies.Dir, a.engine.reload, a.log) })
+	if a.cfg.Runtime.Containerd.Enabled {
+		c := a.cfg.Runtime.Containerd
+		g.Go(func() error {
+			return containerd.Watch(ctx, containerd.Config{
+				Socket: c.Socket, Namespaces: c.Namespaces, ReconnectMin: c.ReconnectMin, ReconnectMax: c.ReconnectMax,
+				Cgroups: a.cgroups, Proc: a.proc,
+			}, log, changes)
+		})
+	}
+	if a.cfg.Metrics.Address != "" {
+		g.Go(func() error { return a.metrics.Serve(ctx, a.cfg.Metrics.Address) })
+	}
+	return g.Wait()
+}
+
+func (a *agent) close() error {
+	errs := []error{}
+	if a.gate != nil {
+		errs = append(errs, a.gate.Close())
+	}
+	return errors.Join(append(errs, a.kernel.Close())...)
+}
+
+// Cleanup removes everything that an agent with this configuration has pinned or attached. It
+// returns how many pins there were.
+func Cleanup(cfg config.Config, log logrus.FieldLogger) (int, error) {
+	n, err := probes.Cleanup(cfg.Kernel.BPFFS, cfg.Kernel.PinDir)
+	if err != nil {
+		return n, err
+	}
+	if err := gate.Cleanup(); err != nil {
+		return n, err
+	}
+	log.WithField("pins", n).Info("everything was removed; nothing is enforced any more")
+	return n, nil
+}

@@ -1,0 +1,154 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/sallyport/sallyport/agent/internal/api"
+	apiv1 "github.com/sallyport/sallyport/agent/internal/api/v1"
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/probes"
+	"github.com/sallyport/sallyport/probes/judge"
+	"github.com/sallyport/sallyport/probes/tell"
+)
+
+// Status implements api.StatusSource.
+func (a *agent) Status(context.Context) (*apiv1.StatusResponse, error) {
+	if a.engine == nil {
+		return nil, fmt.Errorf("the agent is starting")
+	}
+	now := a.engine.snapshot()
+	counters, err := tell.ReadCounters(a.kernel)
+	if err != nil {
+		return nil, err
+	}
+	misses, err := tell.Misses()
+	if err != nil {
+		return nil, err
+	}
+	r := &apiv1.StatusResponse{
+		Agent: api.Build(), Kernel: kernelRelease(), Uptime: durationpb.New(time.Since(a.started)),
+		Adopted: !a.kernel.Fresh(), Revision: now.revision,
+		Hooks: a.hookStatus(misses), Policies: policyStatus(&now), Workloads: workloadStatus(&now),
+	}
+	for _, site := range slices.Sorted(maps.Keys(counters)) {
+		c := &apiv1.Counter{Site: site, Count: counters[site]}
+		if tell.Lost(site) {
+			r.Losses = append(r.Losses, c)
+		} else {
+			r.Errors = append(r.Errors, c)
+		}
+	}
+	for _, s := range a.fanout.Stats() {
+		r.Losses = append(r.Losses, &apiv1.Counter{Site: "sink/" + s.Sink, Count: s.Lost})
+	}
+	return r, nil
+}
+
+func kernelRelease() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "" // cannot fail with a valid buffer
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// hookStatus says what judges where.
+func (a *agent) hookStatus(misses map[string]uint64) []*apiv1.Hook {
+	hooks := []probes.Hook{a.label.Hook()}
+	hooks = append(hooks, a.judge.Hooks()...)
+	if a.gate != nil {
+		hooks = append(hooks, a.gate.Hooks()...)
+	}
+	out := make([]*apiv1.Hook, 0, len(hooks)+1)
+	for _, h := range hooks {
+		stops := slices.Clone(h.NotStopped)
+		for _, p := range h.Programs {
+			if n := misses[p]; n > 0 {
+				stops = append(stops, fmt.Sprintf("%d calls that %s has missed so far", n, p))
+			}
+		}
+		out = append(out, &apiv1.Hook{
+			Name: h.Name, Step: judge.StepName(h.Step), Program: strings.Join(h.Programs, ","),
+			DoesNotStop: strings.Join(stops, "; "), State: apiv1.HookState_HOOK_STATE_ATTACHED, Error: strings.Join(h.Refused, "; "),
+		})
+	}
+	if a.gate == nil {
+		out = append(out, &apiv1.Hook{Name: "packet", State: apiv1.HookState_HOOK_STATE_OFF, DoesNotStop: "raw and packet sockets, and sockets older than the agent"})
+	}
+	return out
+}
+
+// policyStatus says of every file and policy what it covers or what is wrong with it.
+func policyStatus(now *snapshot) []*apiv1.Policy {
+	covers := map[string][]string{}
+	for _, g := range now.containers {
+		if !g.named || int(g.ruleset) >= len(now.tables.Rulesets) {
+			continue
+		}
+		seen := map[string]bool{}
+		for _, rule := range now.tables.Rulesets[g.ruleset].Rules {
+			if !seen[rule.Policy] {
+				seen[rule.Policy] = true
+				covers[rule.Policy] = append(covers[rule.Policy], g.name())
+			}
+		}
+	}
+	inForce := map[*policy.Policy]bool{}
+	for _, p := range now.accepted {
+		inForce[p] = true
+	}
+	var out []*apiv1.Policy
+	for _, file := range slices.Sorted(maps.Keys(now.files)) {
+		f := now.files[file]
+		if f.err != nil {
+			out = append(out, &apiv1.Policy{File: file, Error: f.err.Error()})
+		}
+		for _, p := range f.policies {
+			s := &apiv1.Policy{Name: p.Name(), File: file, Mode: string(p.Spec.Mode), Workloads: covers[p.Name()]}
+			if now.compileErr != nil && !inForce[p] {
+				s.Error = "not in force: " + now.compileErr.Error()
+			}
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// name is how people call the workload.
+func (g *governed) name() string {
+	c := &g.container
+	switch {
+	case !g.named:
+		return c.CgroupPath
+	case c.Pod.Name != "":
+		return c.Pod.Namespace + "/" + c.Pod.Name
+	}
+	return c.Namespace + "/" + c.ID
+}
+
+func workloadStatus(now *snapshot) []*apiv1.Workload {
+	out := make([]*apiv1.Workload, 0, len(now.containers))
+	for i := range now.containers {
+		g := &now.containers[i]
+		w := &apiv1.Workload{
+			Name: g.name(), Container: g.container.Name, ContainerId: g.container.ID, Cgroup: g.container.CgroupPath,
+			Ruleset: g.ruleset, Governed: g.ruleset != 0, Provisional: !g.named, Note: g.note,
+		}
+		if g.network != nil && g.network.held && g.network.veth.Ifindex != 0 {
+			if i, err := net.InterfaceByIndex(int(g.network.veth.Ifindex)); err == nil {
+				w.GateInterface = i.Name
+			}
+		}
+		out = append(out, w)
+	}
+	return out
+}

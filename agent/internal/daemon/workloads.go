@@ -1,0 +1,299 @@
+package daemon
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/sallyport/sallyport/policy/compile"
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/gate"
+	"github.com/sallyport/sallyport/runtime/identity"
+	"github.com/sallyport/sallyport/runtime/netns"
+)
+
+// governed is one container that runs, or a cgroup of one that no runtime has named.
+type governed struct {
+	container identity.Container
+	named     bool   // a runtime described it
+	ruleset   uint32 // 0: no rule selects it
+	network   *network
+	note      string // why something does not cover it
+}
+
+// network is the network namespace of a container's task.
+type network struct {
+	veth gate.Veth
+	name string // of the interface on the node
+	held bool   // Govern succeeded
+}
+
+// containerKey is how a runtime tells containers apart.
+type containerKey struct{ namespace, id string }
+
+// workloads keeps the containers that run. It belongs to the engine's goroutine.
+type workloads struct {
+	a        *agent
+	byCgroup map[uint64]*governed
+	byKey    map[containerKey]uint64 // cgroup id of the running task
+	release  []gate.Veth             // namespaces that are governed no more
+}
+
+func newWorkloads(a *agent) *workloads {
+	return &workloads{a: a, byCgroup: map[uint64]*governed{}, byKey: map[containerKey]uint64{}}
+}
+
+// change takes one change of the runtime.
+func (w *workloads) change(c identity.Change) {
+	switch c.Kind {
+	case identity.ContainerCreated, identity.ContainerStarted:
+		w.put(c.Container)
+	case identity.ContainerStopped, identity.ContainerRemoved:
+		w.remove(containerKey{c.Container.Namespace, c.Container.ID})
+	case identity.Resynced:
+		w.resync(c.All)
+	case identity.ExecStarted, identity.ExecExited, identity.Disconnected:
+	}
+}
+
+// put takes a container in; one without a task is of no interest yet.
+func (w *workloads) put(c identity.Container) {
+	if c.CgroupID == 0 {
+		return
+	}
+	key := containerKey{c.Namespace, c.ID}
+	if old, ok := w.byKey[key]; ok && old != c.CgroupID {
+		w.remove(key) // a new task of the same container
+	}
+	w.byKey[key] = c.CgroupID
+	g := w.byCgroup[c.CgroupID]
+	if g == nil {
+		g = &governed{}
+		w.byCgroup[c.CgroupID] = g
+	}
+	g.container, g.named = c, true
+}
+
+// remove forgets a container whose task ended. Its cgroup may still be on its way out; the labels of
+// processes in there keep their rules until the next tables.
+func (w *workloads) remove(key containerKey) {
+	id, ok := w.byKey[key]
+	if !ok {
+		return
+	}
+	delete(w.byKey, key)
+	w.drop(id)
+}
+
+func (w *workloads) drop(id uint64) {
+	if g := w.byCgroup[id]; g != nil && g.network != nil {
+		w.release = append(w.release, g.network.veth)
+	}
+	delete(w.byCgroup, id)
+}
+
+// resync takes a full list.
+func (w *workloads) resync(all []identity.Container) {
+	listed := map[containerKey]bool{}
+	for _, c := range all {
+		listed[containerKey{c.Namespace, c.ID}] = c.CgroupID != 0
+	}
+	for key := range w.byKey {
+		if !listed[key] {
+			w.remove(key)
+		}
+	}
+	for _, c := range all {
+		w.put(c)
+	}
+}
+
+// cgroup takes what the kernel saw.
+func (w *workloads) cgroup(e event.Event) {
+	id := e.Subject.Container
+	g := w.byCgroup[id]
+	switch {
+	case e.Removed && g != nil:
+		for key, other := range w.byKey {
+			if other == id {
+				delete(w.byKey, key)
+			}
+		}
+		w.drop(id)
+	case !e.Removed && g == nil:
+		w.byCgroup[id] = &governed{container: identity.Container{CgroupID: id, CgroupPath: e.Path}, note: "no runtime has named it yet"}
+	}
+}
+
+// input is what policies are compiled for: the containers that a runtime has named. The others are
+// unknown to the tables, and unknownWorkload decides.
+func (w *workloads) input() []compile.Workload {
+	out := make([]compile.Workload, 0, len(w.byCgroup))
+	for id, g := range w.byCgroup {
+		if !g.named {
+			continue
+		}
+		c := &g.container
+		l := compile.Workload{
+			Key: id, Namespace: c.Pod.Namespace, Pod: c.Pod.Name, Container: c.Name, Labels: c.Labels, ContainerType: string(c.Type),
+		}
+		if l.Namespace == "" {
+			l.Namespace = c.Namespace
+		}
+		if l.Container == "" {
+			l.Container = c.ID
+		}
+		out = append(out, l)
+	}
+	slices.SortFunc(out, func(a, b compile.Workload) int { return cmp.Compare(a.Key, b.Key) })
+	return out
+}
+
+// covered notes the rulesets that tables give.
+func (w *workloads) covered(t *compile.Tables) {
+	for id, g := range w.byCgroup {
+		g.ruleset = t.Containers[id]
+	}
+}
+
+// list copies what there is, for status.
+func (w *workloads) list() []governed {
+	out := make([]governed, 0, len(w.byCgroup))
+	for _, id := range slices.Sorted(maps.Keys(w.byCgroup)) {
+		g := *w.byCgroup[id]
+		if g.network != nil {
+			n := *g.network
+			g.network = &n
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+// govern confirms containers to the kernel and gates those that rules select. It returns false when
+// something has to be tried again.
+func (w *workloads) govern(log logrus.FieldLogger) bool {
+	done := true
+	for id, g := range w.byCgroup {
+		if !g.named {
+			continue
+		}
+		log := log.WithFields(logrus.Fields{"container": g.container.ID, "cgroup": g.container.CgroupPath})
+		if err := w.a.label.Confirm(id, g.container.Running); err != nil {
+			log.WithError(err).Error("container could not be confirmed; its new processes get no label")
+			done = false
+		}
+		if w.a.gate == nil || g.ruleset == 0 || g.container.Pod.HostNetwork {
+			w.ungate(g)
+			continue
+		}
+		if err := w.gate(id, g); err != nil {
+			// Closed at JUDGE all the same; packets that pass no socket of the pod are not gated.
+			log.WithError(err).Error("packets of the container are not gated")
+			g.note = "not gated: " + err.Error()
+			done = false
+		}
+	}
+	return w.releaseUnused(log) && done
+}
+
+// ungate takes a container that no rule selects any more out of the gate.
+func (w *workloads) ungate(g *governed) {
+	if g.container.Pod.HostNetwork {
+		g.note = "host network: packets are judged at the socket, not at a veth"
+	}
+	if g.network != nil {
+		w.release = append(w.release, g.network.veth)
+		g.network = nil
+	}
+}
+
+// gate puts a container's network namespace under government.
+func (w *workloads) gate(id uint64, g *governed) error {
+	if g.network == nil {
+		n, err := inspect(g.container.InitPID)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // its first process ended; the runtime will say so
+		}
+		if err != nil {
+			return err
+		}
+		g.network, g.note = n, ""
+		if n.veth.Ifindex == 0 {
+			g.note = "no veth on this node: packets are judged at the socket only"
+		}
+	}
+	if g.network.held {
+		return nil
+	}
+	g.network.veth.Container = w.podLevel(g.network.veth.NetNS, id)
+	if err := w.a.gate.Govern(g.network.veth); err != nil {
+		return err
+	}
+	g.network.held = true
+	return nil
+}
+
+// podLevel chooses the container whose rules judge the node's processes in a pod: the sandbox, else
+// the one that is governed already, else this.
+func (w *workloads) podLevel(netNS, id uint64) uint64 {
+	best := id
+	for other, g := range w.byCgroup {
+		if g.network == nil || g.network.veth.NetNS != netNS {
+			continue
+		}
+		if g.container.Type == identity.TypeSandbox {
+			return other
+		}
+		if g.network.held {
+			best = g.network.veth.Container
+		}
+	}
+	return best
+}
+
+// inspect finds the namespace of a process and the node's end of its veth.
+func inspect(pid uint32) (*network, error) {
+	ns, err := netns.Inspect(pid)
+	if err != nil {
+		return nil, err
+	}
+	n := &network{veth: gate.Veth{NetNS: ns.Cookie}}
+	for _, l := range ns.Links {
+		if l.PeerLocal && l.PeerIndex > 0 {
+			n.veth.Ifindex = uint32(l.PeerIndex) // positive
+			n.name = l.Name
+		}
+	}
+	return n, nil
+}
+
+// releaseUnused ungoverns namespaces that no container of ours is in any more.
+func (w *workloads) releaseUnused(log logrus.FieldLogger) bool {
+	used := map[uint64]bool{}
+	for _, g := range w.byCgroup {
+		if g.network != nil {
+			used[g.network.veth.NetNS] = true
+		}
+	}
+	var again []gate.Veth
+	for _, v := range w.release {
+		if used[v.NetNS] {
+			continue
+		}
+		if err := w.a.gate.Release(v); err != nil {
+			log.WithError(err).Warn("a gate could not be taken down")
+			again = append(again, v)
+		}
+	}
+	w.release = again
+	return len(again) == 0
+}
+
+// equal reports whether two compilations are the same tables.
+func equal(a, b *compile.Tables) bool { return reflect.DeepEqual(a, b) }
