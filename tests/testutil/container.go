@@ -3,6 +3,7 @@ package testutil
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -94,14 +95,14 @@ func (spec RunSpec) flags() []string {
 		add("--cap-add", value)
 	}
 	add("--cgroup", spec.Cgroup)
+	if spec.HostNetwork { // --net-host would also want /etc/resolv.conf and /etc/hosts, which guests lack
+		spec.NetNS = fmt.Sprintf("/proc/%d/ns/net", os.Getpid())
+	}
 	if spec.NetNS != "" {
 		add("--with-ns", "network:"+spec.NetNS)
 	}
 	if spec.PIDNS != "" {
 		add("--with-ns", "pid:"+spec.PIDNS)
-	}
-	if spec.HostNetwork {
-		flags = append(flags, "--net-host")
 	}
 	if spec.Privileged {
 		flags = append(flags, "--privileged")
@@ -131,7 +132,7 @@ func (k *Container) Exec(t testing.TB, args ...string) ExecResult {
 func (k *Container) ExecDetached(t testing.TB, execID string, args ...string) uint32 {
 	t.Helper()
 	log := "file://" + k.in.logOf(k.Namespace, k.ID+"."+execID)
-	flags := []string{"task", "exec", "--detach", "--exec-id", execID, "--fifo-dir", k.in.path("fifo"), "--log-uri", log, k.ID}
+	flags := []string{"task", "exec", "--detach", "--exec-id", execID, "--log-uri", log, k.ID}
 	if _, err := k.in.try(k.Namespace, append(flags, args...)...); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +205,7 @@ func (c *Containerd) removeAll(t testing.TB, namespace string) {
 		t.Errorf("listing what is to be removed: %v", err)
 		return
 	}
-	for _, id := range strings.Fields(list) {
+	for id := range strings.FieldsSeq(list) {
 		c.remove(t, namespace, id)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,7 +41,7 @@ func NewContainerd(t testing.TB) *Containerd {
 			Unsupported(t, "containerd", err.Error())
 		}
 	}
-	dir, err := os.MkdirTemp("", "sallyport-") // t.TempDir is too long for the path of a socket
+	dir, err := os.MkdirTemp("", "sallyport-") //nolint:usetesting // t.TempDir is too long for the path of a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,8 +106,8 @@ func (c *Containerd) Start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "--config", c.path("config.toml"), "--log-level", "info")
-	cmd.Env = []string{"PATH=" + strings.Join(systemPath(), ":")}
+	cmd := exec.Command(program, "--config", c.path("config.toml"), "--log-level", "warn")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH") + ":" + strings.Join(systemPath(), ":")}
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	c.daemon, err = startDaemon(cmd, c.path("run"))
 	_ = logFile.Close() // the daemon has its own
@@ -220,20 +219,22 @@ func startDaemon(cmd *exec.Cmd, run string) (*daemon, error) {
 	started := make(chan error)
 	go func() {
 		defer close(d.done)
-		// Never unlocked: the thread ends with this goroutine, and by Pdeathsig the daemon with the thread.
-		runtime.LockOSThread()
-		err := errors.Join(
-			unix.Unshare(unix.CLONE_NEWNS),
-			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
-			unix.Mount(run, at, "", unix.MS_BIND, ""),
-		)
-		if err == nil {
-			err = cmd.Start()
-		}
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // however it ends, ended says so
-		}
+		// By Pdeathsig the daemon ends with its thread, which therefore waits for it.
+		_ = onThread(func() error {
+			err := errors.Join(
+				unix.Unshare(unix.CLONE_NEWNS),
+				unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+				unix.Mount(run, at, "", unix.MS_BIND, ""),
+			)
+			if err == nil {
+				err = cmd.Start()
+			}
+			started <- err
+			if err == nil {
+				err = cmd.Wait()
+			}
+			return err // however the daemon ended: that it did is what counts
+		})
 	}()
 	return d, <-started
 }

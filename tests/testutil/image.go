@@ -25,19 +25,14 @@ type File struct {
 }
 
 // Image makes an image of busybox, with a link for each of its applets, and files, and imports it under the name ref
-// ("test.local/box:1"). No registry is asked.
+// ("test.local/box:1"). No registry is asked. The first Run unpacks it.
 func (c *Containerd) Image(t testing.TB, ref string, files ...File) {
 	t.Helper()
-	c.imageIn(t, c.Namespace, ref, files)
+	c.ImageIn(t, c.Namespace, ref, files...)
 }
 
 // ImageIn is Image for another containerd namespace.
 func (c *Containerd) ImageIn(t testing.TB, namespace, ref string, files ...File) {
-	t.Helper()
-	c.imageIn(t, namespace, ref, files)
-}
-
-func (c *Containerd) imageIn(t testing.TB, namespace, ref string, files []File) {
 	t.Helper()
 	c.used[namespace] = true
 	archive, err := os.CreateTemp(c.dir, "image-*.tar")
@@ -51,7 +46,7 @@ func (c *Containerd) imageIn(t testing.TB, namespace, ref string, files []File) 
 	if err != nil {
 		t.Fatal("writing the image: ", err)
 	}
-	if _, err := c.try(namespace, "images", "import", "--snapshotter", "native", archive.Name()); err != nil {
+	if _, err := c.try(namespace, "images", "import", "--no-unpack", archive.Name()); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(archive.Name()); err != nil {
@@ -74,7 +69,7 @@ func busyboxFiles(t testing.TB) []File {
 		{Path: "/etc/passwd", Data: []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"), Mode: 0o644},
 		{Path: "/etc/group", Data: []byte("root:x:0:\nnogroup:x:65534:\n"), Mode: 0o644},
 	}
-	for _, applet := range strings.Fields(string(applets)) {
+	for applet := range strings.FieldsSeq(string(applets)) {
 		if applet != "busybox" {
 			files = append(files, File{Path: "/bin/" + applet, Link: "busybox"})
 		}

@@ -6,8 +6,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -24,7 +26,7 @@ type Container struct {
 // loopback up and nothing else.
 func (n *Node) Container(t testing.TB, name string, ns netns.NsHandle) *Container {
 	t.Helper()
-	c := &Container{Dir: filepath.Join(n.CgroupRoot, name), NS: ns}
+	c := &Container{Dir: filepath.Join(n.pods, name), NS: ns}
 	if err := os.Mkdir(c.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -86,17 +88,22 @@ func onThread(t testing.TB, f func() error) {
 // in a mount namespace of its own, in the container's network namespace, then executed. The first of
 // a container is Main, the later are Exec.
 func (c *Container) Command(args ...string) *Process {
-	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec // the test's own program
-	p := &Process{container: c, Cmd: cmd}
-	cmd.Stdout, cmd.Stderr = &p.out, &p.out
+	cmd := exec.Command(args[0], args[1:]...) // the test's own program
+	p := &Process{Cmd: cmd, container: c}
+	cmd.Stdout, cmd.Stderr = &p.out, &p.err
+	cmd.WaitDelay = stragglers
 	return p
 }
+
+// stragglers is how long Wait waits for processes that still hold the output open.
+const stragglers = 10 * time.Second
 
 // Process is a process of a container.
 type Process struct {
 	*exec.Cmd
-	container *Container
-	out       bytes.Buffer
+	HostMounts bool // stay in the caller's mount namespace, as a runtime's own init does at first
+	container  *Container
+	out, err   bytes.Buffer
 }
 
 // Start starts it.
@@ -107,9 +114,9 @@ func (p *Process) Start(t testing.TB) {
 		t.Fatal(err)
 	}
 	defer dir.Close() //nolint:errcheck // read only
-	p.SysProcAttr = &syscall.SysProcAttr{
-		UseCgroupFD: true, CgroupFD: int(dir.Fd()),
-		Unshareflags: syscall.CLONE_NEWNS,
+	p.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	if !p.HostMounts {
+		p.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	}
 	onThread(t, func() error {
 		if err := netns.Set(p.container.NS); err != nil {
@@ -119,10 +126,19 @@ func (p *Process) Start(t testing.TB) {
 	})
 }
 
-// Run starts it, waits, and returns what it printed. Its exit code is in ProcessState.
+// Result waits for a started process and returns the line it printed. Its exit code is in
+// ProcessState; what it said on standard error is in Complaint.
+func (p *Process) Result() string {
+	_ = p.Wait() // the exit code is the victim's verdict, which its output says better
+	return strings.TrimSpace(p.out.String())
+}
+
+// Complaint is what the process said on standard error, after Result.
+func (p *Process) Complaint() string { return strings.TrimSpace(p.err.String()) }
+
+// Run starts it, waits, and returns the line it printed.
 func (p *Process) Run(t testing.TB) string {
 	t.Helper()
 	p.Start(t)
-	_ = p.Wait() //nolint:errcheck // the exit code is the victim's verdict, read from its output
-	return p.out.String()
+	return p.Result()
 }

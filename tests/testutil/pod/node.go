@@ -20,6 +20,7 @@ type Node struct {
 	BPFFS      string // mount point
 	CgroupRoot string // directory that cgroup programs are attached to
 	Parent     string // path below the hierarchy's root whose children are containers
+	pods       string // the directory of Parent
 }
 
 // NewNode makes a node and removes it at the end of the test.
@@ -28,11 +29,15 @@ func NewNode(t testing.TB) *Node {
 	testutil.RequireRoot(t)
 	hierarchy := hierarchy(t)
 	name := fmt.Sprintf("sallyport-test-%d-%s", os.Getpid(), sanitize(t.Name()))
-	n := &Node{BPFFS: t.TempDir(), CgroupRoot: filepath.Join(hierarchy, name), Parent: "/" + name}
+	n := &Node{BPFFS: t.TempDir(), CgroupRoot: filepath.Join(hierarchy, name), Parent: "/" + name + "/pods"}
+	n.pods = filepath.Join(n.CgroupRoot, "pods")
 	if err := os.Mkdir(n.CgroupRoot, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { removeCgroup(t, n.CgroupRoot) })
+	if err := os.Mkdir(n.pods, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := unix.Mount("bpf", n.BPFFS, "bpf", 0, ""); err != nil {
 		t.Fatalf("mounting a BPF file system: %v", err)
 	}
@@ -42,6 +47,16 @@ func NewNode(t testing.TB) *Node {
 		}
 	})
 	return n
+}
+
+// Cgroup makes a cgroup that is no container's, and returns its directory.
+func (n *Node) Cgroup(t testing.TB, name string) string {
+	t.Helper()
+	dir := filepath.Join(n.CgroupRoot, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // sanitize keeps a cgroup name short enough to be a container parent.
@@ -60,7 +75,7 @@ func hierarchy(t testing.TB) string {
 	t.Helper()
 	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
 		var st unix.Statfs_t
-		if unix.Statfs(dir, &st) == nil && int64(st.Type) == unix.CGROUP2_SUPER_MAGIC {
+		if unix.Statfs(dir, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
 			return dir
 		}
 	}

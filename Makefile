@@ -1,0 +1,125 @@
+# Sallyport. `make help` lists what there is; `make` and `make test-unit` need Go alone.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+GO        ?= go
+TOOL      := $(GO) tool -modfile=contrib/tools/go.mod
+BUILD     := build
+KERNELS   ?= 6.1 6.12
+FUZZTIME  ?= 10s
+
+# The tiers. A folder that is not there yet is left out.
+existing   = $(patsubst %,./%/...,$(wildcard $(1)))
+PRIVILEGED := tests/bpf tests/privileged tests/oracle
+BPF_TESTS   = $(call existing,$(PRIVILEGED) tests/victim)
+VM_TESTS    = $(call existing,tests/vm/selftest $(PRIVILEGED))
+CONTAINERS  = $(call existing,tests/containers)
+NODE_TESTS  = $(call existing,tests/node)
+BENCHES     = $(call existing,tests/bench policy)
+UNIT_TESTS  = $$($(GO) list ./... | grep -Ev '/tests/(bpf|privileged|oracle|containers|node|bench|victim|vm/selftest)(/|$$)')
+
+# What the guest of a VM test gets beside the test program. There is no compiler in it.
+VMRUN_FLAGS ?= -f $(CURDIR)/$(BUILD)/victim:/bin/victim -env SALLYPORT_VICTIM=/bin/victim
+VM_PARALLEL ?= 1
+
+# Include paths are relative to where bpf2go runs, so that no path of this machine gets into an object. libbpf's headers
+# include asm/types.h, which Debian keeps in a folder of the architecture.
+BPF_CFLAGS := -O2 -g -mcpu=v3 -Wall -Wextra -Wno-unused-parameter -Wpadded -Werror \
+	-I../../../bpf/include -idirafter /usr/include/$(shell uname -m)-linux-gnu
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build/sallyport, static, from the committed BPF objects
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o $(BUILD)/sallyport ./agent
+
+.PHONY: generate generate-bpf generate-api
+generate: generate-bpf generate-api ## re-make the BPF objects, their Go and the API's Go (clang-19)
+generate-bpf:
+	@contrib/tools/setup.sh generate
+	BPF2GO_CFLAGS='$(BPF_CFLAGS)' $(GO) generate ./probes/internal/bpfobj
+generate-api:
+	$(GO) -C contrib/tools run ./protogen ../../agent/internal/api/v1 sallyport.proto
+
+.PHONY: verify-generated
+verify-generated: ## re-make everything generated and fail if a byte changes
+	@sums() { find probes/internal/bpfobj agent/internal/api/v1 -type f 2>/dev/null | sort | xargs sha256sum; }; \
+	before=$$(sums); $(MAKE) generate; \
+	diff <(echo "$$before") <(sums) || { echo 'verify-generated: the files above were not what their sources make; commit the new ones' >&2; exit 1; }
+
+.PHONY: fmt
+fmt: ## format the Go sources
+	$(TOOL) golangci-lint fmt ./...
+
+.PHONY: lint
+lint: ## golangci-lint, formatting included
+	$(TOOL) golangci-lint run ./...
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what is really called (needs the network)
+	$(TOOL) govulncheck ./...
+
+.PHONY: test-unit
+test-unit: ## tier 1: no root, no clang, no network
+	$(GO) test $(UNIT_TESTS)
+
+.PHONY: test-race
+test-race: ## tier 1 with the race detector (cgo)
+	CGO_ENABLED=1 $(GO) test -race $(UNIT_TESTS)
+
+.PHONY: test-bpf
+test-bpf: ## tier 2: BPF on this machine's kernel (root)
+	@contrib/tools/setup.sh test
+	$(if $(BPF_TESTS),REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(BPF_TESTS))
+
+.PHONY: test-vm
+test-vm: ## tier 3: BPF on stock 6.1 and 6.12 kernels in QEMU
+	@contrib/tools/setup.sh test
+	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
+	cc -static -O2 -Wall -Wextra -o $(BUILD)/victim tests/victim/victim.c
+	status=0; for version in $(KERNELS); do \
+	  kernel=$$(tests/vm/kernels.sh "$$version"); \
+	  echo "== kernel $$version"; \
+	  CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p $(VM_PARALLEL) \
+	    -exec "$(CURDIR)/$(BUILD)/vmrun -kernel $$kernel $(VMRUN_FLAGS)" $(VM_TESTS) || status=1; \
+	done; exit $$status
+
+.PHONY: test-containers
+test-containers: ## tier 4: a real containerd and runc (root)
+	@contrib/tools/setup.sh test
+	$(if $(CONTAINERS),REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(CONTAINERS),@echo 'there is no tests/containers')
+
+.PHONY: test-node
+test-node:
+	$(if $(NODE_TESTS),REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(NODE_TESTS),@echo 'test-node: there is no tests/node in this tree')
+
+.PHONY: test
+test: test-unit test-bpf test-vm test-containers ## all tiers (root)
+
+.PHONY: fuzz-short
+fuzz-short: ## every fuzz target for a few seconds each
+	FUZZTIME=$(FUZZTIME) contrib/tools/fuzz.sh
+
+.PHONY: bench
+bench: ## the benchmarks, as a table against a no-op (root)
+	$(GO) test -run '^$$' -bench . -benchmem $(BENCHES)
+
+.PHONY: check
+check: lint verify-generated test-unit ## what must hold before a commit
+
+.PHONY: demo
+demo: build ## a shell in a real container is stopped by the kernel, and told to syslog (root)
+	@contrib/tools/setup.sh demo
+	$(BUILD)/sallyport demo
+
+.PHONY: setup
+setup: ## install with apt what the targets above need and this machine lacks (root)
+	@contrib/tools/setup.sh test generate
+
+.PHONY: clean
+clean: ## remove what was built here
+	rm -rf $(BUILD)

@@ -1,0 +1,130 @@
+package testutil
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// NetNS is a network namespace. It lives as long as the test, or a process in it.
+type NetNS struct {
+	file *os.File
+}
+
+// NewNetNS makes a network namespace with its loopback up.
+func NewNetNS(t testing.TB) *NetNS {
+	t.Helper()
+	RequireRoot(t)
+	n := &NetNS{}
+	err := onThread(func() error {
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			n.file, err = os.Open("/proc/thread-self/ns/net")
+		}
+		if err != nil {
+			return err
+		}
+		return withoutDAD("default")
+	})
+	if err != nil {
+		t.Fatal("making a network namespace: ", err)
+	}
+	t.Cleanup(func() { _ = n.file.Close() }) // frees the namespace
+	h := n.Handle(t)
+	lo, err := h.LinkByName("lo")
+	if err == nil {
+		err = h.LinkSetUp(lo)
+	}
+	if err != nil {
+		t.Fatal("bringing up the loopback: ", err)
+	}
+	return n
+}
+
+// hostNetNS is the network namespace of the test itself.
+func hostNetNS(t testing.TB) *NetNS {
+	t.Helper()
+	file, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() }) // read only
+	return &NetNS{file: file}
+}
+
+// Path names the namespace to other processes, while the test runs.
+func (n *NetNS) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.file.Fd()) }
+
+// Inode is the namespace's number in /proc/PID/ns/net.
+func (n *NetNS) Inode(t testing.TB) uint64 {
+	t.Helper()
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(n.file.Fd()), &stat); err != nil {
+		t.Fatal(err)
+	}
+	return stat.Ino
+}
+
+// Do runs f on a thread in the namespace. Sockets that f makes, and processes that it starts, are and stay in it; what
+// f starts with go is not.
+func (n *NetNS) Do(t testing.TB, f func() error) {
+	t.Helper()
+	err := onThread(func() error {
+		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		return f()
+	})
+	if err != nil {
+		t.Fatal("in a network namespace: ", err)
+	}
+}
+
+// Start starts a process in the namespace.
+func (n *NetNS) Start(t testing.TB, cmd *exec.Cmd) {
+	t.Helper()
+	n.Do(t, cmd.Start)
+}
+
+// Handle speaks rtnetlink in the namespace.
+func (n *NetNS) Handle(t testing.TB) *netlink.Handle {
+	t.Helper()
+	h, err := netlink.NewHandleAt(netns.NsHandle(n.file.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal("speaking rtnetlink in a network namespace: ", err)
+	}
+	t.Cleanup(h.Close)
+	return h
+}
+
+// onThread runs f on a thread of its own, which ends with it: whatever namespaces f enters, no other code finds itself
+// in them.
+func onThread(f func() error) error {
+	done := make(chan error)
+	go func() {
+		err := errors.New("the function ended its goroutine")
+		defer func() { done <- err }()
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread cannot end, and /proc/self is its: another goroutine gets another thread meanwhile.
+			err = onThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
+		err = f()
+	}()
+	return <-done
+}
+
+// withoutDAD makes the IPv6 addresses of an interface of the thread's namespace usable at once, without the second of
+// duplicate address detection.
+func withoutDAD(link string) error {
+	return os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/accept_dad", []byte("0"), 0o644)
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+//go:build ignore
+
+/* Transforms that keep the process and change what it runs or how it looks. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/memfd.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "victim.h"
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x10U /* Linux 6.3 */
+#endif
+
+#define SELF "/proc/self/exe"
+
+const char *own_path(void)
+{
+	static char path[PATH_MAX];
+	ssize_t n = readlink(SELF, path, sizeof(path) - 1);
+
+	if (n < 0)
+		die(errno, "reading " SELF);
+	path[n] = '\0';
+	if (access(path, X_OK))
+		die(errno, "%s", path);
+	return path;
+}
+
+/* execv with argv[0] = name and the rest of the line. */
+static _Noreturn void exec_rest(const char *file, const char *name, char **rest)
+{
+	rest[-1] = (char *)name;
+	execv(file, rest - 1);
+	die(errno, "exec %s", file);
+}
+
+static void exec_self(char **args, char **rest)
+{
+	(void)args;
+	exec_rest(SELF, own_argv0, rest);
+}
+
+static void argv0(char **args, char **rest)
+{
+	exec_rest(SELF, args[0], rest);
+}
+
+static void *exec_thread(void *rest)
+{
+	exec_rest(SELF, own_argv0, rest);
+}
+
+/* execve from a thread that is not the first: the kernel gives the first one's pid to it. */
+static void thread_exec(char **args, char **rest)
+{
+	pthread_t thread;
+	int err = pthread_create(&thread, NULL, exec_thread, rest);
+
+	(void)args;
+	if (err)
+		die(err, "making a thread");
+	for (;;)
+		pause();
+}
+
+/* Copies this program's file to an open one. */
+static void copy_self(int to)
+{
+	int from = open(SELF, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+
+	if (from < 0 || fstat(from, &st))
+		die(errno, "opening " SELF);
+	while (st.st_size > 0) {
+		ssize_t n = sendfile(to, from, NULL, st.st_size);
+
+		if (n <= 0)
+			die(n ? errno : EIO, "copying " SELF);
+		st.st_size -= n;
+	}
+	close(from);
+}
+
+/* The program from a file that has no name. */
+static void memfd(char **args, char **rest)
+{
+	int fd = memfd_create("victim", MFD_CLOEXEC | MFD_EXEC);
+
+	(void)args;
+	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+		fd = memfd_create("victim", MFD_CLOEXEC);
+	if (fd < 0)
+		die(errno, "memfd_create");
+	copy_self(fd);
+	rest[-1] = (char *)own_argv0;
+	syscall(SYS_execveat, fd, "", rest - 1, environ, AT_EMPTY_PATH);
+	die(errno, "exec of a memfd");
+}
+
+static int create(const char *path)
+{
+	int fd;
+
+	unlink(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+	if (fd < 0)
+		die(errno, "making %s", path);
+	return fd;
+}
+
+static void copy(char **args, char **rest)
+{
+	int fd = create(args[0]);
+
+	copy_self(fd);
+	close(fd); /* before the exec, or it is ETXTBSY */
+	exec_rest(args[0], args[0], rest);
+}
+
+static void hard_link(char **args, char **rest)
+{
+	unlink(args[0]);
+	if (link(own_path(), args[0]))
+		die(errno, "linking %s", args[0]);
+	exec_rest(args[0], args[0], rest);
+}
+
+static void symbolic_link(char **args, char **rest)
+{
+	unlink(args[0]);
+	if (symlink(own_path(), args[0]))
+		die(errno, "linking %s", args[0]);
+	exec_rest(args[0], args[0], rest);
+}
+
+/* A #! script whose interpreter is this program; main skips what the kernel adds to the line. */
+static void script(char **args, char **rest)
+{
+	int fd = create(args[0]);
+
+	if (dprintf(fd, "#!%s --script\n", own_path()) < 0)
+		die(errno, "writing %s", args[0]);
+	close(fd);
+	exec_rest(args[0], args[0], rest);
+}
+
+static void rename_comm(char **args, char **rest)
+{
+	(void)rest;
+	if (prctl(PR_SET_NAME, args[0]))
+		die(errno, "PR_SET_NAME");
+}
+
+static void sleep_first(char **args, char **rest)
+{
+	struct call c = {.name = "sleep", .argc = 1, .argv = args};
+
+	(void)rest;
+	sleep_ms(number_arg(&c, 0, 0));
+}
+
+const struct transform exec_transforms[] = {
+	{"exec-self", 0, exec_self, "          execve of /proc/self/exe"},
+	{"argv0", 1, argv0, "NAME          the same with another argv[0]"},
+	{"thread-exec", 0, thread_exec, "        the same from a second thread"},
+	{"memfd", 0, memfd, "              exec of a copy in memory"},
+	{"copy", 1, copy, "PATH           exec of a copy"},
+	{"hardlink", 1, hard_link, "PATH"},
+	{"symlink", 1, symbolic_link, "PATH"},
+	{"script", 1, script, "PATH         exec of a #! script"},
+	{"rename-comm", 1, rename_comm, "NAME"},
+	{"sleep", 1, sleep_first, "MS"},
+	{0},
+};
