@@ -86,8 +86,8 @@ func checkBPFFS(path string) error {
 	if err := unix.Statfs(path, &st); err != nil {
 		return fmt.Errorf("looking at BPF file system %s: %w", path, err)
 	}
-	if int64(st.Type) != unix.BPF_FS_MAGIC {
-		return fmt.Errorf("%s is no BPF file system: mount one there (mount -t bpf bpf %s)", path, path)
+	if st.Type != unix.BPF_FS_MAGIC {
+		return fmt.Errorf("%[1]s is no BPF file system: mount one with: mount -t bpf bpffs %[1]s", path)
 	}
 	return nil
 }
@@ -147,7 +147,7 @@ func hostMountNamespace() (uint32, error) {
 	if err != nil {
 		return 0, fmt.Errorf("looking at the node's mount namespace: %w", err)
 	}
-	return uint32(st.Ino), nil //nolint:gosec // namespace inodes have 32 bits (struct ns_common)
+	return uint32(st.Ino), nil // namespace inodes have 32 bits (struct ns_common)
 }
 
 // Fresh reports whether nothing was pinned before: no policy is in force yet.

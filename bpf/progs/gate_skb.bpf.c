@@ -23,7 +23,6 @@ enum skb_verdict {
 	SKB_PASS = 1,
 };
 
-
 /* What a packet's flow is judged by. */
 struct passage {
 	struct packet packet;
@@ -33,35 +32,38 @@ struct passage {
 };
 
 /* Writes a judged flow down. A full LRU pushes out another, which its next packet makes again. */
-static __always_inline void flow_write(const struct passage *passage, const struct label *owner,
-				       __u64 decision, __u64 rule)
+__noinline int flow_write(const struct passage *passage, const struct label *owner, __u64 decision)
 {
-	struct flow_key answer;
 	struct flow flow = {};
+	struct flow_key key;
 
+	if (!passage || !owner)
+		return 0;
+	key = passage->key;
 	flow.decision = decision;
 	flow.container = owner->container;
 	flow.session = owner->session;
-	flow.rule = rule;
 	flow.direction = passage->direction;
-	if (bpf_map_update_elem(&flow_by_tuple, &passage->key, &flow, BPF_ANY))
+	if (bpf_map_update_elem(&flow_by_tuple, &key, &flow, BPF_ANY))
 		count_error(SITE_FLOW_MAP); /* the packet passes by its verdict; the gate drops: closed */
-	if (passage->direction != DIR_INGRESS || passage->key.protocol != PROTO_UDP)
-		return;
+	if (passage->direction != DIR_INGRESS || key.protocol != PROTO_UDP)
+		return 0;
 	/* Lets the server answer this peer: its sends do not tell the local address. */
-	answer = passage->key;
-	__builtin_memset(answer.local, 0, sizeof(answer.local));
-	bpf_map_update_elem(&flow_by_tuple, &answer, &flow, BPF_ANY);
+	__builtin_memset(key.local, 0, sizeof(key.local));
+	bpf_map_update_elem(&flow_by_tuple, &key, &flow, BPF_ANY);
+	return 0;
 }
 
 /* Judges a flow by the owner of its socket. Returns a verdict. */
-static __noinline int flow_judge(const struct passage *passage, struct sock_state *state,
-				 const struct control *c)
+__noinline int flow_judge(const struct passage *passage, struct sock_state *state,
+			  const struct control *c)
 {
 	struct ask ask = {};
 	int final;
 	__u8 verdict;
 
+	if (!passage || !state || !c)
+		return VERDICT_DENY;
 	ask.query.revision = c->revision;
 	ask.query.protocol = passage->packet.protocol;
 	ask.query.direction = passage->direction;
@@ -79,8 +81,8 @@ static __noinline int flow_judge(const struct passage *passage, struct sock_stat
 	ask.step = STEP_GATE;
 	ask.flags = c->flags & ~CONTROL_TELL_CONNECT;
 	verdict = judge(&ask, &state->owner, 0, &final);
-	if (final)
-		flow_write(passage, &state->owner, c->revision << 8 | verdict, 0);
+	/* Of a container still unknown: passes the gate, under no revision, so it is judged again. */
+	flow_write(passage, &state->owner, (final ? c->revision : 0) << 8 | verdict);
 	return verdict;
 }
 
@@ -95,6 +97,24 @@ static __always_inline int passes(__u8 verdict, __u64 netns_cookie, int out)
 		return SKB_DROP;
 	netns = bpf_map_lookup_elem(&netns_by_cookie, &netns_cookie);
 	return netns && netns->ifindex ? SKB_PASS : SKB_DROP;
+}
+
+/*
+ * Who opened the flow. A TCP socket knows; of the rest a flow that passes tells, else the packet does:
+ * so nobody outside can, by a packet that is denied, turn a flow that the workload may open into a
+ * denied one.
+ */
+static __always_inline __u32 direction_of(const struct bpf_sock *sk, struct sock_state *state,
+					  const struct flow *flow, int out)
+{
+	if (sk->protocol == PROTO_TCP) {
+		if (sk->state == TCP_STATE_LISTEN)
+			state->direction = DIR_INGRESS; /* accepted sockets inherit it */
+		return state->direction;
+	}
+	if (flow && flow->state == FLOW_JUDGED && verdict_passes(flow->decision))
+		return flow->direction;
+	return out || sk->dst_port ? DIR_EGRESS : DIR_INGRESS;
 }
 
 static __always_inline int pass(struct __sk_buff *skb, int out)
@@ -126,15 +146,10 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	}
 	packet_flow_key(&passage.packet, state->netns, out, &passage.key);
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
-	if (flow && flow->decision >> 8 == c->revision)
+	passage.direction = direction_of(sk, state, flow, out);
+	if (flow && flow->state == FLOW_JUDGED && flow->decision >> 8 == c->revision &&
+	    flow->direction == passage.direction)
 		return passes(flow->decision, state->netns, out);
-	/* Who opened the flow: what is known of it, else the socket, else the packet. */
-	if (flow && flow->state == FLOW_JUDGED)
-		passage.direction = flow->direction;
-	else if (sk->protocol == PROTO_TCP)
-		passage.direction = sk->state == TCP_STATE_LISTEN ? DIR_INGRESS : state->direction;
-	else
-		passage.direction = out || sk->dst_port ? DIR_EGRESS : DIR_INGRESS;
 	return passes(flow_judge(&passage, state, c), state->netns, out);
 }
 

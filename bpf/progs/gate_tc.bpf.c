@@ -5,8 +5,13 @@
  * tc ingress (gate_tc_from_pod)  a packet leaves the pod: its flow must have been judged, else Foreign
  * tc egress  (gate_tc_to_pod)    a packet enters: denied flows end here, new ones go to the socket
  *
- * tcx where the kernel has it (6.6), else clsact. Fails closed: without a flow, malformed, or of
- * another protocol than IP and ARP, a packet from the pod is dropped and reported as Foreign.
+ * tcx where the kernel has it (6.6), else clsact. Fails closed: without a flow, malformed, tagged, or
+ * of another protocol than IP and ARP, a packet from the pod is dropped and reported as Foreign.
+ *
+ * Without a flow there pass from the pod: ARP; neighbour discovery and group membership that no
+ * router passes on; ICMP errors, from end to end of a flow that came in; the kernel's refusal of what
+ * came in. A frame made by hand with the tuple of an allowed flow is that flow's: the socket hooks
+ * deny packet sockets to governed processes, except on the cgroup step.
  * Interfaces without an entry in gate_by_ifindex pass: they are being attached or taken down.
  */
 #include <linux/bpf.h>
@@ -25,24 +30,25 @@ enum foreign_limits {
 };
 
 /* Reports a packet that belongs to no judged flow; the interval keeps a flood out of the ring. */
-static __noinline int tell_foreign(struct __sk_buff *skb, const struct packet *packet,
-				   struct gate *gate)
+__noinline int tell_foreign(struct __sk_buff *skb, const struct packet *packet, struct gate *gate)
 {
-	__u64 now = bpf_ktime_get_boot_ns();
+	__u64 told, now = bpf_ktime_get_boot_ns();
 	struct ev_call *event;
 
-	__sync_fetch_and_add(&gate->held, 1);
-	if (now - gate->told_ns < FOREIGN_PAUSE_NS)
+	if (!packet || !gate)
 		return 0;
-	gate->told_ns = now;
+	told = gate->told_ns;
+	__sync_fetch_and_add(&gate->held, 1);
+	if (now - told < FOREIGN_PAUSE_NS ||
+	    __sync_val_compare_and_swap(&gate->told_ns, told, now) != told)
+		return 0;
 	event = tell_alert(struct ev_call);
 	if (!event)
 		return 0;
 	__builtin_memset(event, 0, sizeof(*event));
 	tell_header(&event->header, EV_KIND_FOREIGN, sizeof(*event));
 	event->netns = gate->netns;
-	event->packets = gate->held;
-	gate->held = 0;
+	event->packets = __sync_lock_test_and_set(&gate->held, 0);
 	event->bytes = skb->len;
 	__builtin_memcpy(event->local, packet->src, 16);
 	__builtin_memcpy(event->remote, packet->dst, 16);
@@ -107,19 +113,110 @@ static __always_inline void count(struct flow *flow, struct __sk_buff *skb, __u3
 	__sync_fetch_and_add(&flow->bytes[direction], skb->len);
 }
 
-/* The flow an ICMP error is about, seen from the pod: out when the pod sends the error. */
-static __noinline struct flow *flow_of_error(struct __sk_buff *skb, struct gate *gate, __u32 inner,
-					     int out)
+static __always_inline int same_address(const __u8 *a, const __u8 *b)
+{
+	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
+}
+
+/* Whether an ICMP error is about a flow of the pod that may pass: out when the pod sends the error. */
+__noinline int error_passes(struct __sk_buff *skb, struct gate *gate, const struct packet *error,
+			    int out)
 {
 	struct flow_key key;
 	struct packet packet;
+	struct flow *flow;
 
-	packet_parse(skb, &packet, inner);
+	if (!gate || !error)
+		return 0;
+	packet_parse(skb, &packet, error->inner);
 	if (packet.kind != PACKET_FLOW)
+		return 0;
+	/* To who sent that packet. The pod is no router: its errors come from who got that packet. */
+	if (!same_address(error->dst, packet.src) ||
+	    (out && !same_address(error->src, packet.dst)))
 		return 0;
 	/* The pod complains about a packet that came in; the world about one that went out. */
 	packet_flow_key(&packet, gate->netns, !out, &key);
-	return bpf_map_lookup_elem(&flow_by_tuple, &key);
+	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
+	return flow && (flow->state == FLOW_PENDING || verdict_passes(flow->decision));
+}
+
+static __always_inline int is_link_local(const __u8 *addr)
+{
+	return addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80;
+}
+
+/* ff01::/16 and ff02::/16 */
+static __always_inline int is_link_group(const __u8 *addr)
+{
+	return addr[0] == 0xff && ((addr[1] & 0xf) == 1 || (addr[1] & 0xf) == 2);
+}
+
+static __always_inline int is_group(const struct packet *packet)
+{
+	return packet->ip6 ? packet->dst[0] == 0xff : (packet->dst[12] & 0xf0) == 0xe0;
+}
+
+/* The entry that says that a neighbour has asked the pod for its link address. */
+static __always_inline void neighbour_key(struct gate *gate, const __u8 *remote,
+					  struct flow_key *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->netns = gate->netns;
+	__builtin_memcpy(key->remote, remote, sizeof(key->remote));
+	key->protocol = PROTO_ICMPV6;
+}
+
+/*
+ * Whether the pod may send a PACKET_LINK unjudged: what a host, not a router, says, and only where
+ * nobody passes it on, so that it carries nothing beyond the link.
+ */
+__noinline int link_passes(const struct packet *packet, struct gate *gate)
+{
+	struct flow_key key;
+
+	if (!packet || !gate)
+		return 0;
+	if (packet->hops == HOPS_ONE && is_group(packet))
+		return packet->icmp_type != ICMP6_MLD_QUERY;
+	switch (packet->icmp_type) { /* 0 of IGMP */
+	case ICMP6_MLD_REPORT:
+	case ICMP6_MLD_DONE:
+	case ICMP6_MLD2_REPORT:
+	case ICMP6_ROUTER_SOLICITATION:
+	case ICMP6_NEIGHBOUR_SOLICITATION:
+	case ICMP6_NEIGHBOUR_ADVERTISEMENT:
+		break;
+	default:
+		return 0;
+	}
+	if (is_link_group(packet->dst) || is_link_local(packet->dst) || is_link_local(packet->src))
+		return 1;
+	/* Between global addresses, which could be routed: only the answer to a neighbour that asked. */
+	if (packet->icmp_type != ICMP6_NEIGHBOUR_ADVERTISEMENT)
+		return 0;
+	neighbour_key(gate, packet->dst, &key);
+	return !!bpf_map_lookup_elem(&flow_by_tuple, &key);
+}
+
+/* Whether a PACKET_LINK may enter: it comes from the link itself. Remembers who asked. */
+__noinline int link_enters(const struct packet *packet, struct gate *gate)
+{
+	struct flow pending = {.state = FLOW_PENDING, .direction = DIR_INGRESS};
+	struct flow_key key;
+
+	if (!packet || !gate)
+		return 0;
+	if (packet->hops != HOPS_ONE && packet->hops != HOPS_FRESH)
+		return 0;
+	if (packet->icmp_type != ICMP6_NEIGHBOUR_SOLICITATION || packet->hops != HOPS_FRESH)
+		return 1;
+	neighbour_key(gate, packet->src, &key);
+	if (bpf_map_update_elem(&flow_by_tuple, &key, &pending, BPF_ANY))
+		count_error(SITE_FLOW_MAP); /* closed: the neighbour gets no answer and asks again */
+	return 1;
 }
 
 SEC("tc")
@@ -131,16 +228,21 @@ int gate_tc_from_pod(struct __sk_buff *skb)
 	struct flow_key key;
 	struct flow *flow;
 
-	if (!gate || is_arp(skb))
+	if (!gate)
+		return GATE_NEXT;
+	/* A pod's veth carries no VLAN: with a tag the packet would go elsewhere than its flow. */
+	if (is_arp(skb) && !skb->vlan_present)
 		return GATE_NEXT;
 	packet_parse(skb, &packet, 0);
-	if (!is_ip(skb))
+	if (!is_ip(skb) || skb->vlan_present)
 		packet.kind = PACKET_MALFORMED;
 	switch (packet.kind) {
 	case PACKET_LINK:
-		return GATE_NEXT;
+		if (link_passes(&packet, gate))
+			return GATE_NEXT;
+		goto foreign;
 	case PACKET_ERROR:
-		if (flow_of_error(skb, gate, packet.inner, 1))
+		if (error_passes(skb, gate, &packet, 1))
 			return GATE_NEXT;
 		goto foreign;
 	case PACKET_FRAGMENT:
@@ -171,12 +273,12 @@ foreign:
 	return GATE_DROP;
 }
 
-/* Whether a packet to the pod may open a flow that the kernel may have to answer. */
-static __always_inline int may_open(const struct packet *packet)
+/* Whether a packet to the pod is one that the pod's kernel may have to refuse. */
+static __always_inline int may_refuse(const struct packet *packet)
 {
 	switch (packet->protocol) {
 	case PROTO_TCP:
-		return (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+		return !(packet->tcp_flags & TCP_RST);
 	case PROTO_UDP:
 	case PROTO_UDPLITE:
 		return 1;
@@ -205,11 +307,12 @@ int gate_tc_to_pod(struct __sk_buff *skb)
 	case PACKET_FLOW:
 		break;
 	case PACKET_LINK:
+		return link_enters(&packet, gate) ? GATE_NEXT : GATE_DROP;
 	case PACKET_FRAGMENT: /* useless without its first, which is judged */
 		return GATE_NEXT;
 	case PACKET_ERROR:
 		/* About nothing the pod sent: dropped unreported, as it says nothing of the pod. */
-		return flow_of_error(skb, gate, packet.inner, 0) ? GATE_NEXT : GATE_DROP;
+		return error_passes(skb, gate, &packet, 0) ? GATE_NEXT : GATE_DROP;
 	default:
 		return GATE_DROP; /* closed */
 	}
@@ -217,7 +320,7 @@ int gate_tc_to_pod(struct __sk_buff *skb)
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
 	if (!flow) {
 		/* The socket judges it. Until then only the kernel's own refusal may go back. */
-		if (may_open(&packet))
+		if (may_refuse(&packet))
 			bpf_map_update_elem(&flow_by_tuple, &key, &pending, BPF_NOEXIST);
 		return GATE_NEXT;
 	}

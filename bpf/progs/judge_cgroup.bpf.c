@@ -131,6 +131,9 @@ static __always_inline int served(struct bpf_sock_addr *ctx, int ip6)
 	struct label *label;
 	struct ask ask;
 
+	/* A client's bind: what comes in on a port that the kernel chose is judged at the gate. */
+	if (!ctx->user_port)
+		return CGROUP_ALLOW;
 	facts_read(&facts, ctx);
 	label = label_subject(facts.netns);
 	if (!label || !c)

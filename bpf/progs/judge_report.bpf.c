@@ -113,6 +113,8 @@ static __always_inline int report_listen(struct socket *sock, void *name, int le
 		return 0;
 	if (name && address_read(&address, ask.local, name, len))
 		ask.local_port = bpf_ntohs(address.port_be);
+	if (call == CALL_BIND && !ask.local_port)
+		return 0; /* a client's bind */
 	judge_listen(&ask, label);
 	return 0;
 }

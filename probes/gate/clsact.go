@@ -69,3 +69,19 @@ func detachClsact(ifindex int, d direction) error {
 	}
 	return fmt.Errorf("removing filter %s: %w", d.program, err)
 }
+
+// Cleanup removes the filters from every interface of the node. The programs attached by tcx go with
+// their pins.
+func Cleanup() error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("listing interfaces: %w", err)
+	}
+	var errs []error
+	for _, l := range links {
+		for _, d := range directions {
+			errs = append(errs, detachClsact(l.Attrs().Index, d))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -172,7 +172,7 @@ func (g *Gate) Sweep() error {
 				continue
 			}
 			errs = append(errs, g.kernel.Pins().Detach(name),
-				ignoreMissing(g.kernel.Maps().Map("gate_by_ifindex").Delete(uint32(ifindex)))) //nolint:gosec // parsed from a name made of a uint32
+				ignoreMissing(g.kernel.Maps().Map("gate_by_ifindex").Delete(uint32(ifindex)))) // parsed from a name made of a uint32
 		}
 	}
 	return errors.Join(errs...)

@@ -70,8 +70,7 @@ func (j *Judge) climb(h hook, steps []event.Step) (probes.Hook, error) {
 
 // reason is the one line of an error that a reader of status needs: the verifier's log stays out.
 func reason(err error) error {
-	var ve *ebpf.VerifierError
-	if errors.As(err, &ve) {
+	if ve, ok := errors.AsType[*ebpf.VerifierError](err); ok {
 		return ve.Cause
 	}
 	return err
@@ -207,12 +206,6 @@ func (j *Judge) Swap(t *compile.Tables) (uint64, error) {
 	}
 	return revision, nil
 }
-
-// Bind gives a container a ruleset of the tables in force.
-func (j *Judge) Bind(cgroup uint64, ruleset uint32) error { return j.store.Bind(cgroup, ruleset) }
-
-// Close releases the handles; what is attached stays.
-func (j *Judge) Close() error { return j.store.Close() }
 
 // StepName is the name of a step as configuration and status write it.
 func StepName(s event.Step) string {

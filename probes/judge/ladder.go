@@ -53,7 +53,7 @@ func hooks() []hook {
 		{"listen", map[event.Step]rung{
 			event.StepLSM:    {programs: []string{"judge_lsm_listen"}},
 			event.StepModRet: {programs: []string{"judge_fentry_listen", "judge_modret_listen"}, notStopped: []string{preempted}},
-			event.StepCgroup: {notStopped: []string{"the call on a port that was never bound: connections to it are denied at their first packet"}},
+			event.StepCgroup: {notStopped: []string{"the call on a port that the kernel chose (bound to port 0, or not bound): connections to it are denied at their first packet"}},
 			event.StepReport: {programs: []string{"judge_report_listen"}, notStopped: []string{"anything: reported only"}},
 		}},
 		{"accept", map[event.Step]rung{

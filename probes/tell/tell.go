@@ -91,7 +91,7 @@ func wallClock(bootNS uint64) time.Time {
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		return time.Now() // cannot fail on Linux 2.6.39 and later
 	}
-	return time.Now().Add(time.Duration(int64(bootNS) - ts.Nano())) //nolint:gosec // nanoseconds since boot fit
+	return time.Now().Add(time.Duration(int64(bootNS) - ts.Nano())) // nanoseconds since boot fit
 }
 
 // poll tells losses and errors as they are counted.
@@ -170,7 +170,7 @@ func ReadCounters(k *probes.Kernel) (Counters, error) {
 
 // Misses are the runs that the kernel skipped because a program was already running on that CPU, by
 // program: what these hooks did not see.
-func Misses(k *probes.Kernel) (map[string]uint64, error) {
+func Misses() (map[string]uint64, error) {
 	out := map[string]uint64{}
 	for id := ebpf.ProgramID(0); ; {
 		next, err := ebpf.ProgramGetNextID(id)

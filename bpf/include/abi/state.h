@@ -52,7 +52,8 @@ struct gate {
 /* A flow, seen from the pod. */
 struct flow_key {
 	__u64 netns;
-	__u8 local[16]; /* IPv4-mapped; zero in the entry that lets a UDP server answer */
+	__u8 local[16]; /* IPv4-mapped; zero where only the remote end counts: answers of UDP servers,
+			   of neighbour discovery */
 	__u8 remote[16];
 	__u16 local_port; /* host byte order; ICMP: the echo id, on both sides */
 	__u16 remote_port;

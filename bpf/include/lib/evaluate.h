@@ -174,16 +174,25 @@ static __always_inline int evaluate_broken(struct answer *answer)
 	return 0;
 }
 
-/* Judges query for a process that the rules who select. */
-static __noinline int evaluate(struct ruleset *ruleset, struct bits *who, const struct query *query,
-			       struct answer *answer)
+/*
+ * Judges query for a process that the rules who select. Global, and so are all functions that take
+ * pointers to what their caller's branches depend on: 6.1 does not track precisely what a static
+ * function writes to its caller's stack, takes states for equal that are not, and cuts off branches
+ * as dead that are not.
+ */
+__noinline int evaluate(struct ruleset *ruleset, struct bits *who, const struct query *query,
+			struct answer *answer)
 {
-	struct bits *peer = &ruleset->any_peer;
-	struct bits *port = &ruleset->any_port;
-	struct pick pick = {.direction = query->direction};
+	struct bits *peer, *port;
+	struct pick pick = {};
 	struct rule *rule;
 	__u32 bit;
 
+	if (!ruleset || !who || !query || !answer)
+		return 0;
+	peer = &ruleset->any_peer;
+	port = &ruleset->any_port;
+	pick.direction = query->direction;
 	if (query->flags & QUERY_ADDRESS)
 		peer = bits_of_peer(query->revision, ruleset, query->addr);
 	if (query->flags & QUERY_PORT)

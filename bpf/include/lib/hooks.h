@@ -150,6 +150,9 @@ static __always_inline int hook_listen(struct socket *sock, struct sockaddr *nam
 	ask.call = call;
 	if (name && address_read(&address, ask.local, name, len))
 		ask.local_port = bpf_ntohs(address.port_be);
+	/* A client's bind: what comes in on a port that the kernel chose is judged at the gate. */
+	if (call == CALL_BIND && !ask.local_port)
+		return 0;
 	state = state_of(sk, label, facts.netns);
 	if (state && call == CALL_LISTEN)
 		state->direction = DIR_INGRESS;

@@ -118,15 +118,19 @@ static __always_inline int tell_judged(const struct ask *ask, const struct label
 	return 0;
 }
 
-static __noinline int tell_call(const struct ask *ask, const struct label *label,
-				const struct answer *answer)
+__noinline int tell_call(const struct ask *ask, const struct label *label,
+			 const struct answer *answer)
 {
+	if (!ask || !label || !answer)
+		return 0;
 	return tell_judged(ask, label, answer, 1);
 }
 
-static __noinline int tell_packet(const struct ask *ask, const struct label *label,
-				  const struct answer *answer)
+__noinline int tell_packet(const struct ask *ask, const struct label *label,
+			   const struct answer *answer)
 {
+	if (!ask || !label || !answer)
+		return 0;
 	return tell_judged(ask, label, answer, 0);
 }
 
@@ -148,34 +152,45 @@ static __always_inline struct bits *who_of(struct ruleset *ruleset, struct label
 }
 
 /*
- * Judges a call of a labelled process and tells what is to be told. own: the label is the running
- * task's and may be written. Returns the verdict; *final is 0 when it must not be remembered, because
- * the container is still unknown.
+ * Answers a query of a labelled process. flags: enum control_flags. own: the label is the running
+ * task's and may be written. Returns 0 when the answer must not be remembered, because the container
+ * is still unknown.
  */
-static __always_inline __u8 judge(struct ask *ask, struct label *label, int own, int *final)
+static __always_inline int answer_query(const struct query *query, struct label *label, __u32 flags,
+					int own, struct answer *answer)
 {
-	struct answer answer = {.verdict = VERDICT_ALLOW, .reason = REASON_UNGOVERNED};
-	__u64 revision = ask->query.revision;
 	struct ruleset *ruleset;
 	struct bits scratch;
 
-	*final = 1;
-	switch (ruleset_of(revision, label->container, &ruleset)) {
+	answer->verdict = VERDICT_ALLOW;
+	answer->reason = REASON_UNGOVERNED;
+	switch (ruleset_of(query->revision, label->container, &ruleset)) {
 	case RULESET_UNKNOWN:
 		/* unknownWorkload decides whether this fails open or closed. */
-		*final = 0;
-		answer.reason = REASON_UNKNOWN;
-		if (ask->flags & CONTROL_UNKNOWN_DENY)
-			answer.verdict = VERDICT_DENY;
-		break;
+		answer->reason = REASON_UNKNOWN;
+		if (flags & CONTROL_UNKNOWN_DENY)
+			answer->verdict = VERDICT_DENY;
+		return 0;
 	case RULESET_FOUND:
 		if (ruleset->flags & RULESET_RULES)
-			evaluate(ruleset, who_of(ruleset, label, revision, own, &scratch),
-				 &ask->query, &answer);
-		break;
+			evaluate(ruleset, who_of(ruleset, label, query->revision, own, &scratch), query,
+				 answer);
+		return 1;
 	default:
-		evaluate_broken(&answer);
+		evaluate_broken(answer);
+		return 1;
 	}
+}
+
+/*
+ * Judges a call of a labelled process and tells what is to be told. Returns the verdict; *final is 0
+ * when it must not be remembered.
+ */
+static __always_inline __u8 judge(struct ask *ask, struct label *label, int own, int *final)
+{
+	struct answer answer = {};
+
+	*final = answer_query(&ask->query, label, ask->flags, own, &answer);
 	if (answer.verdict != VERDICT_ALLOW || ask->flags & CONTROL_TELL_CONNECT)
 		own ? tell_call(ask, label, &answer) : tell_packet(ask, label, &answer);
 	return answer.verdict;

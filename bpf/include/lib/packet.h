@@ -38,7 +38,7 @@ enum packet_kind {
 	PACKET_FLOW = 1,     /* src, dst, ports and protocol are a flow's */
 	PACKET_FRAGMENT = 2, /* a later fragment: no ports, follows its first by frag_id */
 	PACKET_ERROR = 3,    /* an ICMP error: the packet it is about begins at inner */
-	PACKET_LINK = 4,     /* neighbour discovery and group membership: stays on the link */
+	PACKET_LINK = 4,     /* neighbour discovery and group membership, by its type */
 };
 
 /* What a packet is, as the sender sees it. */
@@ -55,6 +55,25 @@ struct packet {
 	__u8 ip6;
 	__u16 inner; /* for PACKET_ERROR: offset from the network header */
 	__u32 frag_id;
+	__u8 hops; /* time to live, hop limit */
+	__u8 pad[7];
+};
+
+enum hops {
+	HOPS_ONE = 1,	  /* no router passes it on */
+	HOPS_FRESH = 255, /* no router has passed it on */
+};
+
+enum icmp6_types {
+	ICMP6_MLD_QUERY = 130,
+	ICMP6_MLD_REPORT = 131,
+	ICMP6_MLD_DONE = 132,
+	ICMP6_ROUTER_SOLICITATION = 133,
+	ICMP6_NEIGHBOUR_SOLICITATION = 135,
+	ICMP6_NEIGHBOUR_ADVERTISEMENT = 136,
+	ICMP6_NODE_QUERY = 138,
+	ICMP6_RENUMBERING = 140,
+	ICMP6_MLD2_REPORT = 143,
 };
 
 enum tcp_flags {
@@ -101,7 +120,8 @@ static __always_inline void packet_icmp(struct packet *packet, const __u8 *head,
 	if (packet->ip6) {
 		error = type >= 1 && type <= 4;
 		echo = type == 128 || type == 129;
-		link = type >= 130 && type <= 143 && type != 138 && type != 139 && type != 140;
+		link = type >= ICMP6_MLD_QUERY && type <= ICMP6_MLD2_REPORT &&
+		       !(type >= ICMP6_NODE_QUERY && type <= ICMP6_RENUMBERING);
 	} else {
 		error = type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
 		echo = type == 0 || type == 8;
@@ -151,6 +171,9 @@ static __always_inline void packet_transport(struct __sk_buff *skb, struct packe
 		}
 		packet_icmp(packet, head, off);
 		return;
+	case PROTO_IGMP:
+		packet->kind = PACKET_LINK;
+		return;
 	default:
 		return; /* no ports */
 	}
@@ -172,6 +195,7 @@ static __always_inline void packet_ip4(struct __sk_buff *skb, struct packet *pac
 	address_from_ip4(packet->src, ip.src);
 	address_from_ip4(packet->dst, ip.dst);
 	packet->protocol = ip.protocol;
+	packet->hops = ip.ttl;
 	frag = bpf_ntohs(ip.frag_be);
 	packet->frag_id = ip.id_be;
 	if (frag & IP4_OFFSET_MASK) {
@@ -182,6 +206,14 @@ static __always_inline void packet_ip4(struct __sk_buff *skb, struct packet *pac
 	packet_transport(skb, packet, off + len);
 }
 
+/* ::ffff:0:0/96, which is no address of the wire: it would be taken for an IPv4 flow's. */
+static __always_inline int is_mapped(const __u8 *addr)
+{
+	const __u32 *word = (const __u32 *)addr;
+
+	return !word[0] && !word[1] && word[2] == bpf_htonl(0xffff);
+}
+
 static __always_inline void packet_ip6(struct __sk_buff *skb, struct packet *packet, __u32 off)
 {
 	struct ip6_header ip;
@@ -190,12 +222,15 @@ static __always_inline void packet_ip6(struct __sk_buff *skb, struct packet *pac
 
 	if (packet_load(skb, off, &ip, sizeof(ip)) || (ip.flow & 0xf0) != 0x60)
 		return;
+	if (is_mapped(ip.src) || is_mapped(ip.dst))
+		return;
 	packet->ip6 = 1;
+	packet->hops = ip.hops;
 	__builtin_memcpy(packet->src, ip.src, sizeof(ip.src));
 	__builtin_memcpy(packet->dst, ip.dst, sizeof(ip.dst));
 	next = ip.next;
 	off += IP6_LEN;
-	for (i = 0; i < IP6_EXTENSIONS; i++) {
+	for (i = 0; i <= IP6_EXTENSIONS; i++) {
 		__u8 head[8];
 		__u16 frag;
 
@@ -206,6 +241,8 @@ static __always_inline void packet_ip6(struct __sk_buff *skb, struct packet *pac
 		case NEXT_MOBILITY:
 			if (packet_load(skb, off, head, sizeof(head)))
 				return;
+			if (next == NEXT_ROUTING && head[3])
+				return; /* segments left: it goes on to another than dst */
 			next = head[0];
 			off += (head[1] + 1) * 8;
 			break;
@@ -238,10 +275,12 @@ static __always_inline void packet_ip6(struct __sk_buff *skb, struct packet *pac
 }
 
 /* Parses the packet whose IP header is at off; its kind says how that went. */
-static __noinline int packet_parse(struct __sk_buff *skb, struct packet *packet, __u32 off)
+__noinline int packet_parse(struct __sk_buff *skb, struct packet *packet, __u32 off)
 {
 	__u8 version;
 
+	if (!packet)
+		return 0;
 	__builtin_memset(packet, 0, sizeof(*packet));
 	if (packet_load(skb, off, &version, 1))
 		return 0;
@@ -273,5 +312,6 @@ static __always_inline void packet_frag_key(const struct packet *packet, __u64 n
 	__builtin_memcpy(key->src, packet->src, 16);
 	__builtin_memcpy(key->dst, packet->dst, 16);
 	key->id = packet->frag_id;
-	key->protocol = packet->protocol;
+	/* IPv6 knows a datagram by its id alone: later fragments may name another header. */
+	key->protocol = packet->ip6 ? 0 : packet->protocol;
 }

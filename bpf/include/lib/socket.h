@@ -35,6 +35,7 @@ enum tcp_states {
 enum protocols {
 	PROTO_IP = 0,
 	PROTO_ICMP = 1,
+	PROTO_IGMP = 2,
 	PROTO_TCP = 6,
 	PROTO_UDP = 17,
 	PROTO_ICMPV6 = 58,

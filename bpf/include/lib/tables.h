@@ -38,7 +38,7 @@ static __always_inline enum ruleset_lookup ruleset_of(__u64 revision, __u64 cont
 }
 
 /* The rules that match an address; NULL: broken tables. */
-static __noinline struct bits *bits_of_peer(__u64 revision, struct ruleset *ruleset,
+static __always_inline struct bits *bits_of_peer(__u64 revision, struct ruleset *ruleset,
 						 const __u8 *addr)
 {
 	void *addresses = table(&identity_by_addr, revision);
@@ -60,7 +60,7 @@ static __noinline struct bits *bits_of_peer(__u64 revision, struct ruleset *rule
 }
 
 /* The rules that match a port; NULL: broken tables. */
-static __noinline struct bits *bits_of_port(__u64 revision, struct ruleset *ruleset,
+static __always_inline struct bits *bits_of_port(__u64 revision, struct ruleset *ruleset,
 						 __u8 protocol, __u16 port)
 {
 	void *ports = table(&rules_by_port, revision);

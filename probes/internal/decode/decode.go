@@ -102,7 +102,7 @@ func exec(raw []byte, e *event.Event) error {
 	args := r.Args[:min(int(r.ArgsLen), len(r.Args))]
 	args = bytes.TrimSuffix(args, []byte{0})
 	if len(args) > 0 {
-		for _, a := range bytes.Split(args, []byte{0}) {
+		for a := range bytes.SplitSeq(args, []byte{0}) {
 			e.Args = append(e.Args, string(a))
 		}
 	}

@@ -15,15 +15,10 @@ import (
 	"github.com/sallyport/sallyport/probes/internal/bpfobj"
 )
 
-// containerSlack is room in the container table for containers that are bound between swaps.
-const containerSlack = 4096
-
 // Store owns the tables in the kernel. Its methods may be called from several goroutines.
 type Store struct {
 	maps *bpfobj.Maps
-
-	mu    sync.Mutex
-	bound *ebpf.Map // container table in force; nil before the first swap of this agent
+	mu   sync.Mutex
 }
 
 // NewStore returns a store on the shared maps.
@@ -61,41 +56,10 @@ func (s *Store) Swap(t *compile.Tables) (uint64, error) {
 	if err := s.maps.UpdateControl(func(c *bpfobj.ABIControl) { c.Revision = revision }); err != nil {
 		return 0, errors.Join(err, b.close())
 	}
-	bound := b["ruleset_by_cgrp"]
-	delete(b, "ruleset_by_cgrp")
-	err = b.close() // the outer maps hold them
-	if s.bound != nil {
-		err = errors.Join(err, s.bound.Close())
-	}
-	s.bound = bound
-	if err != nil {
+	if err := b.close(); err != nil { // the outer maps hold them
 		return revision, fmt.Errorf("closing table handles: %w", err)
 	}
 	return revision, nil
-}
-
-// Bind gives a container a ruleset of the tables in force, without a new revision: for a container
-// that the rulesets already cover. Nothing was judged by its ruleset before, so nothing is stale.
-func (s *Store) Bind(container uint64, ruleset uint32) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.bound == nil {
-		return errors.New("binding a container: no tables in force")
-	}
-	if err := s.bound.Put(container, ruleset); err != nil {
-		return fmt.Errorf("binding container %d to ruleset %d: %w", container, ruleset, err)
-	}
-	return nil
-}
-
-// Close releases the store; the tables stay in force.
-func (s *Store) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.bound == nil {
-		return nil
-	}
-	return s.bound.Close()
 }
 
 // install puts the inner maps into a slot. Each update returns only after every program that may
@@ -128,7 +92,7 @@ func (s *Store) fill(t *compile.Tables) (buffer, error) {
 		fill func(*ebpf.Map) error
 	}{
 		{"rulesets", len(t.Rulesets), func(m *ebpf.Map) error { return fillRulesets(m, t.Rulesets) }},
-		{"ruleset_by_cgrp", len(t.Containers) + containerSlack, func(m *ebpf.Map) error { return fillContainers(m, t.Containers) }},
+		{"ruleset_by_cgrp", len(t.Containers), func(m *ebpf.Map) error { return fillContainers(m, t.Containers) }},
 		{"identity_by_addr", len(t.Addresses), func(m *ebpf.Map) error { return fillAddresses(m, t.Addresses) }},
 		{"rules_by_peer", len(t.Peers), func(m *ebpf.Map) error { return fillPeers(m, t.Peers) }},
 		{"rules_by_port", len(t.Ports), func(m *ebpf.Map) error { return fillPorts(m, t.Ports) }},

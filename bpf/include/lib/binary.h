@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * What is being executed, read into the label at sched_process_exec: the file, resolved, and for a #!
+ * line the script. For tracepoints only, as path.h.
+ */
+#include <bpf/bpf_core_read.h>
+#include <lib/control.h>
+#include <lib/path.h>
+#include <abi/label.h>
+
+struct dots_scan {
+	const char *text;
+	__u32 start; /* 1 at the start of a component */
+	__u32 dots;  /* dots since then, or 3 for anything else */
+	__u32 bad;
+	__u32 ended;
+};
+
+static long dots_step(__u32 index, void *data)
+{
+	struct dots_scan *scan = data;
+	char c = scan->text[index & (SCRIPT_LEN - 1)];
+
+	if (c == '/' || !c) {
+		/* Empty, "." and ".." components: the text is not the canonical path. */
+		if (scan->dots <= 2)
+			scan->bad = 1;
+		scan->dots = 0;
+	} else if (c == '.' && scan->dots < 3) {
+		scan->dots++;
+	} else {
+		scan->dots = 3;
+	}
+	if (!c) {
+		scan->ended = 1;
+		return 1;
+	}
+	return 0;
+}
+
+/*
+ * The path of a #! script. The kernel has closed its file by now, so it is known by the name it was
+ * called by: absolute as given, or joined to the working directory. A name with ".", ".." or empty
+ * components is not taken (LABEL_TRUNCATED: matches no Allow rule, every Deny rule).
+ */
+static __always_inline void read_script(struct label *label, struct path_buffer *buffer,
+					struct task_struct *task, const char *filename)
+{
+	char *given = &buffer->text[PATH_MIDDLE + 1];
+	struct dots_scan scan = {.text = given};
+	__u32 begin = PATH_MIDDLE + 1;
+	char head[2] = {};
+	long len;
+
+	bpf_probe_read_kernel(head, sizeof(head), filename);
+	if (head[0] == '.' && head[1] == '/')
+		filename += 2;
+	len = bpf_probe_read_kernel_str(given, SCRIPT_LEN, filename);
+	if (len <= 1 || len >= SCRIPT_LEN)
+		goto unknown;
+	if (head[0] == '/')
+		scan.dots = 3; /* what is before the leading slash is no empty component */
+	bpf_loop(SCRIPT_LEN, dots_step, &scan, 0);
+	if (scan.bad || !scan.ended)
+		goto unknown;
+	if (head[0] != '/') {
+		struct path pwd = {};
+
+		pwd.mnt = BPF_CORE_READ(task, fs, pwd.mnt);
+		pwd.dentry = BPF_CORE_READ(task, fs, pwd.dentry);
+		begin = path_walk(buffer, task, &pwd);
+		if (!begin)
+			goto unknown;
+		/* The root directory ends in its slash already. */
+		if (begin == PATH_MIDDLE - 1)
+			begin = PATH_MIDDLE;
+		buffer->text[PATH_MIDDLE] = '/';
+	}
+	if (PATH_MIDDLE + 1 - begin + len > SCRIPT_LEN)
+		goto unknown;
+	bpf_probe_read_kernel_str(label->script, SCRIPT_LEN, &buffer->text[begin & PATH_MASK]);
+	return;
+unknown:
+	label->flags |= LABEL_TRUNCATED;
+}
+
+/* Reads what is being executed into the label. What cannot be read fails closed: LABEL_TRUNCATED. */
+static __always_inline void read_binary(struct label *label, struct task_struct *task,
+					struct linux_binprm *bprm)
+{
+	struct path_buffer *buffer = path_buffer_get();
+	const char *filename = BPF_CORE_READ(bprm, filename);
+	const char *interp = BPF_CORE_READ(bprm, interp);
+	struct dentry *dentry = BPF_CORE_READ(bprm, file, f_path.dentry);
+	__u32 begin = 0;
+	long len;
+
+	label->flags &= ~LABEL_TRUNCATED;
+	__builtin_memset(label->exe, 0, sizeof(label->exe));
+	__builtin_memset(label->script, 0, sizeof(label->script));
+	if (buffer) {
+		struct path path = {};
+
+		path.mnt = BPF_CORE_READ(bprm, file, f_path.mnt);
+		path.dentry = dentry;
+		__builtin_memset(&buffer->text[PATH_MIDDLE], 0, 16);
+		/* As the kernel shows it: a file that was unlinked is no longer what its path names. */
+		if (!BPF_CORE_READ(dentry, d_hash.pprev) && BPF_CORE_READ(dentry, d_parent) != dentry)
+			__builtin_memcpy(&buffer->text[PATH_MIDDLE], " (deleted)", 10);
+		begin = path_walk(buffer, task, &path);
+	}
+	if (!begin) {
+		count_error(SITE_PATH);
+		label->flags |= LABEL_TRUNCATED;
+		return;
+	}
+	len = bpf_probe_read_kernel_str(label->exe, EXE_LEN, &buffer->text[begin & PATH_MASK]);
+	if (len < 0 || (len == EXE_LEN && PATH_MIDDLE - begin >= EXE_LEN))
+		label->flags |= LABEL_TRUNCATED;
+	if (interp != filename)
+		read_script(label, buffer, task, filename);
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * Only for tests and benchmarks, never attached and not part of the agent: asks the kernel's own
+ * judgement, by BPF_PROG_RUN, what it says about one call of one process.
+ *
+ * tc (oracle_judge)  answers oracle_question into oracle_answer
+ * tc (oracle_who)    computes the rules that select the process of oracle_question, as after an exec
+ * tc (oracle_path)   walks the path of oracle_question through the DFA of its ruleset
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <lib/socket.h>
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+/* Who calls whom. */
+struct question {
+	struct label label;
+	struct query query; /* revision is filled in */
+	__u32 flags;	    /* enum control_flags */
+	__u32 own;	    /* 1: the rules that select the process are kept in the label, as for its own calls */
+};
+
+struct question oracle_question;
+struct answer oracle_answer;
+
+/* Their names are for user space. */
+enum query_flags oracle_query_flags;
+enum label_flags oracle_label_flags;
+
+/* How much oracle_path has accepted: the walk must not be optimised away. */
+__u64 oracle_accepted;
+
+/* The ruleset of the case under the revision in force, or NULL. */
+static __always_inline struct ruleset *oracle_ruleset(__u64 revision)
+{
+	struct ruleset *ruleset;
+
+	ruleset_of(revision, oracle_question.label.container, &ruleset);
+	return ruleset;
+}
+
+SEC("tc")
+int oracle_judge(struct __sk_buff *skb)
+{
+	struct query query = oracle_question.query;
+	struct control *c = control_get();
+	struct answer answer = {};
+
+	if (!c)
+		return 0;
+	query.revision = c->revision;
+	if (query.flags & QUERY_ADDRESS)
+		address_canonical(query.addr);
+	answer_query(&query, &oracle_question.label, oracle_question.flags, oracle_question.own & 1, &answer);
+	oracle_answer = answer;
+	return 1;
+}
+
+SEC("tc")
+int oracle_who(struct __sk_buff *skb)
+{
+	struct control *c = control_get();
+	struct ruleset *ruleset;
+	struct bits who;
+
+	if (!c)
+		return 0;
+	ruleset = oracle_ruleset(c->revision);
+	if (!ruleset)
+		return 0;
+	evaluate_who(ruleset, &oracle_question.label, c->revision, &who);
+	__builtin_memcpy(oracle_question.label.who, &who, sizeof(who));
+	return 1;
+}
+
+SEC("tc")
+int oracle_path(struct __sk_buff *skb)
+{
+	struct control *c = control_get();
+	struct ruleset *ruleset;
+
+	if (!c)
+		return 0;
+	ruleset = oracle_ruleset(c->revision);
+	if (!ruleset)
+		return 0;
+	oracle_accepted += dfa_accept(c->revision, ruleset, oracle_question.label.exe) != 0;
+	return 1;
+}
