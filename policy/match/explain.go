@@ -24,7 +24,7 @@ type RuleTrace struct {
 	Direction string        `json:"direction"` // egress or ingress
 	Action    policy.Action `json:"action"`
 	Mode      policy.Mode   `json:"mode"`
-	Ref       uint64        `json:"ref"`
+	Ref       uint64        `json:"ref,string"`
 	Selects   bool          `json:"selects"` // the process
 	Matches   bool          `json:"matches"` // the process and the call
 	Decides   bool          `json:"decides"`

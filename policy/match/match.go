@@ -29,7 +29,7 @@ type Decision struct {
 	Severity policy.Severity `json:"severity,omitzero"` // of a denial, also of one that is only audited
 	Reason   policy.Reason   `json:"reason"`
 	Rule     string          `json:"rule,omitzero"` // namespace/policy/rule that decided; "": none
-	Ref      uint64          `json:"ref,omitzero"`  // of the combination in it that decided, see policy.Ref
+	Ref      uint64          `json:"ref,omitzero,string"`  // of the combination in it that decided, see policy.Ref
 }
 
 // Denies says whether the call is stopped.

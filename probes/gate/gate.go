@@ -6,13 +6,13 @@ package gate
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/event"
@@ -151,31 +151,66 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// Sweep unpins the programs of interfaces that no longer exist: their pods went while no agent ran.
+// Sweep removes what interfaces that no longer exist have left behind: their pods went while no agent
+// ran. Their filters went with them; their links and entries did not.
 func (g *Gate) Sweep() error {
-	names, err := g.kernel.Pins().Names()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	gone, err := g.gone()
 	if err != nil {
 		return fmt.Errorf("sweeping gates: %w", err)
 	}
 	var errs []error
+	for ifindex, netns := range gone {
+		for _, d := range directions {
+			errs = append(errs, g.kernel.Pins().Detach(pinName(d, ifindex)))
+		}
+		errs = append(errs,
+			ignoreMissing(g.kernel.Maps().Map("netns_by_cookie").Delete(netns)),
+			ignoreMissing(g.kernel.Maps().Map("gate_by_ifindex").Delete(ifindex)))
+		delete(g.veths, ifindex)
+	}
+	return errors.Join(errs...)
+}
+
+// gone returns the interfaces that have an entry or a link and do not exist, with the cookie of the
+// network namespace that they were the gate of; 0 when only the link is left.
+func (g *Gate) gone() (map[uint32]uint64, error) {
+	gone := map[uint32]uint64{}
+	names, err := g.kernel.Pins().Names()
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range names {
 		for _, d := range directions {
 			text, ok := strings.CutPrefix(name, d.program+"_")
 			if !ok {
 				continue
 			}
-			ifindex, err := strconv.Atoi(text)
-			if err != nil {
-				continue
+			if ifindex, err := strconv.ParseUint(text, 10, 32); err == nil {
+				gone[uint32(ifindex)] = 0
 			}
-			if _, err := net.InterfaceByIndex(ifindex); err == nil {
-				continue
-			}
-			errs = append(errs, g.kernel.Pins().Detach(name),
-				ignoreMissing(g.kernel.Maps().Map("gate_by_ifindex").Delete(uint32(ifindex)))) // parsed from a name made of a uint32
 		}
 	}
-	return errors.Join(errs...)
+	var (
+		ifindex uint32
+		entry   bpfobj.ABIGate
+	)
+	it := g.kernel.Maps().Map("gate_by_ifindex").Iterate()
+	for it.Next(&ifindex, &entry) {
+		gone[ifindex] = entry.Netns
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("listing gates: %w", err)
+	}
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("listing interfaces: %w", err)
+	}
+	for _, l := range links {
+		delete(gone, uint32(l.Attrs().Index)) //nolint:gosec // positive by definition
+	}
+	return gone, nil
 }
 
 // Close releases the handles; what is attached stays.

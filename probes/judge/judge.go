@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/policy/compile"
 	"github.com/sallyport/sallyport/probes"
@@ -68,8 +69,12 @@ func (j *Judge) climb(h hook, steps []event.Step) (probes.Hook, error) {
 	return got, fmt.Errorf("hook %s: no step of the ladder works on this kernel: %s", h.name, strings.Join(got.Refused, "; "))
 }
 
-// reason is the one line of an error that a reader of status needs: the verifier's log stays out.
+// reason is the one line of an error that a reader of status needs: the verifier's log stays out, and
+// so does the library's guess at a limit of locked memory, which kernels since 5.11 do not have.
 func reason(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return errors.New("this kernel refuses programs of this kind (EPERM)")
+	}
 	if ve, ok := errors.AsType[*ebpf.VerifierError](err); ok {
 		return ve.Cause
 	}

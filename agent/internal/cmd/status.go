@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -100,11 +102,29 @@ func writeHooks(out io.Writer, s *apiv1.StatusResponse) error {
 	t := newSection(out, "HOOK", "STEP", "STATE", "PROGRAM", "DOES NOT STOP")
 	for _, h := range s.GetHooks() {
 		state := strings.ToLower(strings.TrimPrefix(h.GetState().String(), "HOOK_STATE_"))
-		note := h.GetDoesNotStop()
-		if h.GetError() != "" {
-			note = strings.TrimPrefix(note+"; "+h.GetError(), "; ")
+		t.row(h.GetName(), dash(h.GetStep()), state, dash(h.GetProgram()), dash(h.GetDoesNotStop()))
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	return writeRefused(out, s)
+}
+
+// writeRefused writes why stronger steps could not be had, each reason once.
+func writeRefused(out io.Writer, s *apiv1.StatusResponse) error {
+	hooks := map[string][]string{}
+	for _, h := range s.GetHooks() {
+		for line := range strings.Lines(h.GetError()) {
+			line = strings.TrimSuffix(line, "\n")
+			hooks[line] = append(hooks[line], h.GetName())
 		}
-		t.row(h.GetName(), dash(h.GetStep()), state, dash(h.GetProgram()), dash(note))
+	}
+	if len(hooks) == 0 {
+		return nil
+	}
+	t := newSection(out, "STRONGER STEP REFUSED", "HOOKS")
+	for _, reason := range slices.Sorted(maps.Keys(hooks)) {
+		t.row(reason, strings.Join(hooks[reason], ","))
 	}
 	return t.flush()
 }

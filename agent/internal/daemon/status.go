@@ -78,7 +78,7 @@ func (a *agent) hookStatus(misses map[string]uint64) []*apiv1.Hook {
 		}
 		out = append(out, &apiv1.Hook{
 			Name: h.Name, Step: judge.StepName(h.Step), Program: strings.Join(h.Programs, ","),
-			DoesNotStop: strings.Join(stops, "; "), State: apiv1.HookState_HOOK_STATE_ATTACHED, Error: strings.Join(h.Refused, "; "),
+			DoesNotStop: strings.Join(stops, "; "), State: apiv1.HookState_HOOK_STATE_ATTACHED, Error: strings.Join(h.Refused, "\n"),
 		})
 	}
 	if a.gate == nil {

@@ -346,7 +346,7 @@ type Hook struct {
 	Program       string                 `protobuf:"bytes,3,opt,name=program,proto3" json:"program,omitempty"`                              // name of the kernel program
 	DoesNotStop   string                 `protobuf:"bytes,4,opt,name=does_not_stop,json=doesNotStop,proto3" json:"does_not_stop,omitempty"` // what this step lets through that a stronger one stops; "" for nothing
 	State         HookState              `protobuf:"varint,5,opt,name=state,proto3,enum=sallyport.v1.HookState" json:"state,omitempty"`
-	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"` // why it is not attached, or why the stronger steps are not used
+	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"` // why it is not attached, or why the stronger steps are not used, a line each
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
