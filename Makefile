@@ -77,15 +77,18 @@ test-bpf: ## tier 2: BPF on this machine's kernel (root)
 	$(if $(BPF_TESTS),REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(BPF_TESTS))
 
 .PHONY: test-vm
-test-vm: ## tier 3: BPF on stock 6.1 and 6.12 kernels in QEMU
+test-vm: build ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernels in QEMU
 	@contrib/tools/setup.sh test
 	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
-	cc -static -O2 -Wall -Wextra -o $(BUILD)/victim tests/victim/victim.c
+	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
 	status=0; for version in $(KERNELS); do \
 	  kernel=$$(tests/vm/kernels.sh "$$version"); \
 	  echo "== kernel $$version"; \
 	  CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p $(VM_PARALLEL) \
 	    -exec "$(CURDIR)/$(BUILD)/vmrun -kernel $$kernel $(VMRUN_FLAGS)" $(VM_TESTS) || status=1; \
+	  for step in lsm fmod_ret; do \
+	    tests/vm/demo.sh $(BUILD)/vmrun "$$kernel" $(BUILD)/sallyport "$$step" || status=1; \
+	  done; \
 	done; exit $$status
 
 .PHONY: test-containers
@@ -98,7 +101,11 @@ test-node:
 	$(if $(NODE_TESTS),REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(NODE_TESTS),@echo 'test-node: there is no tests/node in this tree')
 
 .PHONY: test
-test: test-unit test-bpf test-vm test-containers ## all tiers (root)
+test: setup-test test-unit test-race test-bpf test-vm test-containers ## all tiers (root)
+
+.PHONY: setup-test
+setup-test:
+	@contrib/tools/setup.sh test
 
 .PHONY: fuzz-short
 fuzz-short: ## every fuzz target for a few seconds each

@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -89,5 +90,54 @@ func TestWatchWaitsForTheDaemon(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Watch returned %v", err)
+	}
+}
+
+// TestListIsBelievedAtTheSecondLook: a list that is ahead of the events is left to them.
+func TestListIsBelievedAtTheSecondLook(t *testing.T) {
+	t.Parallel()
+	with := func(pids ...uint32) map[key]entry {
+		all := make(map[key]entry)
+		for _, pid := range pids {
+			all[key{"ns", fmt.Sprint(pid)}] = entry{Container: identity.Container{InitPID: pid}}
+		}
+		return all
+	}
+	s := session{known: with(1)}
+	for i, step := range []struct {
+		listed map[key]entry
+		want   belief
+	}{
+		{with(1), right},
+		{with(1, 2), doubtful},
+		{with(1), right},       // the event came
+		{with(1, 2), doubtful}, // a new doubt, though it was had before
+		{with(1, 3), doubtful}, // not the same
+		{with(1, 3), wrong},    // no event in all that time
+		{with(1, 3), doubtful}, // adopt was not called here
+		{map[key]entry{}, doubtful},
+		{map[key]entry{}, wrong},
+	} {
+		if got := s.compare(step.listed); got != step.want {
+			t.Errorf("step %d: belief %d, want %d", i, got, step.want)
+		}
+	}
+}
+
+func TestArgumentsOfRuncAreNotTheProgram(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		args []string
+		want bool
+	}{
+		{[]string{"runc", "init"}, true},
+		{[]string{"/usr/sbin/runc", "init"}, true},
+		{[]string{"runc", "init", "x"}, false},
+		{[]string{"sh", "init"}, false},
+		{nil, false},
+	} {
+		if got := isRuncInit(tc.args); got != tc.want {
+			t.Errorf("isRuncInit(%q) = %v", tc.args, got)
+		}
 	}
 }

@@ -47,6 +47,7 @@ type entry struct {
 	identity.Container
 	sandboxID   string // container that carries the pod's labels; "" without a pod
 	cgroupsPath string // of the OCI spec
+	specHostNet bool   // the OCI spec asks for no network namespace
 	dropped     int    // labels over the limits
 }
 
@@ -73,9 +74,10 @@ func describe(namespace string, record containers.Container) (entry, error) {
 	}
 	if spec.Linux != nil {
 		e.cgroupsPath = spec.Linux.CgroupsPath
-		e.Pod.HostNetwork = !slices.ContainsFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool {
+		e.specHostNet = !slices.ContainsFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool {
 			return ns.Type == specs.NetworkNamespace
 		})
+		e.Pod.HostNetwork = e.specHostNet
 	}
 	if spec.Annotations[annotationType] != "" {
 		e.describePod(record.Labels, spec.Annotations)

@@ -65,7 +65,7 @@ func TestDescribe(t *testing.T) {
 			e.Type, e.Pod, e.Labels, e.sandboxID = identity.TypeSandbox, pod, map[string]string{"app": "web"}, "id"
 		}},
 		{"cgroup and the node's network", nil, specs.Spec{Linux: &specs.Linux{CgroupsPath: "/ns/id"}}, func(e *entry) {
-			e.cgroupsPath, e.Pod.HostNetwork = "/ns/id", true
+			e.cgroupsPath, e.Pod.HostNetwork, e.specHostNet = "/ns/id", true, true
 		}},
 		{
 			"a network of its own", nil,

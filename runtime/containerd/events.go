@@ -3,6 +3,7 @@ package containerd
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"time"
 
@@ -66,7 +67,7 @@ func (s *session) refresh(ctx context.Context, k key) error {
 		return err
 	}
 	e := s.describe(k.namespace, record)
-	s.takeLabels(&e)
+	s.takeLabels(&e, s.known)
 	if old, ok := s.known[k]; ok {
 		e.CgroupPath, e.CgroupID, e.InitPID, e.Running = old.CgroupPath, old.CgroupID, old.InitPID, old.Running
 		if old.InitPID != 0 {
@@ -121,7 +122,7 @@ func (s *session) stopTask(ctx context.Context, k key, pid uint32) error {
 	}
 	e.Running = false
 	told := e.Container
-	e.CgroupPath, e.CgroupID, e.InitPID = "", 0, 0
+	e.CgroupPath, e.CgroupID, e.InitPID, e.Pod.HostNetwork = "", 0, 0, e.specHostNet
 	s.known[k] = e
 	delete(s.execs, k)
 	return s.tell(ctx, identity.Change{Kind: identity.ContainerStopped, Container: told})
@@ -160,21 +161,29 @@ func (s *session) exit(ctx context.Context, k key, e *eventstypes.TaskExit) erro
 }
 
 // arguments returns those of an exec's process, for the report only: they are its own to change. They are empty when it
-// is over already. containerd tells of an exec as soon as execve has closed runc's pipe, which is a moment before it
-// puts the arguments in place.
+// is over already. runc says that an exec has started when its own init is about to execute the program, so that for a
+// moment they are still those of runc, and then none.
 func (s *session) arguments(ctx context.Context, pid uint32) []string {
-	for pause := time.Millisecond; ; pause *= 2 {
+	for pause := time.Millisecond; pause < 100*time.Millisecond; pause *= 2 {
 		args, err := s.Proc.Cmdline(pid)
-		if err != nil || len(args) > 0 || pause > 16*time.Millisecond {
+		if err != nil {
+			return nil
+		}
+		if len(args) > 0 && !isRuncInit(args) {
 			return args
 		}
 		if p, err := s.Proc.Process(pid); err != nil || p.State == 'Z' {
-			return args
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return args
+			return nil
 		case <-time.After(pause):
 		}
 	}
+	return nil
+}
+
+func isRuncInit(args []string) bool {
+	return len(args) == 2 && path.Base(args[0]) == "runc" && args[1] == "init"
 }

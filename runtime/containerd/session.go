@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"reflect"
@@ -33,6 +34,7 @@ type session struct {
 	client  *client.Client
 	hostNet uint64 // inode of the node's network namespace; 0: not known
 	known   map[key]entry
+	doubt   map[key]entry                    // the last list, if it differed from known
 	execs   map[key]map[string]identity.Exec // of each container, by exec id
 }
 
@@ -59,7 +61,7 @@ func (w *watch) follow(ctx context.Context, connected func()) error {
 		for range failed { // closed when the client's goroutine has ended
 		}
 	}()
-	if err := s.resync(ctx, true); err != nil {
+	if err := s.start(ctx); err != nil {
 		return err
 	}
 	connected()
@@ -104,10 +106,11 @@ func (s *session) loop(ctx context.Context, incoming <-chan *events.Envelope, fa
 				return err
 			}
 		case <-relist.C:
-			if err := s.resync(ctx, false); err != nil {
+			next, err := s.relist(ctx)
+			if err != nil {
 				return err
 			}
-			relist.Reset(s.Relist)
+			relist.Reset(next)
 		}
 	}
 }
@@ -120,39 +123,16 @@ func (s *session) call(ctx context.Context, namespace string) (context.Context, 
 	return context.WithTimeout(ctx, s.CallTimeout)
 }
 
-// resync lists every container. It tells Resynced if something differs from what was told, and always when first.
-func (s *session) resync(ctx context.Context, first bool) error {
-	watched := s.Namespaces
-	if len(watched) == 0 {
-		callCtx, cancel := s.call(ctx, "")
-		var err error
-		watched, err = s.client.NamespaceService().List(callCtx)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("listing containerd's namespaces: %w", err)
-		}
-	}
-	before := s.known
-	s.known = make(map[key]entry, len(before))
-	for _, namespace := range watched {
-		if err := s.list(ctx, namespace); err != nil {
-			return err
-		}
-	}
-	if !first && reflect.DeepEqual(before, s.known) {
-		return nil
-	}
-	all := make([]identity.Container, 0, len(s.known))
-	for _, e := range s.known {
-		all = append(all, e.Container)
-	}
-	if err := s.tell(ctx, identity.Change{Kind: identity.Resynced, All: all}); err != nil {
+// start tells everything there is when a connection begins.
+func (s *session) start(ctx context.Context) error {
+	known, err := s.listAll(ctx)
+	if err != nil {
 		return err
 	}
-	if !first {
-		return nil // the events have told of the execs
+	if err := s.adopt(ctx, known); err != nil {
+		return err
 	}
-	for k, e := range s.known {
+	for k, e := range known {
 		if err := s.tellExecs(ctx, k, e); err != nil {
 			return err
 		}
@@ -160,8 +140,80 @@ func (s *session) resync(ctx context.Context, first bool) error {
 	return nil
 }
 
-// list adds the containers of a namespace to known.
-func (s *session) list(ctx context.Context, namespace string) error {
+// relist lists everything anew, in case an event was lost. What it sees may be ahead of the events, which then tell of
+// it by themselves: only a difference that is still the same at the next look is adopted. It returns when to look again.
+func (s *session) relist(ctx context.Context) (time.Duration, error) {
+	listed, err := s.listAll(ctx)
+	if err != nil {
+		return 0, err
+	}
+	switch s.compare(listed) {
+	case doubtful:
+		return min(settle, s.Relist), nil
+	case wrong:
+		s.log.Warn("containerd's list differs from its events: some were lost")
+		return s.Relist, s.adopt(ctx, listed)
+	case right:
+	}
+	return s.Relist, nil
+}
+
+// belief is what a new list means for what is known.
+type belief uint8
+
+const (
+	right    belief = iota // the list says the same
+	doubtful               // it differs, as it did not at the last look
+	wrong                  // it differs as it did at the last look
+)
+
+func (s *session) compare(listed map[key]entry) belief {
+	before := s.doubt
+	s.doubt = nil
+	switch {
+	case reflect.DeepEqual(listed, s.known):
+		return right
+	case before != nil && reflect.DeepEqual(listed, before):
+		return wrong
+	default:
+		s.doubt = listed
+		return doubtful
+	}
+}
+
+// adopt makes a list what is known, and tells it.
+func (s *session) adopt(ctx context.Context, listed map[key]entry) error {
+	s.known = listed
+	maps.DeleteFunc(s.execs, func(k key, _ map[string]identity.Exec) bool { return !listed[k].Running })
+	all := make([]identity.Container, 0, len(listed))
+	for _, e := range listed {
+		all = append(all, e.Container)
+	}
+	return s.tell(ctx, identity.Change{Kind: identity.Resynced, All: all})
+}
+
+// listAll lists the containers of every watched namespace.
+func (s *session) listAll(ctx context.Context) (map[key]entry, error) {
+	watched := s.Namespaces
+	if len(watched) == 0 {
+		callCtx, cancel := s.call(ctx, "")
+		defer cancel()
+		var err error
+		if watched, err = s.client.NamespaceService().List(callCtx); err != nil {
+			return nil, fmt.Errorf("listing containerd's namespaces: %w", err)
+		}
+	}
+	listed := make(map[key]entry, len(s.known))
+	for _, namespace := range watched {
+		if err := s.list(ctx, namespace, listed); err != nil {
+			return nil, err
+		}
+	}
+	return listed, nil
+}
+
+// list adds the containers of a namespace.
+func (s *session) list(ctx context.Context, namespace string, listed map[key]entry) error {
 	callCtx, cancel := s.call(ctx, namespace)
 	defer cancel()
 	records, err := s.client.ContainerService().List(callCtx)
@@ -182,12 +234,12 @@ func (s *session) list(ctx context.Context, namespace string) error {
 			if (e.Type == identity.TypeSandbox) != sandboxes {
 				continue
 			}
-			s.takeLabels(&e)
+			s.takeLabels(&e, listed)
 			if t := running[record.ID]; t != nil && alive(t.GetStatus()) {
 				s.locate(ctx, &e, t.GetPid())
 				e.Running = t.GetStatus() != task.Status_CREATED
 			}
-			s.known[key{namespace, record.ID}] = e
+			listed[key{namespace, record.ID}] = e
 		}
 	}
 	return nil
@@ -206,26 +258,35 @@ func alive(status task.Status) bool {
 
 func (s *session) describe(namespace string, record containers.Container) entry {
 	e, err := describe(namespace, record)
-	log := s.log.WithField("container", record.ID).WithField("namespace", namespace)
 	if err != nil {
 		// Fails open: without its pod a container is selected by no policy that names one.
-		log.WithError(err).Warn("a container's pod is not known")
+		s.warn(e, err, "a container's pod is not known")
 	}
 	if e.dropped > 0 {
-		log.WithField("dropped", e.dropped).Warn("a container has too many labels; policies cannot select by those dropped")
+		s.warn(e, fmt.Errorf("%d labels dropped", e.dropped), "a container has too many labels; policies cannot select by all of them")
 	}
 	return e
 }
 
+// warn logs what is wrong with a container: once, though it is looked at with every list.
+func (s *session) warn(e entry, err error, message string) {
+	log := s.log.WithError(err).WithField("container", e.ID).WithField("namespace", e.Namespace)
+	if known, ok := s.known[key{e.Namespace, e.ID}]; ok && (e.InitPID == 0 || known.InitPID == e.InitPID) {
+		log.Debug(message)
+		return
+	}
+	log.Warn(message)
+}
+
 // takeLabels gives a container of a pod the pod's labels, if its sandbox is known.
-func (s *session) takeLabels(e *entry) {
+func (s *session) takeLabels(e *entry, known map[key]entry) {
 	if e.sandboxID == "" || e.Type == identity.TypeSandbox {
 		return
 	}
-	sandbox, ok := s.known[key{e.Namespace, e.sandboxID}]
+	sandbox, ok := known[key{e.Namespace, e.sandboxID}]
 	if !ok || sandbox.Type != identity.TypeSandbox {
 		// Fails open: policies that select by label do not select this container.
-		s.log.WithField("container", e.ID).WithField("sandbox", e.sandboxID).Warn("a pod's labels are not known: its sandbox is missing")
+		s.warn(*e, fmt.Errorf("no sandbox %s", e.sandboxID), "a pod's labels are not known")
 		return
 	}
 	e.Labels = sandbox.Labels
@@ -251,7 +312,7 @@ func (s *session) locate(ctx context.Context, e *entry, pid uint32) {
 	}
 	if err != nil {
 		// Fails open: without a cgroup the kernel programs cannot tell the container from the node.
-		log.WithError(err).Warn("a container has no cgroup of its own and is not governed")
+		s.warn(*e, err, "a container has no cgroup of its own and is not governed")
 		return
 	}
 	e.CgroupPath, e.CgroupID = path, id

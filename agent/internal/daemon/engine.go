@@ -140,6 +140,7 @@ func (e *engine) change(c identity.Change) {
 	e.workloads.change(c)
 	if c.Kind == identity.Resynced {
 		e.listed = true
+		e.workloads.prune(e.log)
 	}
 }
 

@@ -79,18 +79,38 @@ func (w *workloads) put(c identity.Container) {
 	g.container, g.named = c, true
 }
 
-// remove forgets a container whose task ended. Its cgroup may still be on its way out; the labels of
-// processes in there keep their rules until the next tables.
+// remove notes that a container's task ended. Its rules stay until its cgroup is gone: a process of a
+// shared PID namespace outlives the task, and must not be taken for one of an unknown workload.
 func (w *workloads) remove(key containerKey) {
-	id, ok := w.byKey[key]
-	if !ok {
-		return
+	if id, ok := w.byKey[key]; ok {
+		w.byCgroup[id].note = "its task has ended"
 	}
 	delete(w.byKey, key)
-	w.drop(id)
 }
 
+// prune drops the containers whose cgroups are gone, for when the news of that was lost. What cannot
+// be looked at stays: its rules do no harm.
+func (w *workloads) prune(log logrus.FieldLogger) {
+	for id, g := range w.byCgroup {
+		now, err := w.a.cgroups.ID(g.container.CgroupPath)
+		if err == nil && now == id || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := w.a.label.Forget(id); err != nil {
+			log.WithError(err).Warn("a container that is gone could not be forgotten")
+			continue
+		}
+		w.drop(id)
+	}
+}
+
+// drop forgets a container.
 func (w *workloads) drop(id uint64) {
+	for key, other := range w.byKey {
+		if other == id {
+			delete(w.byKey, key)
+		}
+	}
 	if g := w.byCgroup[id]; g != nil && g.network != nil {
 		w.release = append(w.release, g.network.veth)
 	}
@@ -119,11 +139,6 @@ func (w *workloads) cgroup(e event.Event) {
 	g := w.byCgroup[id]
 	switch {
 	case e.Removed && g != nil:
-		for key, other := range w.byKey {
-			if other == id {
-				delete(w.byKey, key)
-			}
-		}
 		w.drop(id)
 	case !e.Removed && g == nil:
 		w.byCgroup[id] = &governed{container: identity.Container{CgroupID: id, CgroupPath: e.Path}, note: "no runtime has named it yet"}

@@ -141,11 +141,17 @@ func inside(path string, f func() error) error {
 	})
 }
 
-// onThread runs f on a thread that ends with it, whatever f did to its namespaces.
+// onThread runs f on a thread that ends with it, whatever f did to its namespaces. The main thread
+// never ends, and /proc/self shows its namespaces: it is held back while another is found.
 func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- onThread(f)
+			return
+		}
 		done <- f()
 	}()
 	return <-done
