@@ -220,7 +220,7 @@ func startDaemon(cmd *exec.Cmd, run string) (*daemon, error) {
 	go func() {
 		defer close(d.done)
 		// By Pdeathsig the daemon ends with its thread, which therefore waits for it.
-		_ = onThread(func() error {
+		_ = OnThread(func() error {
 			err := errors.Join(
 				unix.Unshare(unix.CLONE_NEWNS),
 				unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),

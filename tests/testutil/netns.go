@@ -23,7 +23,7 @@ func NewNetNS(t testing.TB) *NetNS {
 	t.Helper()
 	RequireRoot(t)
 	n := &NetNS{}
-	err := onThread(func() error {
+	err := OnThread(func() error {
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
 			n.file, err = os.Open("/proc/thread-self/ns/net")
@@ -76,7 +76,7 @@ func (n *NetNS) Inode(t testing.TB) uint64 {
 // f starts with go is not.
 func (n *NetNS) Do(t testing.TB, f func() error) {
 	t.Helper()
-	err := onThread(func() error {
+	err := OnThread(func() error {
 		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
 			return err
 		}
@@ -104,9 +104,9 @@ func (n *NetNS) Handle(t testing.TB) *netlink.Handle {
 	return h
 }
 
-// onThread runs f on a thread of its own, which ends with it: whatever namespaces f enters, no other code finds itself
+// OnThread runs f on a thread of its own, which ends with it: whatever namespaces f enters, no other code finds itself
 // in them.
-func onThread(f func() error) error {
+func OnThread(f func() error) error {
 	done := make(chan error)
 	go func() {
 		err := errors.New("the function ended its goroutine")
@@ -114,7 +114,7 @@ func onThread(f func() error) error {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			// The main thread cannot end, and /proc/self is its: another goroutine gets another thread meanwhile.
-			err = onThread(f)
+			err = OnThread(f)
 			runtime.UnlockOSThread()
 			return
 		}

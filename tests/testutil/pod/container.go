@@ -1,11 +1,11 @@
 package pod
 
 import (
+	"bufio"
 	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/tests/testutil"
 )
 
 // Container is a cgroup with the network namespace its processes run in.
@@ -45,13 +47,16 @@ func (n *Node) Container(t testing.TB, name string, ns netns.NsHandle) *Containe
 func newNetNS(t testing.TB) netns.NsHandle {
 	t.Helper()
 	var handle netns.NsHandle
-	onThread(t, func() error {
+	err := testutil.OnThread(func() error {
 		var err error
 		if handle, err = netns.New(); err != nil {
 			return err
 		}
 		return loopbackUp()
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { _ = handle.Close() }) // the last handle: nothing to be told
 	return handle
 }
@@ -69,19 +74,6 @@ func loopbackUp() error {
 	}
 	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
-}
-
-// onThread runs f on an OS thread that ends with it, so that f may change its namespaces.
-func onThread(t testing.TB, f func() error) {
-	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		done <- f()
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
 }
 
 // Command is a process that enters the container the way a runtime's does: cloned into the cgroup,
@@ -118,12 +110,22 @@ func (p *Process) Start(t testing.TB) {
 	if !p.HostMounts {
 		p.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	}
-	onThread(t, func() error {
+	err := testutil.OnThread(func() error {
 		if err := netns.Set(p.container.NS); err != nil {
 			return err
 		}
 		return p.Cmd.Start()
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Listen gives the lines that the process, not yet started, says on standard error; Complaint is empty then.
+func (p *Process) Listen() (*bufio.Scanner, error) {
+	p.Stderr = nil
+	r, err := p.StderrPipe()
+	return bufio.NewScanner(r), err
 }
 
 // Result waits for a started process and returns the line it printed. Its exit code is in
