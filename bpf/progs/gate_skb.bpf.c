@@ -19,8 +19,9 @@
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 enum skb_verdict {
-	SKB_DROP = 0,
+	SKB_DROP = 0, /* the sender gets EPERM */
 	SKB_PASS = 1,
+	SKB_DROP_SILENTLY = 2, /* egress only: congestion, which UDP and raw sends do not report */
 };
 
 /* What a packet's flow is judged by. */
@@ -86,17 +87,12 @@ __noinline int flow_judge(const struct passage *passage, struct sock_state *stat
 	return verdict;
 }
 
-/* What a verdict means here. Drop is silent for the sender too when the gate will do it. */
-static __always_inline int passes(__u8 verdict, __u64 netns_cookie, int out)
+/* What a verdict means here. Drop is silent: the sender sees at most a full queue. */
+static __always_inline int passes(__u8 verdict, int out)
 {
-	struct netns *netns;
-
 	if (verdict_passes(verdict))
 		return SKB_PASS;
-	if (verdict != VERDICT_DROP || !out)
-		return SKB_DROP;
-	netns = bpf_map_lookup_elem(&netns_by_cookie, &netns_cookie);
-	return netns && netns->ifindex ? SKB_PASS : SKB_DROP;
+	return verdict == VERDICT_DROP && out ? SKB_DROP_SILENTLY : SKB_DROP;
 }
 
 /*
@@ -149,8 +145,8 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	passage.direction = direction_of(sk, state, flow, out);
 	if (flow && flow->state == FLOW_JUDGED && flow->decision >> 8 == c->revision &&
 	    flow->direction == passage.direction)
-		return passes(flow->decision, state->netns, out);
-	return passes(flow_judge(&passage, state, c), state->netns, out);
+		return passes(flow->decision, out);
+	return passes(flow_judge(&passage, state, c), out);
 }
 
 SEC("cgroup_skb/egress")

@@ -219,8 +219,29 @@ __noinline int link_enters(const struct packet *packet, struct gate *gate)
 	return 1;
 }
 
-SEC("tc")
-int gate_tc_from_pod(struct __sk_buff *skb)
+/*
+ * Whether the packet is a common one of a flow that may pass: nothing more is to be known of it. What
+ * this does not find, the long way does.
+ */
+static __always_inline int passes_at_once(struct __sk_buff *skb, __u32 direction)
+{
+	__u32 slot = skb->ifindex & (GATE_SLOTS - 1);
+	struct gate_slot *near = bpf_map_lookup_elem(&gate_slots, &slot);
+	struct flow_key key;
+	struct flow *flow;
+
+	if (!near || near->ifindex != skb->ifindex ||
+	    !packet_common_flow(skb, near->netns, direction == DIR_EGRESS, &key))
+		return 0;
+	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
+	if (!flow || flow->state == FLOW_PENDING || !verdict_passes(flow->decision))
+		return 0;
+	count(flow, skb, direction);
+	return 1;
+}
+
+/* Any packet from the pod. */
+__noinline int from_pod(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex;
 	struct gate *gate = bpf_map_lookup_elem(&gate_by_ifindex, &ifindex);
@@ -273,6 +294,14 @@ foreign:
 	return GATE_DROP;
 }
 
+SEC("tc")
+int gate_tc_from_pod(struct __sk_buff *skb)
+{
+	if (passes_at_once(skb, DIR_EGRESS))
+		return GATE_NEXT;
+	return from_pod(skb);
+}
+
 /* Whether a packet to the pod is one that the pod's kernel may have to refuse. */
 static __always_inline int may_refuse(const struct packet *packet)
 {
@@ -290,12 +319,12 @@ static __always_inline int may_refuse(const struct packet *packet)
 	return 0;
 }
 
-SEC("tc")
-int gate_tc_to_pod(struct __sk_buff *skb)
+/* Any packet to the pod. */
+__noinline int to_pod(struct __sk_buff *skb)
 {
+	struct flow pending = {.state = FLOW_PENDING, .direction = DIR_INGRESS};
 	__u32 ifindex = skb->ifindex;
 	struct gate *gate = bpf_map_lookup_elem(&gate_by_ifindex, &ifindex);
-	struct flow pending = {.state = FLOW_PENDING, .direction = DIR_INGRESS};
 	struct packet packet;
 	struct flow_key key;
 	struct flow *flow;
@@ -330,4 +359,12 @@ int gate_tc_to_pod(struct __sk_buff *skb)
 		return GATE_DROP;
 	count(flow, skb, DIR_INGRESS);
 	return GATE_NEXT;
+}
+
+SEC("tc")
+int gate_tc_to_pod(struct __sk_buff *skb)
+{
+	if (passes_at_once(skb, DIR_INGRESS))
+		return GATE_NEXT;
+	return to_pod(skb);
 }

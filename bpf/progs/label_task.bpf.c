@@ -191,7 +191,9 @@ int BPF_PROG(label_fork, struct task_struct *parent, struct task_struct *child)
 			count_error(SITE_LABEL_STORAGE);
 			return 0;
 		}
-		copy->flags &= ~LABEL_SESSION;
+		/* Threads keep it: the one that ends last, or executes, may not be the first. */
+		if (child->tgid != parent->tgid)
+			copy->flags &= ~LABEL_SESSION;
 		copy->pending_call = CALL_NONE;
 		if (!own)
 			copy->who_revision = copy->last.revision = 0; /* may be torn */

@@ -6,6 +6,7 @@ package gate
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ type Gate struct {
 	kernel *probes.Kernel
 	tc     *ebpf.Collection
 	hooks  []probes.Hook
+	owned  bool // some program ties sockets to their processes
 
 	mu    sync.Mutex
 	veths map[uint32]Veth // by ifindex, what this agent governs
@@ -36,7 +38,8 @@ type Veth struct {
 	Container uint64 // cgroup id whose pod-level rules judge the node's processes in there
 }
 
-// Attach puts the cgroup_skb programs in place and loads the tc programs for Govern.
+// Attach puts the cgroup_skb programs in place and loads the tc programs for Govern. It comes after
+// judge has attached its steps.
 func Attach(k *probes.Kernel) (*Gate, error) {
 	spec, err := bpfobj.LoadGateSKB()
 	if err != nil {
@@ -48,6 +51,9 @@ func Attach(k *probes.Kernel) (*Gate, error) {
 	}
 	defer skb.Close()
 	g := &Gate{kernel: k, veths: map[uint32]Veth{}}
+	if g.owned, err = socketsAreOwned(k); err != nil {
+		return nil, err
+	}
 	hook := probes.Hook{Name: "packet", Step: event.StepGate, Adopted: true}
 	for name, attach := range map[string]ebpf.AttachType{
 		"gate_skb_egress":  ebpf.AttachCGroupInetEgress,
@@ -73,6 +79,18 @@ func Attach(k *probes.Kernel) (*Gate, error) {
 	return g, nil
 }
 
+// socketsAreOwned reports whether a step of judge is in place that ties sockets to their processes. The
+// step that only reports does not, and without owners the gate would drop every packet as Foreign.
+func socketsAreOwned(k *probes.Kernel) (bool, error) {
+	names, err := k.Pins().Names()
+	if err != nil {
+		return false, fmt.Errorf("gate: %w", err)
+	}
+	return slices.ContainsFunc(names, func(name string) bool {
+		return name == "judge_lsm_created" || name == "judge_fentry_created" || name == "judge_cgroup_create"
+	}), nil
+}
+
 // Hooks says what is in place; the veths are counted under tc.
 func (g *Gate) Hooks() []probes.Hook {
 	g.mu.Lock()
@@ -84,14 +102,21 @@ func (g *Gate) Hooks() []probes.Hook {
 		}
 	}
 	tc := probes.Hook{Name: "veth", Step: event.StepGate, Programs: []string{fmt.Sprintf("gate_tc on %d veths", gated)}}
+	if !g.owned {
+		tc.NotStopped = []string{"anything: sockets are only reported, so that no packet can be told from a foreign one"}
+	}
 	return append(append([]probes.Hook{}, g.hooks...), tc)
 }
 
 // Govern makes a pod's network namespace governed: processes of the node inside it are Host, and
-// with an interface its packets must have a judged flow. It is idempotent.
+// with an interface its packets must have a judged flow. It is idempotent. Where sockets are only
+// reported it fails open: the interface is not gated, and Hooks says so.
 func (g *Gate) Govern(v Veth) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if !g.owned {
+		v.Ifindex = 0
+	}
 	value := bpfobj.ABINetns{Container: v.Container, Ifindex: v.Ifindex}
 	if err := g.kernel.Maps().Map("netns_by_cookie").Put(v.NetNS, &value); err != nil {
 		return fmt.Errorf("governing network namespace %d: %w", v.NetNS, err)
@@ -109,7 +134,32 @@ func (g *Gate) Govern(v Veth) error {
 	if err := g.kernel.Maps().Map("gate_by_ifindex").Put(v.Ifindex, &bpfobj.ABIGate{Netns: v.NetNS}); err != nil {
 		return fmt.Errorf("gating interface %d: %w", v.Ifindex, err)
 	}
+	if err := g.setSlot(v.Ifindex, v.NetNS); err != nil {
+		return err
+	}
 	g.veths[v.Ifindex] = v
+	return nil
+}
+
+// setSlot takes the slot of an interface where the gate looks first, or frees it with netns 0. A slot
+// that another interface has taken stays that one's: the gate finds this one in gate_by_ifindex.
+func (g *Gate) setSlot(ifindex uint32, netns uint64) error {
+	m := g.kernel.Maps().Map("gate_slots")
+	slot := ifindex % uint32(bpfobj.ABILimitsGATE_SLOTS)
+	var held bpfobj.ABIGateSlot
+	if err := m.Lookup(slot, &held); err != nil {
+		return fmt.Errorf("reading gate slot %d: %w", slot, err)
+	}
+	if held.Ifindex != 0 && held.Ifindex != ifindex {
+		return nil
+	}
+	held = bpfobj.ABIGateSlot{}
+	if netns != 0 {
+		held = bpfobj.ABIGateSlot{Netns: netns, Ifindex: ifindex}
+	}
+	if err := m.Put(slot, &held); err != nil {
+		return fmt.Errorf("writing gate slot %d: %w", slot, err)
+	}
 	return nil
 }
 
@@ -135,7 +185,7 @@ func (g *Gate) Release(v Veth) error {
 	defer g.mu.Unlock()
 	errs := []error{ignoreMissing(g.kernel.Maps().Map("netns_by_cookie").Delete(v.NetNS))}
 	if v.Ifindex != 0 {
-		errs = append(errs, ignoreMissing(g.kernel.Maps().Map("gate_by_ifindex").Delete(v.Ifindex)))
+		errs = append(errs, g.setSlot(v.Ifindex, 0), ignoreMissing(g.kernel.Maps().Map("gate_by_ifindex").Delete(v.Ifindex)))
 		for _, d := range directions {
 			errs = append(errs, g.kernel.Pins().Detach(pinName(d, v.Ifindex)), detachClsact(int(v.Ifindex), d))
 		}
@@ -165,7 +215,7 @@ func (g *Gate) Sweep() error {
 		for _, d := range directions {
 			errs = append(errs, g.kernel.Pins().Detach(pinName(d, ifindex)))
 		}
-		errs = append(errs,
+		errs = append(errs, g.setSlot(ifindex, 0),
 			ignoreMissing(g.kernel.Maps().Map("netns_by_cookie").Delete(netns)),
 			ignoreMissing(g.kernel.Maps().Map("gate_by_ifindex").Delete(ifindex)))
 		delete(g.veths, ifindex)

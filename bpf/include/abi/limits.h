@@ -13,5 +13,6 @@ enum limits {
 	CGROUP_PATH_LEN = 256,
 	PARENT_LEN = 64,     /* longest path of a container parent */
 	CGROUP_DEPTH = 12,   /* how far above a task's cgroup a container is looked for */
+	GATE_SLOTS = 4096,   /* slots of gate_slots, a power of two */
 	SLOTS = 2,	     /* tables are double-buffered: slot = revision & 1 */
 };

@@ -49,6 +49,13 @@ struct gate {
 	__u64 held;    /* foreign packets dropped since, not yet reported */
 };
 
+/* The same veth in the slot of its index, if no other has taken it: found without hashing. */
+struct gate_slot {
+	__u64 netns;
+	__u32 ifindex; /* 0: free */
+	__u32 pad;
+};
+
 /* A flow, seen from the pod. */
 struct flow_key {
 	__u64 netns;

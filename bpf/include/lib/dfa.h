@@ -12,6 +12,7 @@ enum dfa_limits {
 	CELL_MASK = PAGE_CELLS - 1,
 	CLASS_CELLS = 256,
 	TEXT_MASK = EXE_LEN - 1,
+	STEP_BYTES = 8, /* of one call of dfa_step */
 };
 
 struct dfa_walk {
@@ -24,14 +25,25 @@ struct dfa_walk {
 static long dfa_step(__u32 index, void *data)
 {
 	struct dfa_walk *walk = data;
-	__u8 c = walk->text[index & TEXT_MASK];
-	__u32 class;
+	struct dfa_page *page = walk->page;
+	const __u8 *text = walk->text;
+	__u32 base = walk->base, row = walk->row;
+	long ended = 0;
+	int i;
 
-	if (!c)
-		return 1;
-	class = walk->page->cell[(walk->base + c) & CELL_MASK];
-	walk->row = walk->page->cell[(walk->base + CLASS_CELLS + walk->row + class) & CELL_MASK];
-	return 0;
+	for (i = 0; i < STEP_BYTES; i++) {
+		__u8 c = text[(index * STEP_BYTES + i) & TEXT_MASK];
+		__u32 class;
+
+		if (!c) {
+			ended = 1;
+			break;
+		}
+		class = page->cell[(base + c) & CELL_MASK];
+		row = page->cell[(base + CLASS_CELLS + row + class) & CELL_MASK];
+	}
+	walk->row = row;
+	return ended;
 }
 
 /* What the ruleset's DFA accepts of text, or NULL: nothing, or broken tables. */
@@ -51,7 +63,7 @@ static __always_inline struct bits *dfa_accept(__u64 revision, struct ruleset *r
 	if (!walk.page)
 		return 0;
 	walk.base = ruleset->exe.base;
-	bpf_loop(EXE_LEN, dfa_step, &walk, 0);
+	bpf_loop(EXE_LEN / STEP_BYTES, dfa_step, &walk, 0);
 	index = walk.page->cell[(walk.base + CLASS_CELLS + walk.row + classes) & CELL_MASK];
 	return index ? bpf_map_lookup_elem(accepts, &index) : 0;
 }

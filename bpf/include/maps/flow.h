@@ -32,3 +32,15 @@ struct {
 	__type(value, struct gate);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } gate_by_ifindex SEC(".maps");
+
+/*
+ * The gated interfaces again, by index modulo GATE_SLOTS. Only user space writes it, and always passes
+ * through 0 from one interface to another, so that no slot shows one's index with another's namespace.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, GATE_SLOTS);
+	__type(key, __u32);
+	__type(value, struct gate_slot);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} gate_slots SEC(".maps");

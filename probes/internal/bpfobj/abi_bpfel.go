@@ -212,6 +212,13 @@ type ABIGate struct {
 	Held   uint64
 }
 
+type ABIGateSlot struct {
+	_       structs.HostLayout
+	Netns   uint64
+	Ifindex uint32
+	Pad     uint32
+}
+
 type ABIInferred struct {
 	_          structs.HostLayout
 	StartTicks uint64
@@ -267,6 +274,7 @@ const (
 	ABILimitsCGROUP_PATH_LEN ABILimits = 256
 	ABILimitsPARENT_LEN      ABILimits = 64
 	ABILimitsCGROUP_DEPTH    ABILimits = 12
+	ABILimitsGATE_SLOTS      ABILimits = 4096
 	ABILimitsSLOTS           ABILimits = 2
 )
 
@@ -410,6 +418,7 @@ const (
 	ABIMapFlowByTuple       = "flow_by_tuple"
 	ABIMapFlows             = "flows"
 	ABIMapGateByIfindex     = "gate_by_ifindex"
+	ABIMapGateSlots         = "gate_slots"
 	ABIMapIdentityByAddr    = "identity_by_addr"
 	ABIMapLabelByTask       = "label_by_task"
 	ABIMapLastId            = "last_id"
@@ -505,6 +514,7 @@ type ABIMapSpecs struct {
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
@@ -578,6 +588,7 @@ type ABIMaps struct {
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
@@ -603,6 +614,7 @@ func (m *ABIMaps) Close() error {
 		m.FlowByTuple,
 		m.Flows,
 		m.GateByIfindex,
+		m.GateSlots,
 		m.IdentityByAddr,
 		m.LabelByTask,
 		m.LastId,

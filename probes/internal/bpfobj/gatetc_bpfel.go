@@ -27,6 +27,7 @@ const (
 	GateTCMapFlowByTuple       = "flow_by_tuple"
 	GateTCMapFlows             = "flows"
 	GateTCMapGateByIfindex     = "gate_by_ifindex"
+	GateTCMapGateSlots         = "gate_slots"
 	GateTCMapIdentityByAddr    = "identity_by_addr"
 	GateTCMapLabelByTask       = "label_by_task"
 	GateTCMapLastId            = "last_id"
@@ -102,6 +103,7 @@ type GateTCMapSpecs struct {
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
@@ -151,6 +153,7 @@ type GateTCMaps struct {
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
@@ -176,6 +179,7 @@ func (m *GateTCMaps) Close() error {
 		m.FlowByTuple,
 		m.Flows,
 		m.GateByIfindex,
+		m.GateSlots,
 		m.IdentityByAddr,
 		m.LabelByTask,
 		m.LastId,

@@ -27,6 +27,7 @@ const (
 	JudgeLSMMapFlowByTuple       = "flow_by_tuple"
 	JudgeLSMMapFlows             = "flows"
 	JudgeLSMMapGateByIfindex     = "gate_by_ifindex"
+	JudgeLSMMapGateSlots         = "gate_slots"
 	JudgeLSMMapIdentityByAddr    = "identity_by_addr"
 	JudgeLSMMapLabelByTask       = "label_by_task"
 	JudgeLSMMapLastId            = "last_id"
@@ -112,6 +113,7 @@ type JudgeLSMMapSpecs struct {
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
@@ -161,6 +163,7 @@ type JudgeLSMMaps struct {
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
@@ -186,6 +189,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.FlowByTuple,
 		m.Flows,
 		m.GateByIfindex,
+		m.GateSlots,
 		m.IdentityByAddr,
 		m.LabelByTask,
 		m.LastId,

@@ -27,6 +27,7 @@ const (
 	JudgeModRetMapFlowByTuple         = "flow_by_tuple"
 	JudgeModRetMapFlows               = "flows"
 	JudgeModRetMapGateByIfindex       = "gate_by_ifindex"
+	JudgeModRetMapGateSlots           = "gate_slots"
 	JudgeModRetMapIdentityByAddr      = "identity_by_addr"
 	JudgeModRetMapLabelByTask         = "label_by_task"
 	JudgeModRetMapLastId              = "last_id"
@@ -125,6 +126,7 @@ type JudgeModRetMapSpecs struct {
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
@@ -175,6 +177,7 @@ type JudgeModRetMaps struct {
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
@@ -200,6 +203,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.FlowByTuple,
 		m.Flows,
 		m.GateByIfindex,
+		m.GateSlots,
 		m.IdentityByAddr,
 		m.LabelByTask,
 		m.LastId,

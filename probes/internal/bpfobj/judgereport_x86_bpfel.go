@@ -27,6 +27,7 @@ const (
 	JudgeReportMapFlowByTuple            = "flow_by_tuple"
 	JudgeReportMapFlows                  = "flows"
 	JudgeReportMapGateByIfindex          = "gate_by_ifindex"
+	JudgeReportMapGateSlots              = "gate_slots"
 	JudgeReportMapIdentityByAddr         = "identity_by_addr"
 	JudgeReportMapLabelByTask            = "label_by_task"
 	JudgeReportMapLastId                 = "last_id"
@@ -112,6 +113,7 @@ type JudgeReportMapSpecs struct {
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
@@ -161,6 +163,7 @@ type JudgeReportMaps struct {
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
@@ -186,6 +189,7 @@ func (m *JudgeReportMaps) Close() error {
 		m.FlowByTuple,
 		m.Flows,
 		m.GateByIfindex,
+		m.GateSlots,
 		m.IdentityByAddr,
 		m.LabelByTask,
 		m.LastId,

@@ -27,6 +27,7 @@ const (
 	LabelScanMapFlowByTuple       = "flow_by_tuple"
 	LabelScanMapFlows             = "flows"
 	LabelScanMapGateByIfindex     = "gate_by_ifindex"
+	LabelScanMapGateSlots         = "gate_slots"
 	LabelScanMapIdentityByAddr    = "identity_by_addr"
 	LabelScanMapInferredByTgid    = "inferred_by_tgid"
 	LabelScanMapLabelByTask       = "label_by_task"
@@ -105,6 +106,7 @@ type LabelScanMapSpecs struct {
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	InferredByTgid    *ebpf.MapSpec `ebpf:"inferred_by_tgid"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
@@ -157,6 +159,7 @@ type LabelScanMaps struct {
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	InferredByTgid    *ebpf.Map `ebpf:"inferred_by_tgid"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
@@ -183,6 +186,7 @@ func (m *LabelScanMaps) Close() error {
 		m.FlowByTuple,
 		m.Flows,
 		m.GateByIfindex,
+		m.GateSlots,
 		m.IdentityByAddr,
 		m.InferredByTgid,
 		m.LabelByTask,

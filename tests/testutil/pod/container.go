@@ -110,7 +110,7 @@ func (p *Process) Start(t testing.TB) {
 	if !p.HostMounts {
 		p.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	}
-	err := testutil.OnThread(func() error {
+	err = testutil.OnThread(func() error {
 		if err := netns.Set(p.container.NS); err != nil {
 			return err
 		}

@@ -1,0 +1,102 @@
+// Package oracle asks the judgement in the kernel what it says about one call of one process, without
+// such a process or call: the programs of bpf/progs/oracle.bpf.c are run by BPF_PROG_RUN and contain
+// the very code of JUDGE. It also lends benchmarks the kernel's types.
+//
+// It is for tests only: it imports probes and policy, and nothing outside tests may import it.
+package oracle
+
+import (
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/compile"
+	"github.com/sallyport/sallyport/probes"
+)
+
+//go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type question -type query -type label -type answer -type gate -type gate_slot -type flow_key -type flow -type query_flags -type label_flags Kernel ../../../bpf/progs/oracle.bpf.c
+
+// Oracle is the loaded programs. They judge by the tables that are in force.
+type Oracle struct {
+	coll *ebpf.Collection
+}
+
+// New loads the programs on the maps of k. They are gone at the end of the test.
+func New(t testing.TB, k *probes.Kernel) *Oracle {
+	t.Helper()
+	spec, err := LoadKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	coll, err := k.Maps().Load(spec)
+	if err != nil {
+		t.Fatal("loading the oracle: ", err)
+	}
+	t.Cleanup(coll.Close)
+	return &Oracle{coll}
+}
+
+// Program returns one of oracle_judge, oracle_who and oracle_path; each works on the question last put.
+func (o *Oracle) Program(name string) *ebpf.Program { return o.coll.Programs[name] }
+
+// Put says what is asked. own: as for a call of the process itself, which keeps the rules that select
+// it in its label.
+func (o *Oracle) Put(t testing.TB, p policy.Process, c policy.Call, own bool) {
+	t.Helper()
+	q := KernelQuestion{Query: query(c)}
+	if own {
+		q.Own = 1
+	}
+	q.Label.Container, q.Label.Origin = p.Workload.Key, uint32(p.Origin.Number())
+	if p.Truncated {
+		q.Label.Flags = uint32(KernelLabelFlagsLABEL_TRUNCATED)
+	}
+	if copy(q.Label.Exe[:], p.Exe) == len(q.Label.Exe) || copy(q.Label.Script[:], p.Script) == len(q.Label.Script) {
+		t.Fatalf("a label does not hold the paths of %+v", p)
+	}
+	if err := o.coll.Variables["oracle_question"].Set(&q); err != nil {
+		t.Fatal("putting a question: ", err)
+	}
+}
+
+// query is a call as the hooks in the kernel ask about it.
+func query(c policy.Call) KernelQuery {
+	q := KernelQuery{Port: c.Port, Protocol: c.Protocol, Direction: uint8(c.Direction)}
+	switch {
+	case c.Listen:
+		q.Direction = uint8(policy.Ingress)
+		q.Flags = uint32(KernelQueryFlagsQUERY_LISTEN | KernelQueryFlagsQUERY_PORT)
+	case c.Peer.IsValid():
+		q.Addr = c.Peer.As16()
+		q.Flags = uint32(KernelQueryFlagsQUERY_ADDRESS | KernelQueryFlagsQUERY_PORT)
+	}
+	return q
+}
+
+// Answer runs oracle_judge on the question last put.
+func (o *Oracle) Answer(t testing.TB) compile.Decision {
+	t.Helper()
+	code, err := o.Program("oracle_judge").Run(&ebpf.RunOptions{Data: Packet()})
+	if err != nil {
+		t.Fatal("asking the kernel: ", err)
+	}
+	if code != 1 {
+		t.Fatalf("the oracle ended with %d and no answer", code)
+	}
+	var a KernelAnswer
+	if err := o.coll.Variables["oracle_answer"].Get(&a); err != nil {
+		t.Fatal("reading the kernel's answer: ", err)
+	}
+	return compile.Decision{Verdict: a.Verdict, Would: a.Would, Severity: a.Severity, Reason: a.Reason, Ref: a.Rule}
+}
+
+// Ask puts a question and answers it.
+func (o *Oracle) Ask(t testing.TB, p policy.Process, c policy.Call, own bool) compile.Decision {
+	t.Helper()
+	o.Put(t, p, c, own)
+	return o.Answer(t)
+}
+
+// Packet is the least that BPF_PROG_RUN takes for a packet: an Ethernet header and a byte.
+func Packet() []byte { return make([]byte, 15) }
