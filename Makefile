@@ -41,13 +41,13 @@ build: ## build/sallyport, static, from the committed BPF objects
 generate: generate-bpf generate-api ## re-make the BPF objects, their Go and the API's Go (clang-19)
 generate-bpf:
 	@contrib/tools/setup.sh generate
-	BPF2GO_CFLAGS='$(BPF_CFLAGS)' $(GO) generate ./probes/internal/bpfobj
+	BPF2GO_CFLAGS='$(BPF_CFLAGS)' $(GO) generate ./probes/internal/bpfobj ./tests/internal/oracle
 generate-api:
 	$(GO) -C contrib/tools run ./protogen ../../agent/internal/api/v1 sallyport.proto
 
 .PHONY: verify-generated
 verify-generated: ## re-make everything generated and fail if a byte changes
-	@sums() { find probes/internal/bpfobj agent/internal/api/v1 -type f 2>/dev/null | sort | xargs sha256sum; }; \
+	@sums() { find probes/internal/bpfobj tests/internal/oracle agent/internal/api/v1 -type f 2>/dev/null | sort | xargs sha256sum; }; \
 	before=$$(sums); $(MAKE) generate; \
 	diff <(echo "$$before") <(sums) || { echo 'verify-generated: the files above were not what their sources make; commit the new ones' >&2; exit 1; }
 

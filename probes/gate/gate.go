@@ -258,7 +258,7 @@ func (g *Gate) gone() (map[uint32]uint64, error) {
 		return nil, fmt.Errorf("listing interfaces: %w", err)
 	}
 	for _, l := range links {
-		delete(gone, uint32(l.Attrs().Index)) //nolint:gosec // positive by definition
+		delete(gone, uint32(l.Attrs().Index)) // positive by definition
 	}
 	return gone, nil
 }

@@ -151,10 +151,14 @@ func (k *Container) ExecDetached(t testing.TB, execID string, args ...string) ui
 }
 
 // Log returns what the container's first process and its children have written.
-func (k *Container) Log(t testing.TB) string { return readLog(t, k.in.logOf(k.Namespace, k.ID)) }
+func (k *Container) Log(t testing.TB) string {
+	t.Helper()
+	return readLog(t, k.in.logOf(k.Namespace, k.ID))
+}
 
 // ExecLog returns what a detached exec has written.
 func (k *Container) ExecLog(t testing.TB, execID string) string {
+	t.Helper()
 	return readLog(t, k.in.logOf(k.Namespace, k.ID+"."+execID))
 }
 

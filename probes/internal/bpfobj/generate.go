@@ -3,7 +3,7 @@
 // package of ours.
 package bpfobj
 
-// SALLYPORT_UAPI is the directory of the host's asm headers, set by the Makefile.
+// The flags for clang are BPF2GO_CFLAGS, which the Makefile sets: make generate.
 //
 //go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type ev_header -type ev_subject -type ev_exec -type ev_exit -type ev_call -type ev_cgroup -type label -type sock_state -type control -type container -type inferred -type netns -type gate -type gate_slot -type flow_key -type flow -type frag_key -type bits -type ruleset -type rule -type address_key -type peer_key -type port_key -type dfa_ref -type limits -type origin -type label_flags -type verdict -type control_flags -type container_flags -type ruleset_flags -type flow_state -type ev_kind -type call -type step -type reason -type site ABI ../../../bpf/progs/abi.bpf.c
 //go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types LabelTask ../../../bpf/progs/label_task.bpf.c

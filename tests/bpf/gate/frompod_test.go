@@ -64,7 +64,7 @@ func expectForeign(w *world, silent bool) func(*testing.T, packetCase) {
 	return func(t *testing.T, tc packetCase) {
 		t.Helper()
 		f, told := w.alert(t)
-		if want := tc.want == drop && !(silent && tc.state == denied); told != want {
+		if want := tc.want == drop && (!silent || tc.state != denied); told != want {
 			t.Errorf("reported as foreign: %v, want %v", told, want)
 		}
 		if told && f.packets != 1 {

@@ -3,6 +3,7 @@ package gate
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/gopacket/gopacket"
@@ -188,7 +189,7 @@ func extension(kind, next, units uint8, rest []byte) []byte {
 	}
 	b := make([]byte, size)
 	b[0], b[1] = next, units
-	return append(b, rest...)
+	return slices.Concat(b, rest)
 }
 
 // fragmentOf is a fragment header in front of rest; offset counts bytes.

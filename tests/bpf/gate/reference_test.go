@@ -133,7 +133,7 @@ func (r reading) isError() bool {
 // library reads the same with a library, where that can: ok is false for packets it finds wrong, which may be right to
 // the gate (lengths, checksums and contents of options).
 func library(b []byte) (r reading, ok bool) {
-	first := gopacket.LayerType(layers.LayerTypeIPv4)
+	first := layers.LayerTypeIPv4
 	if b[0]>>4 == 6 {
 		first = layers.LayerTypeIPv6
 	}
