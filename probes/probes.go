@@ -188,8 +188,28 @@ func Cleanup(bpffs, pinDir string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("listing pins in %s: %w", dir, err)
 	}
+	if err := removeLinks(filepath.Join(dir, "links")); err != nil {
+		return 0, err
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return 0, fmt.Errorf("removing pins in %s: %w", dir, err)
 	}
 	return count, nil
+}
+
+// removeLinks removes first those whose programs deny what others have not judged: with the others gone
+// they would deny, for a moment, what policies allow.
+func removeLinks(dir string) error {
+	for _, dependent := range []string{"gate_tc_*", "judge_modret_*"} {
+		paths, err := filepath.Glob(filepath.Join(dir, dependent))
+		if err != nil {
+			return fmt.Errorf("listing pinned links: %w", err)
+		}
+		for _, path := range paths {
+			if err := os.Remove(path); err != nil {
+				return fmt.Errorf("removing pinned link: %w", err)
+			}
+		}
+	}
+	return nil
 }

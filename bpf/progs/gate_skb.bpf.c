@@ -113,10 +113,18 @@ static __always_inline __u32 direction_of(const struct bpf_sock *sk, struct sock
 	return out || sk->dst_port ? DIR_EGRESS : DIR_INGRESS;
 }
 
+/* Whether a flow was judged under the policy in force, as opened in this direction. */
+static __always_inline int is_current(const struct flow *flow, __u32 direction,
+				      const struct control *c)
+{
+	return flow && flow->state == FLOW_JUDGED && flow->decision >> 8 == c->revision &&
+	       flow->direction == direction;
+}
+
 static __always_inline int pass(struct __sk_buff *skb, int out)
 {
 	struct control *c = control_get();
-	struct passage passage = {.out = out};
+	struct passage passage;
 	struct bpf_sock *sk = skb->sk;
 	struct sock_state *state;
 	struct flow *flow;
@@ -129,6 +137,11 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	state = bpf_sk_storage_get(&state_by_sock, sk, 0, 0);
 	if (!state)
 		return SKB_PASS;
+	if (packet_common_flow(skb, 0, state->netns, out, &passage.key)) {
+		flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
+		if (is_current(flow, direction_of(sk, state, flow, out), c))
+			return passes(flow->decision, out);
+	}
 	packet_parse(skb, &passage.packet, 0);
 	switch (passage.packet.kind) {
 	case PACKET_FLOW:
@@ -143,8 +156,8 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	packet_flow_key(&passage.packet, state->netns, out, &passage.key);
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
 	passage.direction = direction_of(sk, state, flow, out);
-	if (flow && flow->state == FLOW_JUDGED && flow->decision >> 8 == c->revision &&
-	    flow->direction == passage.direction)
+	passage.out = out;
+	if (is_current(flow, passage.direction, c))
 		return passes(flow->decision, out);
 	return passes(flow_judge(&passage, state, c), out);
 }

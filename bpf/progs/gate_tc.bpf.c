@@ -226,12 +226,12 @@ __noinline int link_enters(const struct packet *packet, struct gate *gate)
 static __always_inline int passes_at_once(struct __sk_buff *skb, __u32 direction)
 {
 	__u32 slot = skb->ifindex & (GATE_SLOTS - 1);
-	struct gate_slot *near = bpf_map_lookup_elem(&gate_slots, &slot);
+	struct gate_slot *held = bpf_map_lookup_elem(&gate_slots, &slot);
 	struct flow_key key;
 	struct flow *flow;
 
-	if (!near || near->ifindex != skb->ifindex ||
-	    !packet_common_flow(skb, near->netns, direction == DIR_EGRESS, &key))
+	if (!held || held->ifindex != skb->ifindex || !is_ip(skb) || skb->vlan_present ||
+	    !packet_common_flow(skb, ETHER_LEN, held->netns, direction == DIR_EGRESS, &key))
 		return 0;
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
 	if (!flow || flow->state == FLOW_PENDING || !verdict_passes(flow->decision))

@@ -34,7 +34,7 @@ static __always_inline int enforce(int err)
 }
 
 /* As state_of() of the other steps: NULL means no memory, and the gate drops. */
-static __always_inline struct sock_state *state_get(struct bpf_sock *sk, const struct label *label,
+static __always_inline struct sock_state *state_get(struct bpf_sock *sk, struct label *label,
 						    __u64 netns)
 {
 	struct sock_state *state = bpf_sk_storage_get(&state_by_sock, sk, 0, 0);
@@ -46,6 +46,7 @@ static __always_inline struct sock_state *state_get(struct bpf_sock *sk, const s
 		count_error(SITE_SOCK_STORAGE);
 		return 0;
 	}
+	refresh_who(label); /* so that the gate finds them with the socket */
 	own_socket(state, label, netns);
 	return state;
 }
@@ -153,7 +154,7 @@ static __always_inline int served(struct bpf_sock_addr *ctx, int ip6)
 	}
 	if (ctx->sk)
 		state_get(ctx->sk, label, facts.netns);
-	return enforce(verdict_errno(judge_listen(&ask, label)));
+	return enforce(verdict_errno(judge_listen(&ask, label, 0)));
 }
 
 SEC("cgroup/bind4")

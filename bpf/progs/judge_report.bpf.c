@@ -115,7 +115,7 @@ static __always_inline int report_listen(struct socket *sock, void *name, int le
 		ask.local_port = bpf_ntohs(address.port_be);
 	if (call == CALL_BIND && !ask.local_port)
 		return 0; /* a client's bind */
-	judge_listen(&ask, label);
+	judge_listen(&ask, label, 0);
 	return 0;
 }
 

@@ -93,6 +93,7 @@ int label_scan_socket(struct bpf_iter__task_file *ctx)
 		return 0;
 	}
 	own_socket(state, label, BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie));
+	state->owner.who_revision = 0; /* its task may have been writing them */
 	if (sk->__sk_common.skc_state == TCP_STATE_LISTEN)
 		state->direction = DIR_INGRESS;
 	owned_count++;

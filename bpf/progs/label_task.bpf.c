@@ -229,7 +229,7 @@ static __always_inline void tell_exec(const struct label *label, struct task_str
 		count_error(SITE_ARGS);
 		event->args_len = 0;
 	}
-	bpf_ringbuf_submit(event, 0);
+	bpf_ringbuf_submit(event, kind == EV_KIND_EXEC ? tell_flow_flags() : 0);
 }
 
 /*
@@ -332,6 +332,6 @@ int BPF_PROG(label_exit, struct task_struct *task)
 	if (!event->status)
 		event->status = BPF_CORE_READ(task, exit_code);
 	event->pad = 0;
-	bpf_ringbuf_submit(event, 0);
+	bpf_ringbuf_submit(event, session ? 0 : tell_flow_flags());
 	return 0;
 }

@@ -24,6 +24,10 @@ import (
 // pollInterval is how often the counters are looked at: a loss is told at most this much later.
 const pollInterval = time.Second
 
+// flowPause is how long a record of the flows ring waits at most: the kernel wakes the reader only for
+// a batch of them.
+const flowPause = 50 * time.Millisecond
+
 // Handler takes one event. It is called from one goroutine per ring and must not block for long: the
 // ring fills meanwhile, and what does not fit is lost (counted, and told as KindLost).
 type Handler func(event.Event)
@@ -57,6 +61,9 @@ func (r *Reader) Run(ctx context.Context) error {
 			<-ctx.Done()
 			return ring.Close() // wakes the reader
 		})
+		if name == "flows" {
+			ring.SetDeadline(time.Now().Add(flowPause))
+		}
 		g.Go(func() error { return r.read(ring, name) })
 	}
 	g.Go(func() error { return r.poll(ctx) })
@@ -70,6 +77,10 @@ func (r *Reader) read(ring *ringbuf.Reader, name string) error {
 		err := ring.ReadInto(&rec)
 		if errors.Is(err, os.ErrClosed) {
 			return nil
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			ring.SetDeadline(time.Now().Add(flowPause)) // nothing waits
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("reading ring %s: %w", name, err)

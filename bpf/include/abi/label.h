@@ -58,8 +58,9 @@ _Static_assert(sizeof(struct label) == 152 + EXE_LEN + SCRIPT_LEN, "label has no
 /* What a socket's storage holds. Cloned to accepted sockets. */
 struct sock_state {
 	__u64 netns;	    /* cookie of its network namespace */
-	__u64 decision;	    /* of its connection: see DECISION in lib/judge.h; one atomic word */
+	__u64 decision;	    /* of its connection: see decision_word() in lib/judge.h; one atomic word */
+	__u64 served;	    /* of a listener: the same for its last accept */
 	__u32 direction;    /* enum direction: who opens connections on it */
 	__u32 pad;
-	struct label owner; /* facts of the process that made the socket */
+	struct label owner; /* the process that made the socket, as it was then; never changed */
 };

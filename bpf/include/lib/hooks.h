@@ -43,7 +43,7 @@ static __always_inline void facts_read(struct sock_facts *facts, struct sock *sk
  * The storage of a socket, made when the socket is older than the agent. NULL: no memory; then
  * nothing is cached, and the gate, which finds no owner, drops the packets of a governed pod.
  */
-static __always_inline struct sock_state *state_of(struct sock *sk, const struct label *label,
+static __always_inline struct sock_state *state_of(struct sock *sk, struct label *label,
 						   __u64 netns)
 {
 	struct sock_state *state = bpf_sk_storage_get(&state_by_sock, sk, 0, 0);
@@ -55,6 +55,7 @@ static __always_inline struct sock_state *state_of(struct sock *sk, const struct
 		count_error(SITE_SOCK_STORAGE);
 		return 0;
 	}
+	refresh_who(label); /* so that the gate finds them with the socket */
 	own_socket(state, label, netns);
 	return state;
 }
@@ -156,7 +157,7 @@ static __always_inline int hook_listen(struct socket *sock, struct sockaddr *nam
 	state = state_of(sk, label, facts.netns);
 	if (state && call == CALL_LISTEN)
 		state->direction = DIR_INGRESS;
-	return enforce(judge_listen(&ask, label));
+	return enforce(judge_listen(&ask, label, state));
 }
 
 static __always_inline int hook_create(int family, int type, int protocol, int kern, __u8 step)

@@ -114,7 +114,7 @@ static __always_inline int tell_judged(const struct ask *ask, const struct label
 	event->severity = answer->severity;
 	event->has_remote = !!(ask->query.flags & QUERY_ADDRESS);
 	event->pad = 0;
-	bpf_ringbuf_submit(event, 0);
+	bpf_ringbuf_submit(event, verdict == VERDICT_ALLOW ? tell_flow_flags() : 0);
 	return 0;
 }
 
@@ -138,17 +138,28 @@ __noinline int tell_packet(const struct ask *ask, const struct label *label,
 static __always_inline struct bits *who_of(struct ruleset *ruleset, struct label *label,
 						 __u64 revision, int own, struct bits *scratch)
 {
-	if (!own) {
-		evaluate_who(ruleset, label, revision, scratch);
-		return scratch;
-	}
 	if (label->who_revision != revision) {
+		if (!own) {
+			evaluate_who(ruleset, label, revision, scratch);
+			return scratch;
+		}
 		/* Only the task itself writes its label, so nobody sees the bits half written. */
 		label->who_revision = 0;
 		evaluate_who(ruleset, label, revision, (struct bits *)label->who);
 		label->who_revision = revision;
 	}
 	return (struct bits *)label->who;
+}
+
+/* Makes the rules that a task's own label keeps those of the policy in force, for who copies it. */
+static __always_inline void refresh_who(struct label *label)
+{
+	struct control *c = control_get();
+	struct ruleset *ruleset;
+
+	if (c && label->who_revision != c->revision &&
+	    ruleset_of(c->revision, label->container, &ruleset) == RULESET_FOUND)
+		who_of(ruleset, label, c->revision, 1, 0);
 }
 
 /*

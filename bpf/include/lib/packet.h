@@ -310,40 +310,36 @@ static __always_inline void packet_flow_key(const struct packet *packet, __u64 n
 
 /*
  * The same in one step for the commonest packets: whole TCP and UDP over IPv4 without options or IPv6
- * without extensions, read where they lie. Returns 0 for any other, of which it says nothing. For tc,
- * where data begins with the Ethernet header.
+ * without extensions, read where they lie, the IP header begin bytes after data. Returns 0 for any
+ * other, of which it says nothing.
  */
-static __always_inline int packet_common_flow(struct __sk_buff *skb, __u64 netns, int out,
-					      struct flow_key *key)
+static __always_inline int packet_common_flow(struct __sk_buff *skb, __u32 begin, __u64 netns,
+					      int out, struct flow_key *key)
 {
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	void *head = (void *)(long)skb->data + begin, *end = (void *)(long)skb->data_end;
 	__u8 *local = out ? key->local : key->remote, *remote = out ? key->remote : key->local;
-	const __u16 *type = data + ETHER_LEN - 2, *ports;
-	__u32 *tail;
+	const struct ip4_header *ip4 = head;
+	const struct ip6_header *ip6 = head;
+	const __u16 *ports;
 	__u8 protocol;
+	__u32 *tail;
 
-	if (data + ETHER_LEN + IP4_LEN + PORTS_LEN > end || skb->protocol != *type ||
-	    skb->vlan_present)
+	if (head + IP4_LEN + PORTS_LEN > end)
 		return 0;
-	if (*type == bpf_htons(ETHERTYPE_IP4)) {
-		const struct ip4_header *ip = data + ETHER_LEN;
-
-		if (ip->version_ihl != IP4_PLAIN || ip->frag_be & ~bpf_htons(IP4_DONT))
+	if (ip4->version_ihl == IP4_PLAIN) {
+		if (ip4->frag_be & ~bpf_htons(IP4_DONT))
 			return 0;
-		protocol = ip->protocol;
-		address_from_ip4(local, ip->src);
-		address_from_ip4(remote, ip->dst);
-		ports = data + ETHER_LEN + IP4_LEN;
-	} else if (*type == bpf_htons(ETHERTYPE_IP6)) {
-		const struct ip6_header *ip = data + ETHER_LEN;
-
-		if (data + ETHER_LEN + IP6_LEN + PORTS_LEN > end || (ip->flow & 0xf0) != 0x60 ||
-		    is_mapped(ip->src) || is_mapped(ip->dst))
+		protocol = ip4->protocol;
+		address_from_ip4(local, ip4->src);
+		address_from_ip4(remote, ip4->dst);
+		ports = head + IP4_LEN;
+	} else if (ip4->version_ihl >> 4 == 6) {
+		if (head + IP6_LEN + PORTS_LEN > end || is_mapped(ip6->src) || is_mapped(ip6->dst))
 			return 0;
-		protocol = ip->next;
-		__builtin_memcpy(local, ip->src, sizeof(ip->src));
-		__builtin_memcpy(remote, ip->dst, sizeof(ip->dst));
-		ports = data + ETHER_LEN + IP6_LEN;
+		protocol = ip6->next;
+		__builtin_memcpy(local, ip6->src, sizeof(ip6->src));
+		__builtin_memcpy(remote, ip6->dst, sizeof(ip6->dst));
+		ports = head + IP6_LEN;
 	} else {
 		return 0;
 	}

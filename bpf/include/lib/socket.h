@@ -199,15 +199,26 @@ static __always_inline __u8 judge_connected(struct ask *ask, struct label *label
 	return verdict;
 }
 
-/* bind(2), listen(2), accept(2): denied by rules that deny every peer of the port. */
-static __always_inline __u8 judge_listen(struct ask *ask, struct label *label)
+/*
+ * bind(2), listen(2), accept(2): denied by rules that deny every peer of the port. A listener whose
+ * accept was allowed is not judged, or told, again for every peer. state: may be NULL.
+ */
+static __always_inline __u8 judge_listen(struct ask *ask, struct label *label,
+					 struct sock_state *state)
 {
+	__u64 allowed = decision_word(ask->query.revision, label->exec, VERDICT_ALLOW);
+	__u8 verdict;
 	int final;
 
+	if (ask->call == CALL_ACCEPT && state && state->served == allowed)
+		return VERDICT_ALLOW;
 	ask->query.direction = DIR_INGRESS;
 	ask->query.flags = QUERY_LISTEN | QUERY_PORT;
 	ask->query.port = ask->local_port;
-	return judge(ask, label, 1, &final);
+	verdict = judge(ask, label, 1, &final);
+	if (ask->call == CALL_ACCEPT && state && final)
+		state->served = decision_word(ask->query.revision, label->exec, verdict);
+	return verdict;
 }
 
 /* Whether any rule selects the process, in either direction. */
@@ -283,7 +294,7 @@ static __always_inline void own_socket(struct sock_state *state, const struct la
 				       __u64 netns)
 {
 	state->netns = netns;
-	state->decision = 0;
+	state->decision = state->served = 0;
 	state->direction = DIR_EGRESS;
 	__builtin_memcpy(&state->owner, label, sizeof(state->owner));
 }

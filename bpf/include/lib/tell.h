@@ -58,3 +58,17 @@ static __always_inline void tell_subject(struct ev_subject *subject, const struc
 			count_error(SITE_FLOW_RING);                                             \
 		_record;                                                                         \
 	})
+
+enum tell_limits {
+	FLOW_BATCH = 1 << 15, /* bytes */
+};
+
+/*
+ * How a record of flows is submitted: waking the reader costs more than the record, so that is done
+ * when a batch waits; for the rest it looks by itself, see probes/tell.
+ */
+static __always_inline __u64 tell_flow_flags(void)
+{
+	return bpf_ringbuf_query(&flows, BPF_RB_AVAIL_DATA) < FLOW_BATCH ? BPF_RB_NO_WAKEUP :
+									   BPF_RB_FORCE_WAKEUP;
+}

@@ -375,6 +375,7 @@ type ABISockState struct {
 	_         structs.HostLayout
 	Netns     uint64
 	Decision  uint64
+	Served    uint64
 	Direction uint32
 	Pad       uint32
 	Owner     ABILabel
