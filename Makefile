@@ -74,7 +74,7 @@ test-race: ## tier 1 with the race detector (cgo)
 .PHONY: test-bpf
 test-bpf: ## tier 2: BPF on this machine's kernel (root)
 	@contrib/tools/setup.sh test
-	$(if $(BPF_TESTS),REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(BPF_TESTS))
+	$(if $(BPF_TESTS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(BPF_TESTS))
 
 .PHONY: test-vm
 test-vm: build ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernels in QEMU
@@ -94,11 +94,11 @@ test-vm: build ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernels in QE
 .PHONY: test-containers
 test-containers: ## tier 4: a real containerd and runc (root)
 	@contrib/tools/setup.sh test
-	$(if $(CONTAINERS),REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(CONTAINERS),@echo 'there is no tests/containers')
+	$(if $(CONTAINERS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(CONTAINERS),@echo 'there is no tests/containers')
 
 .PHONY: test-node
 test-node:
-	$(if $(NODE_TESTS),REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(NODE_TESTS),@echo 'test-node: there is no tests/node in this tree')
+	$(if $(NODE_TESTS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(NODE_TESTS),@echo 'test-node: there is no tests/node in this tree')
 
 .PHONY: test
 test: setup-test test-unit test-race test-bpf test-vm test-containers ## all tiers (root)
