@@ -17,7 +17,6 @@ BPF_TESTS   = $(call existing,$(PRIVILEGED) tests/victim)
 VM_TESTS    = $(call existing,tests/vm/selftest $(PRIVILEGED))
 CONTAINERS  = $(call existing,tests/containers)
 NODE_TESTS  = $(call existing,tests/node)
-BENCHES     = $(call existing,tests/bench policy)
 UNIT_TESTS  = $$($(GO) list ./... | grep -Ev '/tests/(bpf|privileged|oracle|containers|node|bench|victim|vm/selftest)(/|$$)')
 
 # What the guest of a VM test gets beside the test program. There is no compiler in it.
@@ -84,7 +83,7 @@ test-vm: build ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernels in QE
 	status=0; for version in $(KERNELS); do \
 	  kernel=$$(tests/vm/kernels.sh "$$version"); \
 	  echo "== kernel $$version"; \
-	  CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p $(VM_PARALLEL) \
+	  CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 20m -p $(VM_PARALLEL) \
 	    -exec "$(CURDIR)/$(BUILD)/vmrun -kernel $$kernel $(VMRUN_FLAGS)" $(VM_TESTS) || status=1; \
 	  for step in lsm fmod_ret; do \
 	    tests/vm/demo.sh $(BUILD)/vmrun "$$kernel" $(BUILD)/sallyport "$$step" || status=1; \
@@ -112,8 +111,13 @@ fuzz-short: ## every fuzz target for a few seconds each
 	FUZZTIME=$(FUZZTIME) contrib/tools/fuzz.sh
 
 .PHONY: bench
-bench: ## the benchmarks, as a table against a no-op (root)
-	$(GO) test -run '^$$' -bench . -benchmem $(BENCHES)
+bench: ## what it costs, as tables against a no-op natively and against no agent in the VM (root)
+	@contrib/tools/setup.sh test
+	$(GO) test -run '^$$' -bench . -benchmem ./policy/...
+	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v ./tests/bench
+	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
+	kernel=$$(tests/vm/kernels.sh 6.12); CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 20m \
+	  -exec "$(CURDIR)/$(BUILD)/vmrun -kernel $$kernel" ./tests/bench
 
 .PHONY: check
 check: lint verify-generated test-unit ## what must hold before a commit

@@ -84,7 +84,7 @@ func noLeaks(t *testing.T) {
 	t.Helper()
 	const testutil = "github.com/sallyport/sallyport/tests/testutil."
 	ignore := []goleak.Option{goleak.IgnoreCurrent()}
-	for _, waits := range []string{"startDaemon.func1", "onThread", "onThread.func1"} {
+	for _, waits := range []string{"startDaemon.func1", "OnThread", "OnThread.func1"} {
 		ignore = append(ignore, goleak.IgnoreAnyFunction(testutil+waits))
 	}
 	t.Cleanup(func() { goleak.VerifyNone(t, ignore...) })

@@ -34,7 +34,7 @@ func table() []field {
 		{"severity", func(r *Record) Value { return name(SeverityName(r.Severity())) }},
 		{"workload", func(r *Record) Value { return text(r.Workload) }},
 		{"container", func(r *Record) Value { return text(r.Container) }},
-		{"origin", originField},
+		{"origin", func(r *Record) Value { return name(r.Origin()) }},
 		{"session", func(r *Record) Value { return text(r.SessionID) }},
 		{"execID", func(r *Record) Value { return text(r.ExecID) }},
 		{"binary", func(r *Record) Value { return text(r.Binary()) }},
@@ -148,13 +148,6 @@ func appendString(dst []byte, s string) []byte {
 		dst = append(dst, s[i])
 	}
 	return append(dst, '"')
-}
-
-func originField(r *Record) Value {
-	if !hasSubject(r) {
-		return Value{}
-	}
-	return name(OriginName(r.Event.Subject.Origin))
 }
 
 func uidField(r *Record) Value {

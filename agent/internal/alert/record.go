@@ -69,6 +69,14 @@ func (r *Record) Peer() string { return endpoint(&r.Event, r.Event.Remote) }
 // Local is this end, written as Peer is.
 func (r *Record) Local() string { return endpoint(&r.Event, r.Event.Local) }
 
+// Origin is how the process came into its container, or "" where the event is about no process.
+func (r *Record) Origin() string {
+	if !hasSubject(r) {
+		return ""
+	}
+	return OriginName(r.Event.Subject.Origin)
+}
+
 // Binary is what ran: the script where there is one, else the executable.
 func (r *Record) Binary() string {
 	if r.Event.Subject.Script != "" {

@@ -19,11 +19,10 @@ type Feed struct {
 	observers map[*observer]struct{}
 }
 
-// The newest records that are kept, each of about half a KiB, and the records that wait for one
-// observer.
+// The newest records that are kept, each of about a KiB, and the records that wait for one observer.
 const (
-	keptAlerts   = 8192
-	keptTraffic  = 8192
+	keptAlerts   = 4096
+	keptTraffic  = 4096
 	observeQueue = 4096
 )
 

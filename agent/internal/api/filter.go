@@ -53,7 +53,7 @@ func newFilter(req *apiv1.ObserveRequest) (func(*alert.Record) bool, error) {
 			among(req.GetNamespaces(), r.Namespace) &&
 			among(req.GetPods(), r.Pod) &&
 			among(req.GetContainers(), r.Container) &&
-			among(req.GetOrigins(), alert.OriginName(r.Event.Subject.Origin)) &&
+			among(req.GetOrigins(), r.Origin()) &&
 			among(req.GetVerdicts(), alert.VerdictName(r.Event.Verdict)) &&
 			among(req.GetKinds(), alert.KindName(r.Event.Kind)) &&
 			matchBinary(binaries, r) && matchPeer(peers, r)

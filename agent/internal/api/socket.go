@@ -26,28 +26,46 @@ const (
 // listen takes the socket at path. Who holds the lock of the file beside it owns the path, so that
 // two agents that start at once cannot both take a dead one's socket for their own.
 func listen(path string) (net.Listener, *os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
-		return nil, nil, fmt.Errorf("making the folder of the socket: %w", err)
-	}
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, socketMode)
+	lock, err := takeLock(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("opening the lock of the socket: %w", err)
+		return nil, nil, err
 	}
-	listener, err := listenLocked(path, lock)
+	listener, err := listenLocked(path)
 	if err != nil {
 		return nil, nil, errors.Join(err, lock.Close())
 	}
 	return listener, lock, nil
 }
 
-func listenLocked(path string, lock *os.File) (net.Listener, error) {
-	err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+// Lock keeps agents from the socket at path until unlock is called. It fails with ErrBusy while one has
+// it.
+func Lock(path string) (unlock func() error, err error) {
+	lock, err := takeLock(path)
+	if err != nil {
+		return nil, err
+	}
+	return lock.Close, nil
+}
+
+func takeLock(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+		return nil, fmt.Errorf("making the folder of the socket: %w", err)
+	}
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, socketMode)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock of the socket: %w", err)
+	}
+	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, fmt.Errorf("taking socket %s: %w", path, ErrBusy)
+		err = ErrBusy
 	}
 	if err != nil {
-		return nil, fmt.Errorf("locking %s: %w", lock.Name(), err)
+		return nil, errors.Join(fmt.Errorf("taking socket %s: %w", path, err), lock.Close())
 	}
+	return lock, nil
+}
+
+func listenLocked(path string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}

@@ -198,7 +198,7 @@ func Default() Config {
 		Enforcement: Enforcement{Steps: ladder(), UnknownWorkload: UnknownAllow},
 		Kernel: Kernel{
 			BPFFS: "/sys/fs/bpf", PinDir: "sallyport", CgroupRoot: CgroupAuto,
-			Maps: Maps{Flows: 262144, Containers: 16384, AlertsRingBytes: 1 << 20, FlowsRingBytes: 8 << 20},
+			Maps: Maps{Flows: 262144, Containers: 16384, AlertsRingBytes: 1 << 20, FlowsRingBytes: 4 << 20},
 		},
 		Runtime: Runtime{
 			Containerd: Containerd{

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -32,6 +34,10 @@ import (
 // procDir shows the processes of the node.
 const procDir = "/proc"
 
+// gcPercent keeps the agent small: what lives is mostly the last events, and little is made anew. GOGC
+// overrides it.
+const gcPercent = 50
+
 // agent holds the parts while they run.
 type agent struct {
 	cfg      config.Config
@@ -53,6 +59,9 @@ type agent struct {
 // Run is the agent until ctx ends. When it returns, what was attached stays attached and in force;
 // the next Run adopts it.
 func Run(ctx context.Context, cfg config.Config, log logrus.FieldLogger) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	a := &agent{
 		cfg: cfg, log: log.WithField("component", "daemon"), started: time.Now(), proc: procfs.New(procDir),
 		registry: correlate.New(correlate.Config{}), feed: api.NewFeed(),
@@ -109,14 +118,16 @@ func (a *agent) open() error {
 // judged; where pins were adopted, theirs are.
 func (a *agent) attach() error {
 	a.judge = judge.Open(a.kernel)
-	a.engine = newEngine(a)
+	var err error
+	if a.engine, err = newEngine(a); err != nil {
+		return err
+	}
 	a.engine.loadPolicies()
 	if a.kernel.Fresh() {
 		if err := a.engine.apply(); err != nil {
 			return fmt.Errorf("putting the first policies in force: %w", err)
 		}
 	}
-	var err error
 	if a.label, err = label.Attach(a.kernel); err != nil {
 		return err
 	}
@@ -182,14 +193,19 @@ func (a *agent) close() error {
 	return errors.Join(append(errs, a.kernel.Close())...)
 }
 
-// Cleanup removes everything that an agent with this configuration has pinned or attached. It
-// returns how many pins there were.
-func Cleanup(cfg config.Config, log logrus.FieldLogger) (int, error) {
-	n, err := probes.Cleanup(cfg.Kernel.BPFFS, cfg.Kernel.PinDir)
+// Cleanup removes everything that an agent with this configuration has pinned or attached, unless one
+// runs (api.ErrBusy). It returns how many pins there were.
+func Cleanup(cfg config.Config, log logrus.FieldLogger) (n int, err error) {
+	unlock, err := api.Lock(cfg.API.Socket)
 	if err != nil {
-		return n, err
+		return 0, err
 	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	// The gates first: without the programs that judge flows they would drop what policies allow.
 	if err := gate.Cleanup(); err != nil {
+		return 0, err
+	}
+	if n, err = probes.Cleanup(cfg.Kernel.BPFFS, cfg.Kernel.PinDir); err != nil {
 		return n, err
 	}
 	log.WithField("pins", n).Info("everything was removed; nothing is enforced any more")

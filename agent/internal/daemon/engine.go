@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -17,8 +20,7 @@ import (
 	"github.com/sallyport/sallyport/runtime/netns"
 )
 
-// Patience at start: how long adopted tables are kept while the runtime has not said what runs. After
-// that the scan goes ahead with what /proc alone can tell.
+// resyncPatience is how long the runtime may take at start to say what runs.
 const resyncPatience = 10 * time.Second
 
 // retryAfter is the pause before something that did not work is tried again.
@@ -33,10 +35,13 @@ type engine struct {
 	cgroups chan event.Event // the kernel saw a container's cgroup come or go
 
 	files     map[string]policyFile
+	unread    error            // why the directory has never been read
 	accepted  []*policy.Policy // the last set that compiled
 	workloads *workloads
 	listed    bool // the runtime has told all containers, or was waited for long enough
 	scanned   bool
+	swapped   bool // this agent has put tables in force
+	behind    bool // something has changed that is not in force yet
 
 	mu  sync.Mutex
 	now snapshot
@@ -52,12 +57,16 @@ type snapshot struct {
 	compileErr error
 }
 
-func newEngine(a *agent) *engine {
+func newEngine(a *agent) (*engine, error) {
+	revision, err := a.kernel.Revision() // of adopted tables
+	if err != nil {
+		return nil, err
+	}
 	return &engine{
 		a: a, log: a.log.WithField("component", "engine"), wake: make(chan struct{}, 1),
 		cgroups: make(chan event.Event, 4096), workloads: newWorkloads(a), files: map[string]policyFile{},
-		now: snapshot{tables: &compile.Tables{}},
-	}
+		behind: true, now: snapshot{revision: revision, tables: &compile.Tables{}},
+	}, nil
 }
 
 // snapshot returns what is in force now.
@@ -99,27 +108,54 @@ func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error 
 			return nil
 		case <-e.wake:
 			e.loadPolicies()
+			e.behind = true
 		case c := <-changes:
 			e.change(c)
 			e.drain(changes)
 		case ev := <-e.cgroups:
 			e.workloads.cgroup(ev)
+			e.behind = true
 		case <-patience.C:
-			e.listed = true
+			e.giveUp()
 		case <-retry.C:
 		}
-		if !e.listed && !e.a.kernel.Fresh() {
-			continue // adopted tables know more than we do yet
-		}
-		if err := e.apply(); err != nil {
-			e.log.WithError(err).Error("policies could not be put in force; the former ones stay")
-			retry.Reset(retryAfter)
-			continue
-		}
-		if !e.govern() || !e.scan() {
+		if e.behind && !e.catchUp() {
 			retry.Reset(retryAfter)
 		}
 	}
+}
+
+// giveUp ends the wait for a runtime that has not said what runs. On a fresh node the scan goes ahead
+// with what /proc alone can tell. Adopted tables know the containers by name: tables that are compiled
+// without these would open what they deny, so they stay (fails closed) until the runtime is back.
+func (e *engine) giveUp() {
+	if e.listed {
+		return
+	}
+	if !e.a.kernel.Fresh() && e.a.cfg.Runtime.Containerd.Enabled {
+		e.log.Warn("the runtime has not said what runs; the adopted policies stay in force until it does, and no others")
+		return
+	}
+	e.listed, e.behind = true, true
+}
+
+// catchUp brings the kernel in line with what has changed. It returns false when it must be tried again.
+func (e *engine) catchUp() bool {
+	if !e.listed && !e.a.kernel.Fresh() {
+		return true // adopted tables know more than we do yet
+	}
+	err := e.apply()
+	if errors.Is(err, errHeld) {
+		return true // told; a change of the files brings us here again
+	}
+	if err != nil {
+		e.log.WithError(err).Error("policies could not be put in force; the former ones stay")
+		return false
+	}
+	// First the labels of what is older than the programs: at a gate, sockets without an owner are cut off.
+	scanned := e.scan()
+	e.behind = !e.govern() || !scanned
+	return !e.behind
 }
 
 // drain takes the changes that wait already, so that a burst is one compilation.
@@ -137,6 +173,12 @@ func (e *engine) drain(changes <-chan identity.Change) {
 // change takes one change of the runtime.
 func (e *engine) change(c identity.Change) {
 	e.a.registry.Apply(c)
+	switch c.Kind {
+	case identity.ExecStarted, identity.ExecExited, identity.Disconnected:
+		return // they change names in reports, and no table
+	case identity.Resynced, identity.ContainerCreated, identity.ContainerStarted, identity.ContainerStopped, identity.ContainerRemoved:
+	}
+	e.behind = true
 	e.workloads.change(c)
 	if c.Kind == identity.Resynced {
 		e.listed = true
@@ -150,8 +192,12 @@ func (e *engine) loadPolicies() {
 	if err != nil {
 		e.log.WithError(err).Warn("policies could not be read; those in force stay")
 		e.a.metrics.PolicyReloaded(err)
+		if len(e.files) == 0 {
+			e.unread = err
+		}
 		return
 	}
+	e.unread = nil
 	for name, f := range files {
 		e.a.metrics.PolicyReloaded(f.err)
 		if f.err == nil {
@@ -161,18 +207,57 @@ func (e *engine) loadPolicies() {
 		log.WithError(f.err).Error("policy file is broken; its last good version stays in force")
 	}
 	e.files = files
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.now.files = files
+}
+
+// errHeld means that adopted tables stay in force (fails closed): what could replace them may lack
+// rules that they have.
+var errHeld = errors.New("the adopted policies stay in force, and no others")
+
+// missing says why policies may be missing that adopted tables have: the last good version of what is
+// broken now went with the former agent.
+func (e *engine) missing() error {
+	if e.unread != nil {
+		return e.unread
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.files)) {
+		if f := e.files[name]; f.err != nil && len(f.policies) == 0 {
+			return f.err
+		}
+	}
+	return nil
+}
+
+// refused keeps for status why the policies of the files are not in force, nil if they are, and tells it
+// once.
+func (e *engine) refused(err error) {
+	before := e.snapshot().compileErr
+	if err != nil && (before == nil || before.Error() != err.Error()) {
+		e.log.WithError(err).Error("the policies cannot be put in force; the last set that could stays")
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.now.compileErr = err
 }
 
 // apply compiles and, when the outcome is another than what is in force, swaps. New policies that do
-// not compile together leave the last set that did in force, for the containers of now.
+// not compile together leave the last set that did in force, for the containers of now. The error is
+// errHeld where there is no such set but adopted tables.
 func (e *engine) apply() error {
 	before := e.snapshot()
 	in := compile.Input{Policies: flatten(e.files), Workloads: e.workloads.input(), Node: nodeOf(e.log)}
 	tables, err := compile.Compile(in)
+	adopted := !e.swapped && !e.a.kernel.Fresh()
+	if adopted && err == nil {
+		err = e.missing()
+	}
+	e.refused(err)
 	compileErr := err
 	if err != nil {
-		if before.compileErr == nil || before.compileErr.Error() != err.Error() {
-			e.log.WithError(err).Error("policies do not compile; the last set that did stays in force")
+		if adopted {
+			return errHeld
 		}
 		in.Policies = e.accepted
 		if tables, err = compile.Compile(in); err != nil {
@@ -181,10 +266,11 @@ func (e *engine) apply() error {
 	}
 	e.accepted = in.Policies
 	revision := before.revision
-	if revision == 0 || !equal(tables, before.tables) {
+	if !e.swapped || !reflect.DeepEqual(tables, before.tables) {
 		if revision, err = e.a.judge.Swap(tables); err != nil {
 			return err
 		}
+		e.swapped = true
 		e.log.WithFields(logrus.Fields{
 			"revision": revision, "policies": len(in.Policies), "workloads": len(in.Workloads), "rulesets": len(tables.Rulesets),
 		}).Info("policies are in force")

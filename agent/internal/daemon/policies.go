@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -20,26 +22,25 @@ const settle = 100 * time.Millisecond
 // rewatch is how often a directory that is not there is looked for.
 const rewatch = time.Second
 
-// watchPolicies calls changed whenever something in the directory changes, until ctx ends. A
-// directory that goes is waited for: what was in force stays.
+// watchPolicies calls changed when the directory has become watched, and whenever something in it
+// changes, until ctx ends. A directory that goes is waited for: what was in force stays.
 func watchPolicies(ctx context.Context, dir string, changed func(), log logrus.FieldLogger) error {
-	for missing := false; ; {
-		err := watchOnce(ctx, dir, changed)
+	for told := false; ; {
+		err := watchOnce(ctx, dir, func() {
+			told = false
+			changed()
+		})
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the caller asked to stop
 		}
-		if err != nil && !missing {
+		if !told {
 			log.WithError(err).Warn("policy directory cannot be watched; the policies in force stay")
+			told = true
 		}
-		missing = true
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(rewatch):
-		}
-		if _, err := os.Stat(dir); err == nil {
-			missing = false
-			changed()
 		}
 	}
 }
@@ -54,8 +55,8 @@ func watchOnce(ctx context.Context, dir string, changed func()) (err error) {
 	if err := w.Add(dir); err != nil {
 		return fmt.Errorf("watching policies: %w", err)
 	}
-	timer := time.NewTimer(settle)
-	timer.Stop()
+	timer := time.NewTimer(settle) // for what changed while nobody watched
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -103,22 +104,22 @@ func readPolicies(dir string, before map[string]policyFile) (map[string]policyFi
 }
 
 // flatten lists the policies of all files; of two of the same name only one, so that a policy that
-// moved to another file while its old one is broken is not there twice.
+// moved to another file while its old one is broken is not there twice: that of the good file, else of
+// the first.
 func flatten(files map[string]policyFile) []*policy.Policy {
-	byName := map[string]*policy.Policy{}
-	for _, broken := range []bool{true, false} { // the good files win
-		for _, f := range files {
-			if (f.err != nil) != broken {
-				continue
-			}
-			for _, p := range f.policies {
-				byName[p.Name()] = p
+	var out []*policy.Policy
+	taken := map[string]bool{}
+	for _, broken := range []bool{false, true} {
+		for _, name := range slices.Sorted(maps.Keys(files)) {
+			if f := files[name]; (f.err != nil) == broken {
+				for _, p := range f.policies {
+					if !taken[p.Name()] {
+						taken[p.Name()] = true
+						out = append(out, p)
+					}
+				}
 			}
 		}
-	}
-	out := make([]*policy.Policy, 0, len(byName))
-	for _, p := range byName {
-		out = append(out, p)
 	}
 	return out
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -102,9 +103,9 @@ func policyStatus(now *snapshot) []*apiv1.Policy {
 			}
 		}
 	}
-	inForce := map[*policy.Policy]bool{}
+	inForce := map[string]*policy.Policy{}
 	for _, p := range now.accepted {
-		inForce[p] = true
+		inForce[p.Name()] = p
 	}
 	var out []*apiv1.Policy
 	for _, file := range slices.Sorted(maps.Keys(now.files)) {
@@ -114,7 +115,7 @@ func policyStatus(now *snapshot) []*apiv1.Policy {
 		}
 		for _, p := range f.policies {
 			s := &apiv1.Policy{Name: p.Name(), File: file, Mode: string(p.Spec.Mode), Workloads: covers[p.Name()]}
-			if now.compileErr != nil && !inForce[p] {
+			if now.compileErr != nil && !reflect.DeepEqual(p, inForce[p.Name()]) {
 				s.Error = "not in force: " + now.compileErr.Error()
 			}
 			out = append(out, s)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"reflect"
 	"slices"
 
 	"github.com/sirupsen/logrus"
@@ -76,14 +75,18 @@ func (w *workloads) put(c identity.Container) {
 		g = &governed{}
 		w.byCgroup[c.CgroupID] = g
 	}
-	g.container, g.named = c, true
+	if !g.named {
+		g.named, g.note = true, ""
+	}
+	g.container = c
 }
 
 // remove notes that a container's task ended. Its rules stay until its cgroup is gone: a process of a
 // shared PID namespace outlives the task, and must not be taken for one of an unknown workload.
 func (w *workloads) remove(key containerKey) {
 	if id, ok := w.byKey[key]; ok {
-		w.byCgroup[id].note = "its task has ended"
+		g := w.byCgroup[id]
+		g.note, g.container.InitPID = "its task has ended", 0 // the number may become another's
 	}
 	delete(w.byKey, key)
 }
@@ -228,7 +231,8 @@ func (w *workloads) ungate(g *governed) {
 	}
 }
 
-// gate puts a container's network namespace under government.
+// gate puts a container's network namespace under government, again when the container went whose
+// rules judge the node's processes in there.
 func (w *workloads) gate(id uint64, g *governed) error {
 	if g.network == nil {
 		n, err := inspect(g.container.InitPID)
@@ -238,19 +242,19 @@ func (w *workloads) gate(id uint64, g *governed) error {
 		if err != nil {
 			return err
 		}
-		g.network, g.note = n, ""
-		if n.veth.Ifindex == 0 {
-			g.note = "no veth on this node: packets are judged at the socket only"
-		}
+		g.network = n
 	}
-	if g.network.held {
+	if g.network.held && w.byCgroup[g.network.veth.Container] != nil {
 		return nil
 	}
 	g.network.veth.Container = w.podLevel(g.network.veth.NetNS, id)
 	if err := w.a.gate.Govern(g.network.veth); err != nil {
 		return err
 	}
-	g.network.held = true
+	g.network.held, g.note = true, ""
+	if g.network.veth.Ifindex == 0 {
+		g.note = "no veth on this node: packets are judged at the socket only"
+	}
 	return nil
 }
 
@@ -265,7 +269,7 @@ func (w *workloads) podLevel(netNS, id uint64) uint64 {
 		if g.container.Type == identity.TypeSandbox {
 			return other
 		}
-		if g.network.held {
+		if g.network.held && w.byCgroup[g.network.veth.Container] != nil {
 			best = g.network.veth.Container
 		}
 	}
@@ -309,6 +313,3 @@ func (w *workloads) releaseUnused(log logrus.FieldLogger) bool {
 	w.release = again
 	return len(again) == 0
 }
-
-// equal reports whether two compilations are the same tables.
-func equal(a, b *compile.Tables) bool { return reflect.DeepEqual(a, b) }

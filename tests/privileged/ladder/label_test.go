@@ -76,7 +76,9 @@ func TestLabelSurvives(t *testing.T) {
 				start := r.events.wait(t, "the start of the session", func(e event.Event) bool {
 					return e.Kind == event.KindSessionStart && e.Subject.Container == c.ID
 				})
-				denial := r.events.wait(t, "the denial", func(e event.Event) bool { return e.Verdict == event.VerdictDeny })
+				denial := r.events.wait(t, "the denial", func(e event.Event) bool {
+					return e.Verdict == event.VerdictDeny && e.Subject.Container == c.ID
+				})
 				want := event.Subject{
 					Container: c.ID, Session: start.Subject.Session, Origin: event.OriginExec, Exe: r.program, Script: fill(d.script),
 				}

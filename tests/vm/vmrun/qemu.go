@@ -184,13 +184,18 @@ func (m *machine) qemuArgs() []string {
 	if m.opts.append != "" {
 		parameters += " " + m.opts.append
 	}
-	return []string{
+	accel, clock := "tcg,thread=multi", []string(nil)
+	if m.opts.icount {
+		// One nanosecond an instruction, and no waiting where the guest is idle. QEMU counts on one thread only.
+		accel, clock = "tcg,thread=single", []string{"-icount", "shift=0,sleep=off"}
+	}
+	return append([]string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max",
+		"-machine", "q35", "-accel", accel, "-cpu", "max",
 		"-smp", strconv.Itoa(m.opts.cpus), "-m", strconv.Itoa(m.opts.memory),
 		"-kernel", m.kernel.image, "-initrd", m.initrd, "-append", parameters,
 		"-serial", "file:" + m.console, "-serial", "stdio",
-	}
+	}, clock...)
 }
 
 // shareArgs adds the virtiofs device, which needs the guest's memory to be shared with the daemon.

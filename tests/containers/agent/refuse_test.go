@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/tests/testutil"
+)
+
+// wantRefusal checks that a command ended with that exit code and one line that holds all parts.
+func wantRefusal(t *testing.T, r testutil.ExecResult, code int, parts ...string) {
+	t.Helper()
+	if r.Code != code || r.Stdout != "" || strings.Count(r.Stderr, "\n") != 1 || !strings.HasPrefix(r.Stderr, "sallyport: ") {
+		t.Errorf("exit code %d, standard output %q, standard error %q; want code %d and one line", r.Code, r.Stdout, r.Stderr, code)
+	}
+	for _, part := range parts {
+		if !strings.Contains(r.Stderr, part) {
+			t.Errorf("%q does not say %q", r.Stderr, part)
+		}
+	}
+}
+
+func TestAgentRefusesToStart(t *testing.T) {
+	node := testutil.NewNetNS(t)
+	unmount := func(a *agent) error { return unix.Unmount(a.path("bpf"), unix.MNT_DETACH) }
+	for name, test := range map[string]struct {
+		extra string // of the configuration
+		setup func(*agent) error
+		code  int
+		parts []string
+	}{
+		"unknown key":     {extra: "polices: {dir: /tmp}\n", code: 2, parts: []string{"config.yaml", "polices", "policies"}},
+		"senseless value": {extra: "gate: {enabled: perhaps}\n", code: 2, parts: []string{"config.yaml", "gate.enabled"}},
+		"no bpffs":        {setup: unmount, code: 1, parts: []string{"is no BPF file system", "mount -t bpf"}},
+		"absent bpffs": {
+			setup: func(a *agent) error { return errors.Join(unmount(a), os.Remove(a.path("bpf"))) },
+			code:  1, parts: []string{"/bpf: no such file or directory"},
+		},
+		"read-only bpffs": {
+			setup: func(a *agent) error {
+				return unix.Mount("bpf", a.path("bpf"), "bpf", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+			},
+			code: 1, parts: []string{"/bpf/sallyport", "read-only file system"},
+		},
+		"file in the socket's place": {
+			setup: func(a *agent) error { return os.WriteFile(a.path("api.sock"), nil, 0o600) },
+			code:  1, parts: []string{"api.sock", "there is a file that is no socket"},
+		},
+		"folder in the log's place": {
+			setup: func(a *agent) error { return os.Mkdir(a.path("alerts.jsonl"), 0o700) },
+			code:  1, parts: []string{"JSON lines", "alerts.jsonl"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAgent(t, node, conf{containerd: "/nowhere", extra: test.extra})
+			if test.setup != nil {
+				if err := test.setup(a); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a.configure(t)
+			wantRefusal(t, a.run(t, "run", "--config", a.path("config.yaml")), test.code, test.parts...)
+		})
+	}
+}
+
+func TestOnlyRootMayRunAnAgent(t *testing.T) {
+	dir, err := os.MkdirTemp("", "sallyport-") //nolint:usetesting // the folders above t.TempDir are root's only
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // what is left in the temporary directory harms nothing
+	text, err := os.ReadFile(binary(t))
+	program := filepath.Join(dir, "sallyport")
+	if err := errors.Join(err, os.WriteFile(program, text, 0o755), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"run"}, {"run", "--cleanup"}, {"demo"}} {
+		cmd := exec.Command(program, args...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd.Dir = "/"
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		var exit *exec.ExitError
+		if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		r := testutil.ExecResult{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
+		wantRefusal(t, r, 3, "root")
+	}
+}
+
+// TestOneAgentOnly runs a second agent, and asks agents that died.
+func TestOneAgentOnly(t *testing.T) {
+	a := newAgent(t, testutil.NewNetNS(t), conf{containerd: "/nowhere"})
+	a.Start(t)
+	for _, args := range [][]string{{"run"}, {"run", "--cleanup"}} {
+		wantRefusal(t, a.run(t, append(args, "--config", a.path("config.yaml"))...), 5, a.path("api.sock"), "another agent has it")
+	}
+	if !strings.HasPrefix(a.Status(t).Agent.Platform, "linux/") {
+		t.Error("the first agent does not answer")
+	}
+	a.Kill(t)
+	if _, err := os.Stat(a.path("api.sock")); err != nil {
+		t.Errorf("the killed agent's socket is gone, so that nothing shows that it is replaced: %v", err)
+	}
+	wantRefusal(t, a.run(t, "status", "--socket", a.path("api.sock")), 4, "no agent is running")
+	a.Start(t)
+	if !a.Status(t).Adopted {
+		t.Error("the pins of the killed agent were not adopted")
+	}
+	a.Stop(t)
+	wantRefusal(t, a.run(t, "observe", "-f", "--socket", a.path("api.sock")), 4, "no agent is running")
+}
