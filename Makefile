@@ -68,7 +68,7 @@ test-unit: ## tier 1: no root, no clang, no network
 
 .PHONY: test-race
 test-race: ## tier 1 with the race detector (cgo)
-	CGO_ENABLED=1 $(GO) test -race $(UNIT_TESTS)
+	CGO_ENABLED=1 $(GO) test -race -short $(UNIT_TESTS)
 
 .PHONY: test-bpf
 test-bpf: ## tier 2: BPF on this machine's kernel (root)
