@@ -48,21 +48,22 @@ func TestTablesJudgeAsTheReference(t *testing.T) {
 	outcomes := map[string]int{}
 	seeds := uint64(1500)
 	if testing.Short() { // under the race detector, which finds nothing in pure code
-		seeds = 50
+		seeds = 200
 	}
 	for seed := range seeds {
 		differ(t, seed, outcomes)
 	}
-	// A generator that never reaches an outcome would prove nothing about it.
+	// A generator that hardly reaches an outcome would prove nothing about it.
+	least := int(seeds / 15)
 	for _, v := range []policy.Verdict{policy.VerdictDeny, policy.VerdictDrop, policy.VerdictReset, policy.VerdictKill, policy.VerdictAudit} {
 		for _, r := range []policy.Reason{policy.ReasonRule, policy.ReasonDefault} {
-			if key := string(v) + " by " + string(r); outcomes[key] < 100 {
+			if key := string(v) + " by " + string(r); outcomes[key] < least {
 				t.Errorf("only %d cases of %s", outcomes[key], key)
 			}
 		}
 	}
 	for _, r := range []policy.Reason{policy.ReasonRule, policy.ReasonUngoverned, policy.ReasonLoopback} {
-		if key := "Allow by " + string(r); outcomes[key] < 100 {
+		if key := "Allow by " + string(r); outcomes[key] < least {
 			t.Errorf("only %d cases of %s", outcomes[key], key)
 		}
 	}
