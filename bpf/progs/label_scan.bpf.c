@@ -31,6 +31,18 @@ enum ticks {
 __u64 labelled_count;
 __u64 owned_count;
 
+/*
+ * Whether what /proc told replaces a label. It does where the task was taken for one of the node's,
+ * because it made a call before it was scanned; and where it entered the container and has not yet
+ * executed the workload, if /proc proves anything. What was born under the hooks stays.
+ */
+static __always_inline int knows_better(const struct label *inferred, const struct label *label)
+{
+	if (label->flags & LABEL_JOINING)
+		return inferred->origin != ORIGIN_UNKNOWN;
+	return label->origin == ORIGIN_HOST;
+}
+
 SEC("iter/task")
 int label_scan_task(struct bpf_iter__task *ctx)
 {
@@ -49,16 +61,15 @@ int label_scan_task(struct bpf_iter__task *ctx)
 	if (BPF_CORE_READ(task, group_leader, start_boottime) / NS_PER_TICK != inferred->start_ticks)
 		return 0;
 	label = bpf_task_storage_get(&label_by_task, task, 0, 0);
-	if (label && !(label->flags & LABEL_JOINING) && label->origin != ORIGIN_HOST)
-		return 0; /* born under the hooks: they know better */
-	label = bpf_task_storage_get(&label_by_task, task, &inferred->label,
-				     BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!label) {
+	if (label) {
+		if (!knows_better(&inferred->label, label))
+			return 0;
+		__builtin_memcpy(label, &inferred->label, sizeof(*label));
+	} else if (!bpf_task_storage_get(&label_by_task, task, &inferred->label,
+					 BPF_LOCAL_STORAGE_GET_F_CREATE)) {
 		count_error(SITE_LABEL_STORAGE); /* open at JUDGE, closed at the gate */
 		return 0;
 	}
-	if (label->flags & LABEL_JOINING)
-		__builtin_memcpy(label, &inferred->label, sizeof(*label));
 	labelled_count++;
 	return 0;
 }
@@ -85,9 +96,10 @@ int label_scan_socket(struct bpf_iter__task_file *ctx)
 	if (!sk || !family_is_ip(sk->__sk_common.skc_family))
 		return 0;
 	state = bpf_sk_storage_get(&state_by_sock, sk, 0, 0);
-	if (state)
+	if (state && (state->owner.origin != ORIGIN_HOST || label->origin == ORIGIN_HOST))
 		return 0; /* somebody owns it already */
-	state = bpf_sk_storage_get(&state_by_sock, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state)
+		state = bpf_sk_storage_get(&state_by_sock, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state) {
 		count_error(SITE_SOCK_STORAGE); /* closed in a gated pod: no owner, no flow */
 		return 0;

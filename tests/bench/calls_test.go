@@ -134,6 +134,9 @@ func wholeCalls() []wholeCall {
 	}
 }
 
+// settle waits until the kernel has freed what was taken out of force before.
+func settle() { time.Sleep(time.Second) }
+
 // TestWholeCalls measures the calls of a governed process of a container, against none of all that, in
 // alternating rounds of one run. Each round has new callers, because only those born under the agent
 // have their label from birth.
@@ -146,6 +149,7 @@ func TestWholeCalls(t *testing.T) {
 		for round := range rounds {
 			without := node.Container(t, fmt.Sprintf("without%d%t", round, tellConnect), 0)
 			c := newCaller(t, without, program)
+			settle()
 			for _, call := range wholeCalls() {
 				base[call.name] = append(base[call.name], c.call(t, call.name, call.n))
 			}
@@ -153,6 +157,7 @@ func TestWholeCalls(t *testing.T) {
 			with := node.Container(t, fmt.Sprintf("with%d%t", round, tellConnect), 0)
 			a := startAgent(t, node, with, tellConnect)
 			c = newCaller(t, with, program)
+			settle()
 			for _, call := range wholeCalls() {
 				ours[call.name] = append(ours[call.name], c.call(t, call.name, call.n))
 			}
