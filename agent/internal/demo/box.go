@@ -17,6 +17,7 @@ import (
 const (
 	containerdNamespace = "sallyport-demo"
 	containerID         = "web"
+	execRetries         = 5
 )
 
 // box is a containerd of the demo's own with its one container.
@@ -124,12 +125,21 @@ func rootfs(ctx context.Context, root string) error {
 
 // shell runs a command line in a shell exec'd into the container. The output is what a person at the
 // terminal would see.
-func (b *box) shell(ctx context.Context, line string) string {
-	b.execs++
-	out, err := b.ctr(ctx, "task", "exec", "--exec-id", "shell"+strconv.Itoa(b.execs), "--fifo-dir", b.show.path("fifo"),
-		containerID, "/bin/sh", "-c", line+" 2>&1; echo exit=$?")
-	if err != nil {
-		return out + err.Error()
+//
+// ctr closes its pipes at the end of the process and now and then loses what a short one has written:
+// without the last line the attempt is made again.
+func (b *box) shell(ctx context.Context, line string) (out string) {
+	for range execRetries {
+		b.execs++
+		var err error
+		out, err = b.ctr(ctx, "task", "exec", "--exec-id", "shell"+strconv.Itoa(b.execs), "--fifo-dir", b.show.path("fifo"),
+			containerID, "/bin/sh", "-c", line+" 2>&1; echo exit=$?")
+		if err != nil {
+			return out + err.Error()
+		}
+		if strings.Contains(out, "exit=") {
+			break
+		}
 	}
 	return out
 }

@@ -84,10 +84,20 @@ func (s *scene) knock(port int) string {
 	return "while :; do " + s.connect(port) + "; sleep 0.05; done"
 }
 
+// execRetries is how often an exec without any output is repeated: ctr closes its pipes at the end of
+// the process and now and then loses what a short one has written.
+const execRetries = 5
+
 // wantShell runs a shell in the container that connects to the forbidden server, and checks what it printed.
 func (s *scene) wantShell(t *testing.T, k *testutil.Container, want string) {
 	t.Helper()
 	r := k.Exec(t, "sh", "-c", s.connect(forbiddenPort))
+	for range execRetries {
+		if r.Stdout != "" {
+			break
+		}
+		r = k.Exec(t, "sh", "-c", s.connect(forbiddenPort))
+	}
 	if got := strings.TrimSpace(r.Stdout); got != "connect-tcp: "+want {
 		t.Errorf("a shell in %s got %q (%s), want %s", k.ID, got, strings.TrimSpace(r.Stderr), want)
 	}
