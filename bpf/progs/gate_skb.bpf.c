@@ -26,7 +26,6 @@ enum skb_verdict {
 
 /* What a packet's flow is judged by. */
 struct passage {
-	struct packet packet;
 	struct flow_key key;
 	__u32 out;	 /* 1: leaving the pod */
 	__u32 direction; /* enum direction: who opened the flow */
@@ -66,7 +65,7 @@ __noinline int flow_judge(const struct passage *passage, struct sock_state *stat
 	if (!passage || !state || !c)
 		return VERDICT_DENY;
 	ask.query.revision = c->revision;
-	ask.query.protocol = passage->packet.protocol;
+	ask.query.protocol = passage->key.protocol;
 	ask.query.direction = passage->direction;
 	ask.query.flags = QUERY_ADDRESS | QUERY_PORT;
 	ask.query.port = passage->direction == DIR_INGRESS ? passage->key.local_port :
@@ -77,7 +76,7 @@ __noinline int flow_judge(const struct passage *passage, struct sock_state *stat
 	__builtin_memcpy(ask.local, passage->key.local, 16);
 	ask.local_port = passage->key.local_port;
 	ask.netns = passage->key.netns;
-	ask.family = passage->packet.ip6 ? FAMILY_INET6 : FAMILY_INET;
+	ask.family = is_mapped(passage->key.local) ? FAMILY_INET : FAMILY_INET6;
 	ask.call = passage->out ? CALL_PACKET_OUT : CALL_PACKET_IN;
 	ask.step = STEP_GATE;
 	ask.flags = c->flags & ~CONTROL_TELL_CONNECT;
@@ -137,23 +136,22 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	state = bpf_sk_storage_get(&state_by_sock, sk, 0, 0);
 	if (!state)
 		return SKB_PASS;
-	if (packet_common_flow(skb, 0, state->netns, out, &passage.key)) {
-		flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
-		if (is_current(flow, direction_of(sk, state, flow, out), c))
-			return passes(flow->decision, out);
+	if (!packet_common_flow(skb, 0, state->netns, out, &passage.key)) {
+		struct packet packet;
+
+		packet_parse(skb, &packet, 0);
+		switch (packet.kind) {
+		case PACKET_FLOW:
+			break;
+		case PACKET_FRAGMENT: /* followed at gate_tc; here sockets see whole datagrams */
+		case PACKET_LINK:
+		case PACKET_ERROR:
+			return SKB_PASS;
+		default:
+			return SKB_DROP; /* closed: an owned socket sends or gets what nobody can read */
+		}
+		packet_flow_key(&packet, state->netns, out, &passage.key);
 	}
-	packet_parse(skb, &passage.packet, 0);
-	switch (passage.packet.kind) {
-	case PACKET_FLOW:
-		break;
-	case PACKET_FRAGMENT: /* followed at gate_tc; here sockets see whole datagrams */
-	case PACKET_LINK:
-	case PACKET_ERROR:
-		return SKB_PASS;
-	default:
-		return SKB_DROP; /* closed: an owned socket sends or gets what nobody can read */
-	}
-	packet_flow_key(&passage.packet, state->netns, out, &passage.key);
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
 	passage.direction = direction_of(sk, state, flow, out);
 	passage.out = out;
