@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/tests/testutil/pod"
@@ -24,13 +26,17 @@ const (
 	callUDP      = "udp-connect"      // connect of one UDP socket, always to the same peer
 	callUDPOther = "udp-connect-next" // the same to another port each time
 	callSendTo   = "udp-sendto"       // an unconnected send that names its peer
-	callTCP      = "tcp-connect-close"
+	callTCP      = "tcp-connect-close"         // to a server outside the container
+	callTCPBoth  = "tcp-connect-accept-close2" // to itself: both ends are governed
 	callSend     = "tcp-send"
 	callExec     = "fork-exec-exit"
 )
 
-// servicePort is where a caller's own server listens on loopback.
-const servicePort = 8080
+// Where a caller's own server, and the one outside the container, listen on loopback.
+const (
+	servicePort = 8080
+	outsidePort = 8081
+)
 
 // callerMain is the caller. It serves itself, so that nothing but its own calls is measured.
 func callerMain() int {
@@ -68,7 +74,9 @@ func measure(name string, server, n int) (time.Duration, error) {
 	case callUDP, callUDPOther, callSendTo:
 		return measureUDP(name, n)
 	case callTCP:
-		return measureTCP(server, n)
+		return measureTCP(n)
+	case callTCPBoth:
+		return measureTCPBoth(server, n)
 	case callSend:
 		return measureSend(server, n)
 	case callExec:
@@ -102,20 +110,36 @@ func measureUDP(name string, n int) (time.Duration, error) {
 	return time.Since(begin), nil
 }
 
-// connected makes a connection to the server; both ends end by a reset, so that no port is used up.
-func connected(server int) (client, accepted int, err error) {
+// connect makes a connection that will end by a reset, so that no port is used up.
+func connect(port int) (client int, err error) {
 	if client, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	linger := unix.Linger{Onoff: 1}
-	if err = errors.Join(unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &linger), unix.Connect(client, loopbackAt(servicePort))); err != nil {
+	return client, errors.Join(unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &linger), unix.Connect(client, loopbackAt(port)))
+}
+
+// connected makes a connection to the caller's own server.
+func connected(server int) (client, accepted int, err error) {
+	if client, err = connect(servicePort); err != nil {
 		return 0, 0, err
 	}
 	accepted, _, err = unix.Accept(server)
 	return client, accepted, err
 }
 
-func measureTCP(server, n int) (time.Duration, error) {
+func measureTCP(n int) (time.Duration, error) {
+	begin := time.Now()
+	for range n {
+		client, err := connect(outsidePort)
+		if err = errors.Join(err, unix.Close(client)); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(begin), nil
+}
+
+func measureTCPBoth(server, n int) (time.Duration, error) {
 	begin := time.Now()
 	for range n {
 		client, accepted, err := connected(server)
@@ -165,6 +189,43 @@ func measureExec(n int) (time.Duration, error) {
 		}
 	}
 	return time.Since(begin), nil
+}
+
+// serveOutside lets this process, which is in no container, accept and close in a container's network
+// namespace until the test ends.
+func serveOutside(t testing.TB, c *pod.Container) {
+	t.Helper()
+	listening := make(chan net.Listener, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread and its namespace end with the goroutine
+		defer close(listening)
+		if err := netns.Set(c.NS); err != nil {
+			t.Error("entering the container's network namespace: ", err)
+			return
+		}
+		l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: outsidePort})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		listening <- l
+	}()
+	l, ok := <-listening
+	if !ok {
+		t.FailNow()
+	}
+	t.Cleanup(func() { _ = l.Close() }) // what ends the goroutine
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil { // else it was reset before
+				_ = conn.Close()
+			}
+		}
+	}()
 }
 
 // caller is a process of the test that makes calls.

@@ -129,6 +129,7 @@ func wholeCalls() []wholeCall {
 		{callUDPOther, "UDP connect, another peer each time", "", n},
 		{callSendTo, "UDP sendto 64 B", "", n},
 		{callTCP, "TCP connect + close", budget("≤ 1.05"), n / 10},
+		{callTCPBoth, "TCP connect + accept + close, both ends governed", "", n / 10},
 		{callSend, "TCP send 64 B + receive", "", n},
 		{callExec, "fork + exec + exit", budget("≤ 1.05"), n / 50},
 	}
@@ -148,6 +149,7 @@ func TestWholeCalls(t *testing.T) {
 		base, ours := map[string][]time.Duration{}, map[string][]time.Duration{}
 		for round := range rounds {
 			without := node.Container(t, fmt.Sprintf("without%d%t", round, tellConnect), 0)
+			serveOutside(t, without)
 			c := newCaller(t, without, program)
 			settle()
 			for _, call := range wholeCalls() {
@@ -156,6 +158,7 @@ func TestWholeCalls(t *testing.T) {
 			c.end()
 			with := node.Container(t, fmt.Sprintf("with%d%t", round, tellConnect), 0)
 			a := startAgent(t, node, with, tellConnect)
+			serveOutside(t, with)
 			c = newCaller(t, with, program)
 			settle()
 			for _, call := range wholeCalls() {
@@ -247,6 +250,7 @@ func TestRunTimes(t *testing.T) {
 	c := node.Container(t, "counted", 0)
 	a := startAgent(t, node, c, true)
 	defer a.end(t, node)
+	serveOutside(t, c)
 	with := newCaller(t, c, program)
 	defer with.end()
 	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
