@@ -116,8 +116,13 @@ bench: ## what it costs, as tables against a no-op natively and against no agent
 	$(GO) test -run '^$$' -bench . -benchmem ./policy/...
 	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v ./tests/bench
 	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
-	kernel=$$(tests/vm/kernels.sh 6.12); CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 20m \
-	  -exec "$(CURDIR)/$(BUILD)/vmrun -kernel $$kernel" ./tests/bench
+	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
+	for version in $(KERNELS); do \
+	  kernel=$$(tests/vm/kernels.sh "$$version"); \
+	  echo "== kernel $$version"; \
+	  CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v -timeout 20m \
+	    -exec "$(CURDIR)/$(BUILD)/vmrun -icount -smp 1 -kernel $$kernel $(VMRUN_FLAGS)" ./tests/bench; \
+	done
 
 .PHONY: check
 check: lint verify-generated test-unit ## what must hold before a commit

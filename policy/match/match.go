@@ -28,8 +28,8 @@ type Decision struct {
 	Would    policy.Verdict  `json:"would,omitzero"`    // for Audit: what Enforce would have done
 	Severity policy.Severity `json:"severity,omitzero"` // of a denial, also of one that is only audited
 	Reason   policy.Reason   `json:"reason"`
-	Rule     string          `json:"rule,omitzero"` // namespace/policy/rule that decided; "": none
-	Ref      uint64          `json:"ref,omitzero,string"`  // of the combination in it that decided, see policy.Ref
+	Rule     string          `json:"rule,omitzero"`       // namespace/policy/rule that decided; "": none
+	Ref      uint64          `json:"ref,omitzero,string"` // of the combination in it that decided, see policy.Ref
 }
 
 // Denies says whether the call is stopped.

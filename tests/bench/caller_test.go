@@ -23,9 +23,9 @@ const envCaller = "SALLYPORT_BENCH_CALLER"
 
 // The calls that a caller can make, each in a loop of its own.
 const (
-	callUDP      = "udp-connect"      // connect of one UDP socket, always to the same peer
-	callUDPOther = "udp-connect-next" // the same to another port each time
-	callSendTo   = "udp-sendto"       // an unconnected send that names its peer
+	callUDP      = "udp-connect"               // connect of one UDP socket, always to the same peer
+	callUDPOther = "udp-connect-next"          // the same to another port each time
+	callSendTo   = "udp-sendto"                // an unconnected send that names its peer
 	callTCP      = "tcp-connect-close"         // to a server outside the container
 	callTCPBoth  = "tcp-connect-accept-close2" // to itself: both ends are governed
 	callSend     = "tcp-send"
@@ -113,7 +113,7 @@ func measureUDP(name string, n int) (time.Duration, error) {
 // connect makes a connection that will end by a reset, so that no port is used up.
 func connect(port int) (client int, err error) {
 	if client, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0); err != nil {
-		return 0, err
+		return -1, err
 	}
 	linger := unix.Linger{Onoff: 1}
 	return client, errors.Join(unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &linger), unix.Connect(client, loopbackAt(port)))
@@ -122,7 +122,7 @@ func connect(port int) (client int, err error) {
 // connected makes a connection to the caller's own server.
 func connected(server int) (client, accepted int, err error) {
 	if client, err = connect(servicePort); err != nil {
-		return 0, 0, err
+		return client, -1, err
 	}
 	accepted, _, err = unix.Accept(server)
 	return client, accepted, err

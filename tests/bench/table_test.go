@@ -1,7 +1,8 @@
 // Package bench measures what Sallyport costs, as ratios: against a no-op program on the same hook, or
 // against no agent, in one run with alternating rounds. It prints one Markdown table; slowness never
 // fails it. On a machine that does other things, the quickest batch of a round counts. Natively it measures programs by BPF_PROG_RUN and whole calls on the cgroup step, in a
-// guest of tests/vm/vmrun whole calls under LSM.
+// guest of tests/vm/vmrun whole calls under LSM: there with -icount -smp 1, so that a nanosecond is an
+// instruction and the same table comes again whatever else the machine does.
 package bench
 
 import (

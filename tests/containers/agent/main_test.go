@@ -25,9 +25,6 @@ const (
 	envStage  = "SALLYPORT_TEST_STAGE" // set: the tests have their mount namespace
 )
 
-// workDir is of the whole test program.
-const workDirPattern = "sallyport-agent-"
-
 // TestMain runs the tests in a mount namespace of their own: however they end, with it go the BPF file systems that they
 // mounted, and with those what agents have attached.
 func TestMain(m *testing.M) {
@@ -52,7 +49,7 @@ func TestMain(m *testing.M) {
 
 func inOwnMounts() (code int, err error) {
 	runtime.LockOSThread() // the tests end with this thread
-	dir, err := os.MkdirTemp("", workDirPattern)
+	dir, err := os.MkdirTemp("", "sallyport-agent-")
 	if err != nil {
 		return 1, err
 	}
@@ -62,8 +59,7 @@ func inOwnMounts() (code int, err error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return max(exit.ExitCode(), 1), nil
 	}
 	return cmd.ProcessState.ExitCode(), err
