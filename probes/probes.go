@@ -162,6 +162,12 @@ func (k *Kernel) Maps() *bpfobj.Maps { return k.maps }
 // Pins gives the packages below probes the pinned links.
 func (k *Kernel) Pins() attach.Pins { return k.pins }
 
+// DropSilently lets calls that are judged Drop go on, because the gate's programs at the sockets, which
+// must be in place, drop what they send.
+func (k *Kernel) DropSilently() error {
+	return k.maps.UpdateControl(func(c *bpfobj.ABIControl) { c.Flags |= uint32(bpfobj.ABIControlFlagsCONTROL_GATE) })
+}
+
 // Revision is the revision of the tables in force; 0: none.
 func (k *Kernel) Revision() (uint64, error) {
 	c, err := k.maps.Control()

@@ -24,11 +24,18 @@ enum skb_verdict {
 	SKB_DROP_SILENTLY = 2, /* egress only: congestion, which UDP and raw sends do not report */
 };
 
+enum skb_offsets {
+	LOOPBACK_IFINDEX = 1, /* in every network namespace */
+	TCP_FLAGS = 13,
+};
+
 /* What a packet's flow is judged by. */
 struct passage {
 	struct flow_key key;
 	__u32 out;	 /* 1: leaving the pod */
 	__u32 direction; /* enum direction: who opened the flow */
+	__u32 looped;	 /* 1: kept on the socket, see is_looped() */
+	__u32 pad;
 };
 
 /* Writes a judged flow down. A full LRU pushes out another, which its next packet makes again. */
@@ -59,8 +66,9 @@ __noinline int flow_judge(const struct passage *passage, struct sock_state *stat
 			  const struct control *c)
 {
 	struct ask ask = {};
-	int final;
+	__u64 decision;
 	__u8 verdict;
+	int final;
 
 	if (!passage || !state || !c)
 		return VERDICT_DENY;
@@ -80,9 +88,15 @@ __noinline int flow_judge(const struct passage *passage, struct sock_state *stat
 	ask.call = passage->out ? CALL_PACKET_OUT : CALL_PACKET_IN;
 	ask.step = STEP_GATE;
 	ask.flags = c->flags & ~CONTROL_TELL_CONNECT;
+	if (passage->out && state->hushed == c->revision)
+		ask.flags |= ASK_HUSHED;
 	verdict = judge(&ask, &state->owner, 0, &final);
 	/* Of a container still unknown: passes the gate, under no revision, so it is judged again. */
-	flow_write(passage, &state->owner, (final ? c->revision : 0) << 8 | verdict);
+	decision = (final ? c->revision : 0) << 8 | verdict;
+	if (passage->looped)
+		state->looped = decision;
+	else
+		flow_write(passage, &state->owner, decision);
 	return verdict;
 }
 
@@ -120,6 +134,41 @@ static __always_inline int is_current(const struct flow *flow, __u32 direction,
 	       flow->direction == direction;
 }
 
+/*
+ * Whether the packet is one of a TCP client whose peer is in the same network namespace. It never comes
+ * to gate_tc, so its decision stands on the socket and not among the flows.
+ */
+static __always_inline int is_looped(struct __sk_buff *skb, const struct bpf_sock *sk,
+				     const struct sock_state *state)
+{
+	return skb->ifindex == LOOPBACK_IFINDEX && sk->protocol == PROTO_TCP &&
+	       sk->state != TCP_STATE_LISTEN && state->direction == DIR_EGRESS;
+}
+
+/*
+ * Whether the packet may be a client's first, which opens another connection than the socket's decision
+ * is about. What cannot be told here is judged: closed.
+ */
+static __always_inline int may_open(struct __sk_buff *skb)
+{
+	void *head = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	const struct ip4_header *ip4 = head;
+	const struct ip6_header *ip6 = head;
+	const __u8 *flags;
+
+	if (head + IP6_LEN > end)
+		return 1;
+	if (ip4->version_ihl == IP4_PLAIN && ip4->protocol == PROTO_TCP)
+		flags = head + IP4_LEN + TCP_FLAGS;
+	else if (ip4->version_ihl >> 4 == 6 && ip6->next == PROTO_TCP)
+		flags = head + IP6_LEN + TCP_FLAGS;
+	else
+		return 1;
+	if ((void *)flags + 1 > end)
+		return 1;
+	return (*flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
 static __always_inline int pass(struct __sk_buff *skb, int out)
 {
 	struct control *c = control_get();
@@ -136,6 +185,9 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	state = bpf_sk_storage_get(&state_by_sock, sk, 0, 0);
 	if (!state)
 		return SKB_PASS;
+	passage.looped = is_looped(skb, sk, state);
+	if (passage.looped && state->looped && state->looped >> 8 == c->revision && !may_open(skb))
+		return passes(state->looped, out);
 	if (!packet_common_flow(skb, 0, state->netns, out, &passage.key)) {
 		struct packet packet;
 
@@ -152,9 +204,13 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 		}
 		packet_flow_key(&packet, state->netns, out, &passage.key);
 	}
+	passage.out = out;
+	if (passage.looped) {
+		passage.direction = DIR_EGRESS;
+		return passes(flow_judge(&passage, state, c), out);
+	}
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
 	passage.direction = direction_of(sk, state, flow, out);
-	passage.out = out;
 	if (is_current(flow, passage.direction, c))
 		return passes(flow->decision, out);
 	return passes(flow_judge(&passage, state, c), out);

@@ -69,6 +69,9 @@ func Attach(k *probes.Kernel) (*Gate, error) {
 		hook.Adopted = hook.Adopted && adopted
 	}
 	g.hooks = append(g.hooks, hook)
+	if err := k.DropSilently(); err != nil {
+		return nil, fmt.Errorf("gate: %w", err)
+	}
 	spec, err = bpfobj.LoadGateTC()
 	if err != nil {
 		return nil, fmt.Errorf("reading gate programs: %w", err)

@@ -60,6 +60,8 @@ struct sock_state {
 	__u64 netns;	    /* cookie of its network namespace */
 	__u64 decision;	    /* of its connection: see decision_word() in lib/judge.h; one atomic word */
 	__u64 served;	    /* of a listener: the same for its last accept */
+	__u64 hushed;	    /* revision under which left_to_gate() let its owner's sends go */
+	__u64 looped;	    /* of a TCP client over loopback, by the owner: as flow.decision */
 	__u32 direction;    /* enum direction: who opens connections on it */
 	__u32 pad;
 	struct label owner; /* the process that made the socket, as it was then; never changed */

@@ -162,7 +162,6 @@ static __always_inline int hook_listen(struct socket *sock, struct sockaddr *nam
 
 static __always_inline int hook_create(int family, int type, int protocol, int kern, __u8 step)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct control *c = control_get();
 	struct sock_facts facts = {};
 	struct label *label;
@@ -170,12 +169,12 @@ static __always_inline int hook_create(int family, int type, int protocol, int k
 
 	if (kern || !c)
 		return 0;
-	facts.netns = BPF_CORE_READ(task, nsproxy, net_ns, net_cookie);
 	facts.family = family;
 	facts.type = type & TYPE_MASK;
 	facts.protocol = protocol;
 	if (!create_is_judged(&facts))
 		return 0;
+	facts.netns = bpf_get_current_task_btf()->nsproxy->net_ns->net_cookie;
 	label = label_subject(facts.netns);
 	if (!label)
 		return 0;

@@ -13,6 +13,10 @@ enum errnos {
 	ERR_PROTONOSUPPORT = 93,
 };
 
+enum ask_flags {
+	ASK_HUSHED = 1U << 31, /* beside enum control_flags: a Drop was told when the call was judged */
+};
+
 /* A socket call (or packet) to be judged, with what a report about it says. */
 struct ask {
 	struct query query;
@@ -24,7 +28,7 @@ struct ask {
 	__u8 call; /* enum call */
 	__u8 step; /* enum step */
 	__u32 ifindex;
-	__u32 flags; /* enum control_flags */
+	__u32 flags; /* enum control_flags, ask_flags */
 };
 
 /*
@@ -202,6 +206,8 @@ static __always_inline __u8 judge(struct ask *ask, struct label *label, int own,
 	struct answer answer = {};
 
 	*final = answer_query(&ask->query, label, ask->flags, own, &answer);
+	if (answer.verdict == VERDICT_DROP && ask->flags & ASK_HUSHED)
+		return answer.verdict;
 	if (answer.verdict != VERDICT_ALLOW || ask->flags & CONTROL_TELL_CONNECT)
 		own ? tell_call(ask, label, &answer) : tell_packet(ask, label, &answer);
 	return answer.verdict;

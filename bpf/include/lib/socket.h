@@ -163,6 +163,23 @@ static __always_inline int is_answer(const struct ask *ask)
 	return flow && flow->decision == (ask->query.revision << 8 | VERDICT_ALLOW);
 }
 
+/*
+ * Drop is silent: the call goes on, and the gate drops what it sends. That holds only for what the gate
+ * judges as this call was judged, by the same process: for the rest Drop fails the call, as Deny does.
+ * Returns the verdict that the caller of the call feels.
+ */
+static __always_inline __u8 left_to_gate(const struct ask *ask, const struct label *label,
+					 struct sock_state *state, __u8 verdict)
+{
+	if (verdict != VERDICT_DROP || !(ask->flags & CONTROL_GATE) || !state)
+		return verdict;
+	if (state->owner.exec != label->exec || state->owner.container != label->container ||
+	    state->owner.origin != label->origin)
+		return verdict;
+	state->hushed = ask->query.revision;
+	return VERDICT_ALLOW;
+}
+
 /* connect(2), and the sends that connect (MSG_FASTOPEN) or name their peer. */
 static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 					  struct sock_state *state)
@@ -176,7 +193,7 @@ static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 		state->direction = DIR_EGRESS;
 		state->decision = decision_word(ask->query.revision, label->exec, verdict);
 	}
-	return verdict;
+	return left_to_gate(ask, label, state, verdict);
 }
 
 /* A send on a connected socket whose peer is addr and port. */
@@ -196,7 +213,7 @@ static __always_inline __u8 judge_connected(struct ask *ask, struct label *label
 	verdict = judge(ask, label, 1, &final);
 	if (state && final)
 		state->decision = decision_word(ask->query.revision, label->exec, verdict);
-	return verdict;
+	return left_to_gate(ask, label, state, verdict);
 }
 
 /*
@@ -294,7 +311,7 @@ static __always_inline void own_socket(struct sock_state *state, const struct la
 				       __u64 netns)
 {
 	state->netns = netns;
-	state->decision = state->served = 0;
+	state->decision = state->served = state->hushed = state->looped = 0;
 	state->direction = DIR_EGRESS;
 	__builtin_memcpy(&state->owner, label, sizeof(state->owner));
 }

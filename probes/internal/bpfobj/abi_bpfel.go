@@ -65,6 +65,7 @@ const (
 	ABIControlFlagsCONTROL_TELL_EXEC    ABIControlFlags = 1
 	ABIControlFlagsCONTROL_TELL_CONNECT ABIControlFlags = 2
 	ABIControlFlagsCONTROL_UNKNOWN_DENY ABIControlFlags = 4
+	ABIControlFlagsCONTROL_GATE         ABIControlFlags = 8
 )
 
 type ABIDfaRef struct {
@@ -376,6 +377,8 @@ type ABISockState struct {
 	Netns     uint64
 	Decision  uint64
 	Served    uint64
+	Hushed    uint64
+	Looped    uint64
 	Direction uint32
 	Pad       uint32
 	Owner     ABILabel

@@ -19,7 +19,18 @@ const shellPolicy = `
     onViolation: {verdict: %s, alert: info}
 `
 
-// TestVerdicts holds what a denied caller gets by each verdict, and that Audit stops nothing.
+// verdictCalls are calls that Deny refuses, with what each gets by Drop: its packets go silently, where it
+// has any that the gate sees.
+var verdictCalls = []struct{ line, dropped string }{
+	{"connect-tcp SERVER4 OPEN 300", "ETIMEDOUT"},
+	{"fastopen SERVER4 OPEN 300", "ETIMEDOUT"},
+	{"sendto-udp SERVER6 OPEN 300", "ETIMEDOUT"},
+	{"listen-tcp POD4 4000", "EPERM"},
+	{"ping SERVER4", "ENOBUFS"}, // as if a queue were full
+}
+
+// TestVerdicts holds what a denied caller gets by each verdict, that it is told once, and that Audit stops
+// nothing.
 func TestVerdicts(t *testing.T) {
 	onEachEnforcingStep(t, func(t *testing.T, step event.Step) {
 		r := newRig(t, step)
@@ -29,31 +40,36 @@ func TestVerdicts(t *testing.T) {
 			told, would         event.Verdict
 		}{
 			{"Enforce", "Deny", "EPERM", event.VerdictDeny, event.VerdictNone},
-			{"Enforce", "Drop", "EPERM", event.VerdictDrop, event.VerdictNone},
+			{"Enforce", "Drop", "", event.VerdictDrop, event.VerdictNone},
 			{"Enforce", "Reset", "ECONNREFUSED", event.VerdictReset, event.VerdictNone},
 			{"Audit", "Deny", "ok", event.VerdictAudit, event.VerdictDeny},
 			{"Audit", "Kill", "ok", event.VerdictAudit, event.VerdictKill},
 		} {
 			r.swap(t, fmt.Sprintf(shellPolicy, tc.mode, tc.verdict))
-			for _, line := range []string{"connect-tcp SERVER4 OPEN", "fastopen SERVER4 OPEN", "sendto-udp SERVER6 OPEN 3000", "listen-tcp POD4 4000", "ping SERVER4"} {
+			for _, call := range verdictCalls {
 				r.events.reset()
 				r.open.Reset()
 				want := tc.want
-				if step == event.StepCgroup && strings.HasPrefix(line, "ping ") && want != "ok" {
+				switch {
+				case tc.told == event.VerdictDrop:
+					want = call.dropped
+				case step == event.StepCgroup && strings.HasPrefix(call.line, "ping ") && want != "ok":
 					want = "EPERM" // its packet is denied, below the call
-					if tc.told == event.VerdictDrop {
-						want = "ENOBUFS" // as if a queue were full
-					}
 				}
-				if got := r.try(t, c, line); got != want {
-					t.Errorf("%s %s: %s: got %s, want %s", tc.mode, tc.verdict, line, got, want)
+				if got := r.try(t, c, call.line); got != want {
+					t.Errorf("%s %s: %s: got %s, want %s", tc.mode, tc.verdict, call.line, got, want)
 				}
-				e := r.events.wait(t, tc.mode+" "+tc.verdict+" of "+line, func(e event.Event) bool { return e.Verdict == tc.told && e.Would == tc.would })
+				told := func(e event.Event) bool { return e.Verdict == tc.told && e.Would == tc.would }
+				e := r.events.wait(t, tc.mode+" "+tc.verdict+" of "+call.line, told)
 				if e.Severity != event.SeverityInfo {
-					t.Errorf("%s %s: %s: severity %d, want info", tc.mode, tc.verdict, line, e.Severity)
+					t.Errorf("%s %s: %s: severity %d, want info", tc.mode, tc.verdict, call.line, e.Severity)
 				}
-				if want != "ok" {
-					expectContacts(t, r.open, 0)
+				if want == "ok" {
+					continue
+				}
+				expectContacts(t, r.open, 0)
+				if n := len(r.events.find(told)); tc.told == event.VerdictDrop && n != 1 {
+					t.Errorf("%s: a call that is dropped is told %d times", call.line, n)
 				}
 			}
 		}
