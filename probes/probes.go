@@ -29,6 +29,8 @@ type Config struct {
 	ContainerParents []string // cgroups whose children are containers, whatever their names
 	Sizes            Sizes
 	UnknownDeny      bool // unknownWorkload: deny
+	BorrowRefuse     bool // nobody acts under another's label; without BorrowTell it has no effect
+	BorrowTell       bool // such attempts are told
 	TellExec         bool // report execs and exits
 	TellConnect      bool // report allowed calls
 }
@@ -106,6 +108,8 @@ func (k *Kernel) configure() error {
 		{k.cfg.TellExec, bpfobj.ABIControlFlagsCONTROL_TELL_EXEC},
 		{k.cfg.TellConnect, bpfobj.ABIControlFlagsCONTROL_TELL_CONNECT},
 		{k.cfg.UnknownDeny, bpfobj.ABIControlFlagsCONTROL_UNKNOWN_DENY},
+		{k.cfg.BorrowRefuse, bpfobj.ABIControlFlagsCONTROL_BORROW_REFUSE},
+		{k.cfg.BorrowTell, bpfobj.ABIControlFlagsCONTROL_BORROW_TELL},
 	} {
 		if f.on {
 			flags |= uint32(f.flag)

@@ -19,6 +19,7 @@ struct ev_exec abi_ev_exec;
 struct ev_exit abi_ev_exit;
 struct ev_call abi_ev_call;
 struct ev_cgroup abi_ev_cgroup;
+struct ev_borrow abi_ev_borrow;
 struct ruleset abi_ruleset;
 struct rule abi_rule;
 struct address_key abi_address_key;

@@ -32,10 +32,10 @@ enum skb_offsets {
 /* What a packet's flow is judged by. */
 struct passage {
 	struct flow_key key;
-	__u32 out;	 /* 1: leaving the pod */
-	__u32 direction; /* enum direction: who opened the flow */
-	__u32 looped;	 /* 1: kept on the socket, see is_looped() */
-	__u32 pad;
+	__u8 out;	/* 1: leaving the pod */
+	__u8 direction; /* enum direction: who opened the flow */
+	__u8 looped;	/* 1: kept on the socket, see is_looped() */
+	__u8 pad[5];
 };
 
 /* Writes a judged flow down. A full LRU pushes out another, which its next packet makes again. */
@@ -67,7 +67,6 @@ __noinline int flow_judge(const struct passage *passage, struct sock_state *stat
 {
 	struct ask ask = {};
 	__u64 decision;
-	__u8 verdict;
 	int final;
 
 	if (!passage || !state || !c)
@@ -90,14 +89,15 @@ __noinline int flow_judge(const struct passage *passage, struct sock_state *stat
 	ask.flags = c->flags & ~CONTROL_TELL_CONNECT;
 	if (passage->out && state->hushed == c->revision)
 		ask.flags |= ASK_HUSHED;
-	verdict = judge(&ask, &state->owner, 0, &final);
+	decision = judge(&ask, &state->owner, 0, &final);
 	/* Of a container still unknown: passes the gate, under no revision, so it is judged again. */
-	decision = (final ? c->revision : 0) << 8 | verdict;
+	if (final)
+		decision |= ask.query.revision << 8;
 	if (passage->looped)
 		state->looped = decision;
 	else
 		flow_write(passage, &state->owner, decision);
-	return verdict;
+	return decision & 0xff;
 }
 
 /* What a verdict means here. Drop is silent: the sender sees at most a full queue. */

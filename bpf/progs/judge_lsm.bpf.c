@@ -9,6 +9,7 @@
  * lsm/socket_accept       the same
  * lsm/socket_create       families and types that are judged as a whole
  * lsm/socket_post_create  ties the socket to its owner, for the gate
+ * lsm/ptrace_access_check, file_receive  keep one label's holders out of another's
  *
  * Minimum kernel 5.17 with bpf in the lsm= list. Fails closed for labelled processes when the tables
  * are broken; open for tasks without a label, which nothing governs. Runs that are pre-empted are
@@ -16,6 +17,7 @@
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_tracing.h>
+#include <lib/borrow.h>
 #include <lib/hooks.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -76,4 +78,20 @@ int BPF_PROG(judge_lsm_created, struct socket *sock, int family, int type, int p
 		return ret;
 	hook_created(sock, kern);
 	return 0;
+}
+
+SEC("lsm/ptrace_access_check")
+int BPF_PROG(judge_lsm_trace, struct task_struct *child, unsigned int mode, int ret)
+{
+	if (ret)
+		return ret;
+	return borrow_errno(borrow_trace(child, mode, STEP_LSM));
+}
+
+SEC("lsm/file_receive")
+int BPF_PROG(judge_lsm_receive, struct file *file, int ret)
+{
+	if (ret)
+		return ret;
+	return borrow_errno(borrow_receive(file, STEP_LSM));
 }

@@ -6,6 +6,7 @@
  *
  * fentry/security_socket_{connect,sendmsg,bind,listen,accept,create,post_create}
  * fmod_ret/security_socket_{connect,sendmsg,bind,listen,accept,create}
+ * fmod_ret/security_ptrace_access_check, fentry and fmod_ret/security_file_receive
  *
  * Where fmod_ret is refused, the fentry programs alone are the report step (fentry_step).
  *
@@ -15,6 +16,7 @@
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_tracing.h>
+#include <lib/borrow.h>
 #include <lib/hooks.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -128,4 +130,24 @@ int BPF_PROG(judge_fentry_created, struct socket *sock, int family, int type, in
 {
 	hook_created(sock, kern);
 	return 0;
+}
+
+SEC("fmod_ret/security_ptrace_access_check")
+int BPF_PROG(judge_modret_trace, struct task_struct *child, unsigned int mode, int ret)
+{
+	if (ret)
+		return ret;
+	return borrow_errno(borrow_trace(child, mode, STEP_MODRET));
+}
+
+SEC("fentry/security_file_receive")
+int BPF_PROG(judge_fentry_receive, struct file *file)
+{
+	return pend(CALL_RECEIVE, borrow_errno(borrow_receive(file, fentry_step)));
+}
+
+SEC("fmod_ret/security_file_receive")
+int BPF_PROG(judge_modret_receive, struct file *file, int ret)
+{
+	return ret ? ret : pended(CALL_RECEIVE);
 }

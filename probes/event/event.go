@@ -27,6 +27,7 @@ const (
 	KindForeign                      // a packet at the gate belonged to no judged flow, and was dropped
 	KindCgroup                       // a container's cgroup appeared or went
 	KindLost                         // records were lost; Lost counts them
+	KindBorrow                       // a process reached for another label: into its process, or for its socket
 )
 
 // Origin says how a process came into its container.
@@ -69,6 +70,7 @@ const (
 	ReasonForeign           // no judged flow for the packet
 	ReasonMalformed         // the packet or address could not be parsed
 	ReasonMPTCP             // MPTCP is refused to governed processes, which fall back to TCP
+	ReasonBorrow            // nobody acts under another's label
 )
 
 // Call is the socket call (or packet) that was judged.
@@ -85,6 +87,8 @@ const (
 	CallSocket
 	CallPacketOut // at the gate, leaving the pod
 	CallPacketIn  // at the gate, entering the pod
+	CallTrace     // ptrace, process_vm_writev, /proc/PID/mem, pidfd_getfd
+	CallReceive   // a socket that another process hands over
 )
 
 // Step is the rung of the enforcement ladder that judged.
@@ -131,6 +135,7 @@ type Event struct {
 	Time     time.Time // wall clock, from the kernel's boot clock
 	Kind     Kind
 	Subject  Subject
+	Target   *Subject // for KindBorrow: whose process or socket it is; else nil
 	Call     Call
 	Step     Step
 	Family   uint16 // AF_*

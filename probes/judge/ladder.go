@@ -17,6 +17,11 @@ type hook struct {
 
 const preempted = "on a fully pre-emptible kernel, calls of a task that pre-empts another inside the same hook (counted as recursion misses)"
 
+const (
+	traced = "processes that reach into another label's process (ptrace, /proc/PID/mem, pidfd_getfd) and act as it"
+	handed = "sockets of another label that are handed over: their packets are judged by who made them"
+)
+
 // hooks is the ladder: stronger steps are tried first, each hook for itself.
 func hooks() []hook {
 	return []hook{
@@ -61,6 +66,18 @@ func hooks() []hook {
 			event.StepModRet: {programs: []string{"judge_fentry_accept", "judge_modret_accept"}, notStopped: []string{preempted}},
 			event.StepCgroup: {notStopped: []string{"the call: connections are denied at their first packet"}},
 			event.StepReport: {programs: []string{"judge_report_accept"}, notStopped: []string{"anything: reported only"}},
+		}},
+		{"trace", map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_trace"}},
+			event.StepModRet: {programs: []string{"judge_modret_trace"}, notStopped: []string{preempted}},
+			event.StepCgroup: {notStopped: []string{traced}},
+			event.StepReport: {notStopped: []string{traced}},
+		}},
+		{"receive", map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_receive"}},
+			event.StepModRet: {programs: []string{"judge_fentry_receive", "judge_modret_receive"}, notStopped: []string{preempted}},
+			event.StepCgroup: {notStopped: []string{handed}},
+			event.StepReport: {notStopped: []string{handed}},
 		}},
 	}
 }

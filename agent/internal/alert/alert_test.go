@@ -74,6 +74,10 @@ func TestMessage(t *testing.T) {
 		{"exit", edit(func(r *Record) { r.Event.Kind, r.Event.Signal = event.KindExit, 9 }), "ended Exec /bin/sh in shop/checkout-7d (container app): signal 9"},
 		{"session", edit(func(r *Record) { r.Event.Kind = event.KindSessionStart }), "session 2a (exec-1) started by Exec /bin/sh in shop/checkout-7d (container app)"},
 		{"lost", &Record{Event: event.Event{Kind: event.KindLost, Lost: 12, Site: "alerts"}}, "lost 12 records at alerts"},
+		{"borrow", &Record{Event: event.Event{
+			Kind: event.KindBorrow, Call: event.CallTrace, Verdict: event.VerdictDeny, Reason: event.ReasonBorrow,
+			Subject: event.Subject{Exe: "/bin/gdb", Origin: event.OriginExec}, Target: &event.Subject{Exe: "/srv/a\npp", Origin: event.OriginMain, PID: 7},
+		}}, `denied reaching into Main /srv/a\npp pid 7 by Exec /bin/gdb: nobody acts under another's label`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -162,11 +166,11 @@ func TestNamesAreDistinct(t *testing.T) {
 	}
 	distinct("verdict", int(event.VerdictKill)+1, func(i uint8) string { return VerdictName(event.Verdict(i)) })
 	distinct("origin", int(event.OriginHost)+1, func(i uint8) string { return OriginName(event.Origin(i)) })
-	distinct("reason", int(event.ReasonMPTCP)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
-	distinct("call", int(event.CallPacketIn)+1, func(i uint8) string { return CallName(event.Call(i)) })
+	distinct("reason", int(event.ReasonBorrow)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
+	distinct("call", int(event.CallReceive)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepGate)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
-	distinct("kind", int(event.KindLost), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+	distinct("kind", int(event.KindBorrow), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 
 func TestCut(t *testing.T) {

@@ -40,6 +40,10 @@ func table() []field {
 		{"binary", func(r *Record) Value { return text(r.Binary()) }},
 		{"call", func(r *Record) Value { return name(CallName(r.Event.Call)) }},
 		{"peer", func(r *Record) Value { return name(r.Peer()) }},
+		{"targetOrigin", ofTarget(func(s *event.Subject) Value { return name(OriginName(s.Origin)) })},
+		{"targetBinary", ofTarget(func(s *event.Subject) Value { return text(binaryOf(s)) })},
+		{"targetPID", ofTarget(func(s *event.Subject) Value { return count(s.PID) })},
+		{"targetCgroup", ofTarget(func(s *event.Subject) Value { return id(s.Container) })},
 		{"rule", func(r *Record) Value { return text(r.Rule) }},
 		{"verdict", func(r *Record) Value { return name(VerdictName(r.Event.Verdict)) }},
 		{"would", func(r *Record) Value { return name(VerdictName(r.Event.Would)) }},
@@ -169,6 +173,16 @@ func ruleRefField(r *Record) Value {
 		return Value{}
 	}
 	return name(strconv.FormatUint(r.Event.Rule, 16))
+}
+
+// ofTarget reads a field of the process that another one reached for.
+func ofTarget(read func(*event.Subject) Value) func(*Record) Value {
+	return func(r *Record) Value {
+		if r.Event.Target == nil {
+			return Value{}
+		}
+		return read(r.Event.Target)
+	}
 }
 
 func exitCodeField(r *Record) Value {

@@ -34,6 +34,8 @@ func (r *Record) Message() string {
 			strconv.FormatUint(r.Event.Bytes, 10) + " bytes"
 	case event.KindForeign:
 		return words("dropped", CallName(r.Event.Call), arrow(r), r.where()) + ": it belongs to no judged flow"
+	case event.KindBorrow:
+		return words(verb(&r.Event), borrowed(&r.Event), "by", who(r), r.where()) + ": " + why(r)
 	case event.KindCgroup:
 		if r.Event.Removed {
 			return words("cgroup", Escape(r.Event.Path), "went")
@@ -84,6 +86,18 @@ func target(r *Record) string {
 	return strings.Join(parts, "/")
 }
 
+// borrowed is what a process reached for: another's process, or its socket.
+func borrowed(e *event.Event) string {
+	what := "reaching into"
+	if e.Call == event.CallReceive {
+		what = "taking a socket of"
+	}
+	if e.Target == nil {
+		return words(what, "another process")
+	}
+	return words(what, OriginName(e.Target.Origin), Escape(binaryOf(e.Target)), "pid", strconv.FormatUint(uint64(e.Target.PID), 10))
+}
+
 func verb(e *event.Event) string {
 	switch e.Verdict {
 	case event.VerdictNone:
@@ -124,6 +138,8 @@ func why(r *Record) string {
 		return "malformed address or packet"
 	case event.ReasonMPTCP:
 		return "MPTCP is refused to governed processes"
+	case event.ReasonBorrow:
+		return "nobody acts under another's label"
 	}
 	return "reason " + ReasonName(r.Event.Reason)
 }

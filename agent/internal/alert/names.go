@@ -33,6 +33,8 @@ func KindName(k event.Kind) string {
 		return "cgroup"
 	case event.KindLost:
 		return "lost"
+	case event.KindBorrow:
+		return "borrow"
 	}
 	return number(k)
 }
@@ -96,6 +98,8 @@ func ReasonName(r event.Reason) string {
 		return "malformed"
 	case event.ReasonMPTCP:
 		return "mptcp"
+	case event.ReasonBorrow:
+		return "borrow"
 	}
 	return number(r)
 }
@@ -121,6 +125,10 @@ func CallName(c event.Call) string {
 		return "packet-out"
 	case event.CallPacketIn:
 		return "packet-in"
+	case event.CallTrace:
+		return "trace"
+	case event.CallReceive:
+		return "receive"
 	}
 	return number(c)
 }

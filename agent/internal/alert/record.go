@@ -43,7 +43,7 @@ func (r *Record) Important() bool {
 	case event.KindSessionStart, event.KindSessionEnd, event.KindForeign, event.KindLost:
 		return true
 	case event.KindExec, event.KindExit, event.KindConnect, event.KindListen, event.KindSocket,
-		event.KindFlow, event.KindCgroup:
+		event.KindFlow, event.KindCgroup, event.KindBorrow:
 		return r.Event.Verdict >= event.VerdictAudit
 	}
 	return true // an unknown kind is kept rather than lost
@@ -79,10 +79,14 @@ func (r *Record) Origin() string {
 
 // Binary is what ran: the script where there is one, else the executable.
 func (r *Record) Binary() string {
-	if r.Event.Subject.Script != "" {
-		return r.Event.Subject.Script
+	return binaryOf(&r.Event.Subject)
+}
+
+func binaryOf(s *event.Subject) string {
+	if s.Script != "" {
+		return s.Script
 	}
-	return r.Event.Subject.Exe
+	return s.Exe
 }
 
 func endpoint(e *event.Event, at netip.AddrPort) string {

@@ -386,6 +386,9 @@ func fill(v reflect.Value) {
 		v.SetInt(-3)
 	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		v.SetUint(3)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
 	case reflect.Slice:
 		v.Set(reflect.ValueOf([]string{"text"}))
 	default:

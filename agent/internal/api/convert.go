@@ -35,6 +35,9 @@ func fromRecord(r *alert.Record) *apiv1.Event {
 		Container: r.Container, ContainerId: r.ContainerID, Image: r.Image,
 		SessionName: r.SessionID, ExecId: r.ExecID, Policy: r.Policy, Rule: r.Rule, Message: r.Message(),
 	}
+	if e.Target != nil {
+		out.Target = fromSubject(e.Target)
+	}
 	for _, arg := range e.Args {
 		out.Args = append(out.Args, []byte(arg))
 	}
@@ -52,17 +55,11 @@ func fromSubject(s *event.Subject) *apiv1.Subject {
 
 // ToRecord is the record that an event of the API was made from.
 func ToRecord(e *apiv1.Event) *alert.Record {
-	s := e.GetSubject()
 	r := &alert.Record{
 		Event: event.Event{
 			Time: e.GetTime().AsTime(), Kind: event.Kind(e.GetKind()),
-			Subject: event.Subject{
-				Container: s.GetContainer(), Session: s.GetSession(), Exec: s.GetExec(),
-				PID: s.GetPid(), TID: s.GetTid(), UID: s.GetUid(),
-				Origin: event.Origin(s.GetOrigin()), Inferred: s.GetInferred(),
-				Exe: string(s.GetExe()), Script: string(s.GetScript()), Comm: string(s.GetComm()), Truncated: s.GetTruncated(),
-			},
-			Call: event.Call(e.GetCall()), Step: event.Step(e.GetStep()),
+			Subject: toSubject(e.GetSubject()),
+			Call:    event.Call(e.GetCall()), Step: event.Step(e.GetStep()),
 			Family: uint16(e.GetFamily()), Type: uint16(e.GetType()), Protocol: uint16(e.GetProtocol()),
 			Local: toAddrPort(e.GetLocal()), Remote: toAddrPort(e.GetRemote()),
 			Verdict: event.Verdict(e.GetVerdict()), Would: event.Verdict(e.GetWould()),
@@ -75,10 +72,23 @@ func ToRecord(e *apiv1.Event) *alert.Record {
 		Container: e.GetContainer(), ContainerID: e.GetContainerId(), Image: e.GetImage(),
 		SessionID: e.GetSessionName(), ExecID: e.GetExecId(), Policy: e.GetPolicy(), Rule: e.GetRule(),
 	}
+	if e.GetTarget() != nil {
+		target := toSubject(e.GetTarget())
+		r.Event.Target = &target
+	}
 	for _, arg := range e.GetArgs() {
 		r.Event.Args = append(r.Event.Args, string(arg))
 	}
 	return r
+}
+
+func toSubject(s *apiv1.Subject) event.Subject {
+	return event.Subject{
+		Container: s.GetContainer(), Session: s.GetSession(), Exec: s.GetExec(),
+		PID: s.GetPid(), TID: s.GetTid(), UID: s.GetUid(),
+		Origin: event.Origin(s.GetOrigin()), Inferred: s.GetInferred(),
+		Exe: string(s.GetExe()), Script: string(s.GetScript()), Comm: string(s.GetComm()), Truncated: s.GetTruncated(),
+	}
 }
 
 // fromAddrPort is the address's bytes and two of the port, big endian; nil for no address.

@@ -35,6 +35,7 @@ type Policies struct {
 type Enforcement struct {
 	Steps           []Step          `mapstructure:"steps"` // of the ladder that may be used, strongest first
 	UnknownWorkload UnknownWorkload `mapstructure:"unknownWorkload"`
+	Borrowing       Borrowing       `mapstructure:"borrowing"`
 }
 
 // Step is one rung of the enforcement ladder.
@@ -56,6 +57,17 @@ type UnknownWorkload string
 const (
 	UnknownAllow UnknownWorkload = "allow"
 	UnknownDeny  UnknownWorkload = "deny"
+)
+
+// Borrowing is what becomes of a process that reaches for another label, into its process or for its
+// socket, where a rule governs either.
+type Borrowing string
+
+// The choices.
+const (
+	BorrowRefuse Borrowing = "refuse"
+	BorrowAudit  Borrowing = "audit" // tell it, and let it be
+	BorrowAllow  Borrowing = "allow"
 )
 
 // Kernel says where the agent's kernel objects live and how large they are.
@@ -195,7 +207,7 @@ const (
 func Default() Config {
 	return Config{
 		Policies:    Policies{Dir: "/etc/sallyport/policies"},
-		Enforcement: Enforcement{Steps: ladder(), UnknownWorkload: UnknownAllow},
+		Enforcement: Enforcement{Steps: ladder(), UnknownWorkload: UnknownAllow, Borrowing: BorrowRefuse},
 		Kernel: Kernel{
 			BPFFS: "/sys/fs/bpf", PinDir: "sallyport", CgroupRoot: CgroupAuto,
 			Maps: Maps{Flows: 262144, Containers: 16384, AlertsRingBytes: 1 << 20, FlowsRingBytes: 4 << 20},

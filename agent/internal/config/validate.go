@@ -41,6 +41,7 @@ func (c Config) validate(s sources) error {
 	k.path("policies.dir", c.Policies.Dir)
 	k.steps(c.Enforcement.Steps)
 	oneOf(k, "enforcement.unknownWorkload", c.Enforcement.UnknownWorkload, UnknownAllow, UnknownDeny)
+	oneOf(k, "enforcement.borrowing", c.Enforcement.Borrowing, BorrowRefuse, BorrowAudit, BorrowAllow)
 	k.kernel(c.Kernel)
 	k.runtime(c.Runtime)
 	k.alerts(c.Alerts)

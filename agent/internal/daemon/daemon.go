@@ -104,9 +104,11 @@ func (a *agent) open() error {
 			Flows: uint32(maps.Flows), Containers: uint32(maps.Containers), // config bounds them
 			AlertRing: uint32(maps.AlertsRingBytes), FlowRing: uint32(maps.FlowsRingBytes), // config bounds them
 		},
-		UnknownDeny: a.cfg.Enforcement.UnknownWorkload == config.UnknownDeny,
-		TellExec:    a.cfg.Visibility.Exec,
-		TellConnect: a.cfg.Visibility.Connect,
+		UnknownDeny:  a.cfg.Enforcement.UnknownWorkload == config.UnknownDeny,
+		BorrowRefuse: a.cfg.Enforcement.Borrowing == config.BorrowRefuse,
+		BorrowTell:   a.cfg.Enforcement.Borrowing != config.BorrowAllow,
+		TellExec:     a.cfg.Visibility.Exec,
+		TellConnect:  a.cfg.Visibility.Connect,
 	})
 	if errors.Is(err, probes.ErrIncompatible) {
 		return fmt.Errorf("%w; the pinned version stays in force: run the agent that made it, or remove it with: sallyport run --cleanup", err)

@@ -106,7 +106,7 @@ func (m *Metrics) Observe(e *event.Event) {
 	case event.KindFlow, event.KindForeign:
 		m.gated.WithLabelValues(verdict, reason).Inc()
 	case event.KindExec, event.KindExit, event.KindSessionStart, event.KindSessionEnd, event.KindConnect,
-		event.KindListen, event.KindSocket, event.KindCgroup, event.KindLost:
+		event.KindListen, event.KindSocket, event.KindCgroup, event.KindLost, event.KindBorrow:
 		m.judged.WithLabelValues(known(alert.CallName(e.Call)), verdict, reason).Inc()
 	}
 }

@@ -19,6 +19,7 @@ enum ev_kind {
 	EV_KIND_FLOW = 8,
 	EV_KIND_FOREIGN = 9,
 	EV_KIND_CGROUP = 10,
+	EV_KIND_BORROW = 12, /* 11 is made in user space only */
 };
 
 enum call {
@@ -31,6 +32,8 @@ enum call {
 	CALL_SOCKET = 6,
 	CALL_PACKET_OUT = 7,
 	CALL_PACKET_IN = 8,
+	CALL_TRACE = 9,
+	CALL_RECEIVE = 10,
 };
 
 enum step {
@@ -52,6 +55,7 @@ enum reason {
 	REASON_FOREIGN = 6,
 	REASON_MALFORMED = 7,
 	REASON_MPTCP = 8,
+	REASON_BORROW = 9,
 };
 
 /* Where an error or a loss was counted. */
@@ -133,6 +137,19 @@ struct ev_call {
 	__u8 severity;
 	__u8 has_remote;
 	__u8 pad;
+};
+
+/* BORROW: subject reached for what target's label may do */
+struct ev_borrow {
+	struct ev_header header;
+	struct ev_subject subject;
+	struct ev_subject target;
+	__u64 revision;
+	__u8 call;
+	__u8 step;
+	__u8 verdict;
+	__u8 would;
+	__u32 pad;
 };
 
 /* CGROUP */

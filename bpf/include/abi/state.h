@@ -9,6 +9,8 @@ enum control_flags {
 	CONTROL_TELL_CONNECT = 2,   /* report allowed calls too */
 	CONTROL_UNKNOWN_DENY = 4,   /* unknownWorkload: deny */
 	CONTROL_GATE = 8,	    /* gate_skb judges what sockets send: Drop may be silent */
+	CONTROL_BORROW_REFUSE = 16, /* enforcement.borrowing: refuse */
+	CONTROL_BORROW_TELL = 32,   /* refuse or audit */
 };
 
 /* The one entry of the controls map; only user space writes it. */

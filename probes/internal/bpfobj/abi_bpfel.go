@@ -36,6 +36,8 @@ const (
 	ABICallCALL_SOCKET     ABICall = 6
 	ABICallCALL_PACKET_OUT ABICall = 7
 	ABICallCALL_PACKET_IN  ABICall = 8
+	ABICallCALL_TRACE      ABICall = 9
+	ABICallCALL_RECEIVE    ABICall = 10
 )
 
 type ABIContainer struct {
@@ -62,10 +64,12 @@ type ABIControl struct {
 type ABIControlFlags uint32
 
 const (
-	ABIControlFlagsCONTROL_TELL_EXEC    ABIControlFlags = 1
-	ABIControlFlagsCONTROL_TELL_CONNECT ABIControlFlags = 2
-	ABIControlFlagsCONTROL_UNKNOWN_DENY ABIControlFlags = 4
-	ABIControlFlagsCONTROL_GATE         ABIControlFlags = 8
+	ABIControlFlagsCONTROL_TELL_EXEC     ABIControlFlags = 1
+	ABIControlFlagsCONTROL_TELL_CONNECT  ABIControlFlags = 2
+	ABIControlFlagsCONTROL_UNKNOWN_DENY  ABIControlFlags = 4
+	ABIControlFlagsCONTROL_GATE          ABIControlFlags = 8
+	ABIControlFlagsCONTROL_BORROW_REFUSE ABIControlFlags = 16
+	ABIControlFlagsCONTROL_BORROW_TELL   ABIControlFlags = 32
 )
 
 type ABIDfaRef struct {
@@ -73,6 +77,19 @@ type ABIDfaRef struct {
 	Page    uint32
 	Base    uint16
 	Classes uint16
+}
+
+type ABIEvBorrow struct {
+	_        structs.HostLayout
+	Header   ABIEvHeader
+	Subject  ABIEvSubject
+	Target   ABIEvSubject
+	Revision uint64
+	Call     uint8
+	Step     uint8
+	Verdict  uint8
+	Would    uint8
+	Pad      uint32
 }
 
 type ABIEvCall struct {
@@ -149,6 +166,7 @@ const (
 	ABIEvKindEV_KIND_FLOW          ABIEvKind = 8
 	ABIEvKindEV_KIND_FOREIGN       ABIEvKind = 9
 	ABIEvKindEV_KIND_CGROUP        ABIEvKind = 10
+	ABIEvKindEV_KIND_BORROW        ABIEvKind = 12
 )
 
 type ABIEvSubject struct {
@@ -324,6 +342,7 @@ const (
 	ABIReasonREASON_FOREIGN    ABIReason = 6
 	ABIReasonREASON_MALFORMED  ABIReason = 7
 	ABIReasonREASON_MPTCP      ABIReason = 8
+	ABIReasonREASON_BORROW     ABIReason = 9
 )
 
 type ABIRule struct {
@@ -437,6 +456,7 @@ const (
 	ABIVarAbiCall           = "abi_call"
 	ABIVarAbiContainerFlags = "abi_container_flags"
 	ABIVarAbiControlFlags   = "abi_control_flags"
+	ABIVarAbiEvBorrow       = "abi_ev_borrow"
 	ABIVarAbiEvCall         = "abi_ev_call"
 	ABIVarAbiEvCgroup       = "abi_ev_cgroup"
 	ABIVarAbiEvExec         = "abi_ev_exec"
@@ -539,6 +559,7 @@ type ABIVariableSpecs struct {
 	AbiCall           *ebpf.VariableSpec `ebpf:"abi_call"`
 	AbiContainerFlags *ebpf.VariableSpec `ebpf:"abi_container_flags"`
 	AbiControlFlags   *ebpf.VariableSpec `ebpf:"abi_control_flags"`
+	AbiEvBorrow       *ebpf.VariableSpec `ebpf:"abi_ev_borrow"`
 	AbiEvCall         *ebpf.VariableSpec `ebpf:"abi_ev_call"`
 	AbiEvCgroup       *ebpf.VariableSpec `ebpf:"abi_ev_cgroup"`
 	AbiEvExec         *ebpf.VariableSpec `ebpf:"abi_ev_exec"`
@@ -640,6 +661,7 @@ type ABIVariables struct {
 	AbiCall           *ebpf.Variable `ebpf:"abi_call"`
 	AbiContainerFlags *ebpf.Variable `ebpf:"abi_container_flags"`
 	AbiControlFlags   *ebpf.Variable `ebpf:"abi_control_flags"`
+	AbiEvBorrow       *ebpf.Variable `ebpf:"abi_ev_borrow"`
 	AbiEvCall         *ebpf.Variable `ebpf:"abi_ev_call"`
 	AbiEvCgroup       *ebpf.Variable `ebpf:"abi_ev_cgroup"`
 	AbiEvExec         *ebpf.Variable `ebpf:"abi_ev_exec"`

@@ -44,7 +44,9 @@ const (
 	JudgeLSMProgJudgeLsmCreate   = "judge_lsm_create"
 	JudgeLSMProgJudgeLsmCreated  = "judge_lsm_created"
 	JudgeLSMProgJudgeLsmListen   = "judge_lsm_listen"
+	JudgeLSMProgJudgeLsmReceive  = "judge_lsm_receive"
 	JudgeLSMProgJudgeLsmSendmsg  = "judge_lsm_sendmsg"
+	JudgeLSMProgJudgeLsmTrace    = "judge_lsm_trace"
 )
 
 // LoadJudgeLSM returns the embedded CollectionSpec for JudgeLSM.
@@ -95,7 +97,9 @@ type JudgeLSMProgramSpecs struct {
 	JudgeLsmCreate  *ebpf.ProgramSpec `ebpf:"judge_lsm_create"`
 	JudgeLsmCreated *ebpf.ProgramSpec `ebpf:"judge_lsm_created"`
 	JudgeLsmListen  *ebpf.ProgramSpec `ebpf:"judge_lsm_listen"`
+	JudgeLsmReceive *ebpf.ProgramSpec `ebpf:"judge_lsm_receive"`
 	JudgeLsmSendmsg *ebpf.ProgramSpec `ebpf:"judge_lsm_sendmsg"`
+	JudgeLsmTrace   *ebpf.ProgramSpec `ebpf:"judge_lsm_trace"`
 }
 
 // JudgeLSMMapSpecs contains maps before they are loaded into the kernel.
@@ -219,7 +223,9 @@ type JudgeLSMPrograms struct {
 	JudgeLsmCreate  *ebpf.Program `ebpf:"judge_lsm_create"`
 	JudgeLsmCreated *ebpf.Program `ebpf:"judge_lsm_created"`
 	JudgeLsmListen  *ebpf.Program `ebpf:"judge_lsm_listen"`
+	JudgeLsmReceive *ebpf.Program `ebpf:"judge_lsm_receive"`
 	JudgeLsmSendmsg *ebpf.Program `ebpf:"judge_lsm_sendmsg"`
+	JudgeLsmTrace   *ebpf.Program `ebpf:"judge_lsm_trace"`
 }
 
 func (p *JudgeLSMPrograms) Close() error {
@@ -230,7 +236,9 @@ func (p *JudgeLSMPrograms) Close() error {
 		p.JudgeLsmCreate,
 		p.JudgeLsmCreated,
 		p.JudgeLsmListen,
+		p.JudgeLsmReceive,
 		p.JudgeLsmSendmsg,
+		p.JudgeLsmTrace,
 	)
 }
 

@@ -44,13 +44,16 @@ const (
 	JudgeModRetProgJudgeFentryCreate  = "judge_fentry_create"
 	JudgeModRetProgJudgeFentryCreated = "judge_fentry_created"
 	JudgeModRetProgJudgeFentryListen  = "judge_fentry_listen"
+	JudgeModRetProgJudgeFentryReceive = "judge_fentry_receive"
 	JudgeModRetProgJudgeFentrySendmsg = "judge_fentry_sendmsg"
 	JudgeModRetProgJudgeModretAccept  = "judge_modret_accept"
 	JudgeModRetProgJudgeModretBind    = "judge_modret_bind"
 	JudgeModRetProgJudgeModretConnect = "judge_modret_connect"
 	JudgeModRetProgJudgeModretCreate  = "judge_modret_create"
 	JudgeModRetProgJudgeModretListen  = "judge_modret_listen"
+	JudgeModRetProgJudgeModretReceive = "judge_modret_receive"
 	JudgeModRetProgJudgeModretSendmsg = "judge_modret_sendmsg"
+	JudgeModRetProgJudgeModretTrace   = "judge_modret_trace"
 	JudgeModRetVarFentryStep          = "fentry_step"
 )
 
@@ -102,13 +105,16 @@ type JudgeModRetProgramSpecs struct {
 	JudgeFentryCreate  *ebpf.ProgramSpec `ebpf:"judge_fentry_create"`
 	JudgeFentryCreated *ebpf.ProgramSpec `ebpf:"judge_fentry_created"`
 	JudgeFentryListen  *ebpf.ProgramSpec `ebpf:"judge_fentry_listen"`
+	JudgeFentryReceive *ebpf.ProgramSpec `ebpf:"judge_fentry_receive"`
 	JudgeFentrySendmsg *ebpf.ProgramSpec `ebpf:"judge_fentry_sendmsg"`
 	JudgeModretAccept  *ebpf.ProgramSpec `ebpf:"judge_modret_accept"`
 	JudgeModretBind    *ebpf.ProgramSpec `ebpf:"judge_modret_bind"`
 	JudgeModretConnect *ebpf.ProgramSpec `ebpf:"judge_modret_connect"`
 	JudgeModretCreate  *ebpf.ProgramSpec `ebpf:"judge_modret_create"`
 	JudgeModretListen  *ebpf.ProgramSpec `ebpf:"judge_modret_listen"`
+	JudgeModretReceive *ebpf.ProgramSpec `ebpf:"judge_modret_receive"`
 	JudgeModretSendmsg *ebpf.ProgramSpec `ebpf:"judge_modret_sendmsg"`
+	JudgeModretTrace   *ebpf.ProgramSpec `ebpf:"judge_modret_trace"`
 }
 
 // JudgeModRetMapSpecs contains maps before they are loaded into the kernel.
@@ -234,13 +240,16 @@ type JudgeModRetPrograms struct {
 	JudgeFentryCreate  *ebpf.Program `ebpf:"judge_fentry_create"`
 	JudgeFentryCreated *ebpf.Program `ebpf:"judge_fentry_created"`
 	JudgeFentryListen  *ebpf.Program `ebpf:"judge_fentry_listen"`
+	JudgeFentryReceive *ebpf.Program `ebpf:"judge_fentry_receive"`
 	JudgeFentrySendmsg *ebpf.Program `ebpf:"judge_fentry_sendmsg"`
 	JudgeModretAccept  *ebpf.Program `ebpf:"judge_modret_accept"`
 	JudgeModretBind    *ebpf.Program `ebpf:"judge_modret_bind"`
 	JudgeModretConnect *ebpf.Program `ebpf:"judge_modret_connect"`
 	JudgeModretCreate  *ebpf.Program `ebpf:"judge_modret_create"`
 	JudgeModretListen  *ebpf.Program `ebpf:"judge_modret_listen"`
+	JudgeModretReceive *ebpf.Program `ebpf:"judge_modret_receive"`
 	JudgeModretSendmsg *ebpf.Program `ebpf:"judge_modret_sendmsg"`
+	JudgeModretTrace   *ebpf.Program `ebpf:"judge_modret_trace"`
 }
 
 func (p *JudgeModRetPrograms) Close() error {
@@ -251,13 +260,16 @@ func (p *JudgeModRetPrograms) Close() error {
 		p.JudgeFentryCreate,
 		p.JudgeFentryCreated,
 		p.JudgeFentryListen,
+		p.JudgeFentryReceive,
 		p.JudgeFentrySendmsg,
 		p.JudgeModretAccept,
 		p.JudgeModretBind,
 		p.JudgeModretConnect,
 		p.JudgeModretCreate,
 		p.JudgeModretListen,
+		p.JudgeModretReceive,
 		p.JudgeModretSendmsg,
+		p.JudgeModretTrace,
 	)
 }
 

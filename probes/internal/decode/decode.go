@@ -43,6 +43,8 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 		err = call(raw, &e)
 	case event.KindCgroup:
 		err = cgroup(raw, &e)
+	case event.KindBorrow:
+		err = borrow(raw, &e)
 	case event.KindLost: // made in user space only
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
 	default:
@@ -137,6 +139,20 @@ func call(raw []byte, e *event.Event) error {
 	if r.HasRemote != 0 {
 		e.Remote = endpoint(r.Remote, r.RemotePort)
 	}
+	return nil
+}
+
+func borrow(raw []byte, e *event.Event) error {
+	var r bpfobj.ABIEvBorrow
+	if err := read(raw, &r); err != nil {
+		return err
+	}
+	target := subject(&r.Target)
+	e.Subject, e.Target = subject(&r.Subject), &target
+	e.Revision, e.Reason = r.Revision, event.ReasonBorrow
+	e.Call, e.Step = event.Call(r.Call), event.Step(r.Step)
+	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
+	e.Severity = event.SeverityCritical
 	return nil
 }
 

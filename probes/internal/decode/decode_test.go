@@ -87,6 +87,26 @@ func TestRecordReadsWaitStatus(t *testing.T) {
 	}
 }
 
+func TestRecordKnowsBothSidesOfABorrow(t *testing.T) {
+	t.Parallel()
+	r := bpfobj.ABIEvBorrow{Revision: 4, Call: uint8(event.CallTrace), Step: 1, Verdict: uint8(event.VerdictDeny)}
+	r.Subject.Origin, r.Target.Origin, r.Target.Tgid = uint32(event.OriginExec), uint32(event.OriginMain), 7
+	copy(r.Target.Exe[:], "/srv/app")
+	got, err := Record(raw(t, event.KindBorrow, r, &bpfobj.ABIEvHeader{}), clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := event.Event{
+		Kind: event.KindBorrow, Time: time.Unix(0, 0), Revision: 4, Call: event.CallTrace, Step: event.StepLSM,
+		Verdict: event.VerdictDeny, Reason: event.ReasonBorrow, Severity: event.SeverityCritical,
+		Subject: event.Subject{Origin: event.OriginExec},
+		Target:  &event.Subject{Origin: event.OriginMain, PID: 7, Exe: "/srv/app"},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		t.Errorf("event (-want +got):\n%s", diff)
+	}
+}
+
 func TestRecordRefusesOtherVersions(t *testing.T) {
 	t.Parallel()
 	b := raw(t, event.KindExit, bpfobj.ABIEvExit{}, &bpfobj.ABIEvHeader{})
@@ -98,8 +118,8 @@ func TestRecordRefusesOtherVersions(t *testing.T) {
 
 // FuzzRecord holds that any bytes give an event or an error, never both and never a panic.
 func FuzzRecord(f *testing.F) {
-	for kind := range uint16(12) {
-		b := make([]byte, unsafe.Sizeof(bpfobj.ABIEvExec{})+64)
+	for kind := range uint16(14) {
+		b := make([]byte, unsafe.Sizeof(bpfobj.ABIEvBorrow{})+64)
 		binary.LittleEndian.PutUint16(b[8:], uint16(bpfobj.ABILimitsABI_VERSION))
 		binary.LittleEndian.PutUint16(b[10:], kind)
 		f.Add(b)

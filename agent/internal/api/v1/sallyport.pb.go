@@ -889,6 +889,7 @@ type Event struct {
 	Site          string                 `protobuf:"bytes,25,opt,name=site,proto3" json:"site,omitempty"`
 	Removed       bool                   `protobuf:"varint,26,opt,name=removed,proto3" json:"removed,omitempty"`
 	Path          []byte                 `protobuf:"bytes,27,opt,name=path,proto3" json:"path,omitempty"`
+	Target        *Subject               `protobuf:"bytes,28,opt,name=target,proto3" json:"target,omitempty"` // whose process or socket the subject reached for; absent in other events
 	Workload      []byte                 `protobuf:"bytes,40,opt,name=workload,proto3" json:"workload,omitempty"`
 	Namespace     string                 `protobuf:"bytes,41,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Pod           string                 `protobuf:"bytes,42,opt,name=pod,proto3" json:"pod,omitempty"`
@@ -1119,6 +1120,13 @@ func (x *Event) GetRemoved() bool {
 func (x *Event) GetPath() []byte {
 	if x != nil {
 		return x.Path
+	}
+	return nil
+}
+
+func (x *Event) GetTarget() *Subject {
+	if x != nil {
+		return x.Target
 	}
 	return nil
 }
@@ -1402,7 +1410,7 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x0fObserveResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.sallyport.v1.EventH\x00R\x05event\x12\x14\n" +
 	"\x04lost\x18\x02 \x01(\x04H\x00R\x04lostB\x06\n" +
-	"\x04item\"\xd9\a\n" +
+	"\x04item\"\x88\b\n" +
 	"\x05Event\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12/\n" +
@@ -1431,7 +1439,8 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x04lost\x18\x18 \x01(\x04R\x04lost\x12\x12\n" +
 	"\x04site\x18\x19 \x01(\tR\x04site\x12\x18\n" +
 	"\aremoved\x18\x1a \x01(\bR\aremoved\x12\x12\n" +
-	"\x04path\x18\x1b \x01(\fR\x04path\x12\x1a\n" +
+	"\x04path\x18\x1b \x01(\fR\x04path\x12-\n" +
+	"\x06target\x18\x1c \x01(\v2\x15.sallyport.v1.SubjectR\x06target\x12\x1a\n" +
 	"\bworkload\x18( \x01(\fR\bworkload\x12\x1c\n" +
 	"\tnamespace\x18) \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18* \x01(\tR\x03pod\x12\x1c\n" +
@@ -1511,17 +1520,18 @@ var file_sallyport_proto_depIdxs = []int32{
 	11, // 9: sallyport.v1.ObserveResponse.event:type_name -> sallyport.v1.Event
 	14, // 10: sallyport.v1.Event.time:type_name -> google.protobuf.Timestamp
 	12, // 11: sallyport.v1.Event.subject:type_name -> sallyport.v1.Subject
-	1,  // 12: sallyport.v1.Sallyport.Version:input_type -> sallyport.v1.VersionRequest
-	3,  // 13: sallyport.v1.Sallyport.Status:input_type -> sallyport.v1.StatusRequest
-	9,  // 14: sallyport.v1.Sallyport.Observe:input_type -> sallyport.v1.ObserveRequest
-	2,  // 15: sallyport.v1.Sallyport.Version:output_type -> sallyport.v1.VersionResponse
-	4,  // 16: sallyport.v1.Sallyport.Status:output_type -> sallyport.v1.StatusResponse
-	10, // 17: sallyport.v1.Sallyport.Observe:output_type -> sallyport.v1.ObserveResponse
-	15, // [15:18] is the sub-list for method output_type
-	12, // [12:15] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 12: sallyport.v1.Event.target:type_name -> sallyport.v1.Subject
+	1,  // 13: sallyport.v1.Sallyport.Version:input_type -> sallyport.v1.VersionRequest
+	3,  // 14: sallyport.v1.Sallyport.Status:input_type -> sallyport.v1.StatusRequest
+	9,  // 15: sallyport.v1.Sallyport.Observe:input_type -> sallyport.v1.ObserveRequest
+	2,  // 16: sallyport.v1.Sallyport.Version:output_type -> sallyport.v1.VersionResponse
+	4,  // 17: sallyport.v1.Sallyport.Status:output_type -> sallyport.v1.StatusResponse
+	10, // 18: sallyport.v1.Sallyport.Observe:output_type -> sallyport.v1.ObserveResponse
+	16, // [16:19] is the sub-list for method output_type
+	13, // [13:16] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_proto_init() }
