@@ -27,6 +27,7 @@ const (
 	KindForeign                      // a packet at the gate belonged to no judged flow, and was dropped
 	KindCgroup                       // a container's cgroup appeared or went
 	KindLost                         // records were lost; Lost counts them
+	KindLate                         // a container was to start before its policies were in force; the agent's own
 )
 
 // Origin says how a process came into its container.

@@ -55,4 +55,17 @@ func Describe(id string, annotations map[string]string) identity.Container {
 	return c
 }
 
+// Telling keeps of a spec's annotations those that Describe reads.
+func Telling(annotations map[string]string) map[string]string {
+	kept := map[string]string{}
+	for _, k := range dialects() {
+		for _, key := range []string{k.kind, k.namespace, k.pod, k.uid, k.name, k.labels} {
+			if value, ok := annotations[key]; ok {
+				kept[key] = value
+			}
+		}
+	}
+	return kept
+}
+
 func clip(s string) string { return s[:min(len(s), maxName)] }

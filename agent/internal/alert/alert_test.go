@@ -74,6 +74,14 @@ func TestMessage(t *testing.T) {
 		{"exit", edit(func(r *Record) { r.Event.Kind, r.Event.Signal = event.KindExit, 9 }), "ended Exec /bin/sh in shop/checkout-7d (container app): signal 9"},
 		{"session", edit(func(r *Record) { r.Event.Kind = event.KindSessionStart }), "session 2a (exec-1) started by Exec /bin/sh in shop/checkout-7d (container app)"},
 		{"lost", &Record{Event: event.Event{Kind: event.KindLost, Lost: 12, Site: "alerts"}}, "lost 12 records at alerts"},
+		{
+			"a late container is admitted", &Record{Event: event.Event{Kind: event.KindLate, Verdict: event.VerdictAllow}, Workload: "shop/web", Container: "app"},
+			"admitted the start in shop/web (container app), whose policies were not in force in time",
+		},
+		{
+			"a late container is refused", &Record{Event: event.Event{Kind: event.KindLate, Verdict: event.VerdictDeny}, Workload: "shop/web", Container: "app"},
+			"refused the start in shop/web (container app): its policies were not in force in time",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -128,6 +136,7 @@ func TestSeverityAndImportance(t *testing.T) {
 		{"allowed", event.Event{Kind: event.KindConnect, Verdict: event.VerdictAllow, Severity: event.SeverityCritical}, event.SeverityInfo, false},
 		{"exec", event.Event{Kind: event.KindExec}, event.SeverityInfo, false},
 		{"lost", event.Event{Kind: event.KindLost}, event.SeverityWarning, true},
+		{"late", event.Event{Kind: event.KindLate, Verdict: event.VerdictAllow}, event.SeverityWarning, true},
 		{"foreign", event.Event{Kind: event.KindForeign, Severity: event.SeverityCritical}, event.SeverityCritical, true},
 		{"beyond the table", event.Event{Kind: 99, Verdict: 99, Severity: 99}, event.SeverityCritical, true},
 	}
@@ -166,7 +175,7 @@ func TestNamesAreDistinct(t *testing.T) {
 	distinct("call", int(event.CallPacketIn)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepGate)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
-	distinct("kind", int(event.KindLost), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+	distinct("kind", int(event.KindLate), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 
 func TestCut(t *testing.T) {

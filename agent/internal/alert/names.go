@@ -33,6 +33,8 @@ func KindName(k event.Kind) string {
 		return "cgroup"
 	case event.KindLost:
 		return "lost"
+	case event.KindLate:
+		return "late"
 	}
 	return number(k)
 }

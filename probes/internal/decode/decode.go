@@ -43,7 +43,7 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 		err = call(raw, &e)
 	case event.KindCgroup:
 		err = cgroup(raw, &e)
-	case event.KindLost: // made in user space only
+	case event.KindLost, event.KindLate: // made in user space only
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
 	default:
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
