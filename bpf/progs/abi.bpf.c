@@ -10,6 +10,7 @@
 #include <maps/control.h>
 #include <maps/flow.h>
 #include <maps/label.h>
+#include <maps/probe.h>
 #include <maps/tables.h>
 #include <maps/tell.h>
 
@@ -26,11 +27,14 @@ struct address_key abi_address_key;
 struct peer_key abi_peer_key;
 struct port_key abi_port_key;
 struct inferred abi_inferred;
+struct probe_key abi_probe_key;
+struct probe abi_probe;
 struct frag_key abi_frag_key;
 
 enum limits abi_limits;
 enum origin abi_origin;
 enum label_flags abi_label_flags;
+enum probe_limits abi_probe_limits;
 enum verdict abi_verdict;
 enum control_flags abi_control_flags;
 enum container_flags abi_container_flags;

@@ -6,7 +6,7 @@
  * tp_btf/cgroup_rmdir       it goes
  * tp_btf/cgroup_attach_task a task enters it: JOINING
  * tp_btf/sched_process_fork the child gets a copy before it runs
- * tp_btf/sched_process_exec JOINING becomes Main or Exec; the binary is read
+ * tp_btf/sched_process_exec JOINING becomes Main, Exec or Probe; the binary is read
  * tp_btf/sched_process_exit sessions end, exits are told
  *
  * Minimum kernel 5.17 (bpf_loop), BTF. Nothing here denies; where a label cannot be made, the comment
@@ -18,6 +18,7 @@
 #include <lib/container.h>
 #include <lib/control.h>
 #include <lib/label.h>
+#include <lib/probe.h>
 #include <lib/tell.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -129,6 +130,7 @@ int BPF_PROG(label_cgroup_rmdir, struct cgroup *cgrp, const char *path)
 	id = BPF_CORE_READ(cgrp, kn, id);
 	if (bpf_map_delete_elem(&container_by_cgroup, &id) == 0)
 		tell_cgroup(id, path, 1);
+	probe_forget(id);
 	return 0;
 }
 
@@ -236,7 +238,8 @@ static __always_inline void tell_exec(const struct label *label, struct task_str
  * JOINING ends when the workload itself is executed: not the runtime's own re-exec, which still
  * runs in the mount namespace of whoever made the cgroup or in the node's.
  */
-static __always_inline int joined(struct label *label, struct task_struct *task, struct control *c)
+static __always_inline int joined(struct label *label, struct task_struct *task,
+				  struct linux_binprm *bprm, struct control *c)
 {
 	struct container *container;
 	__u32 mntns = container_mntns(task);
@@ -247,9 +250,14 @@ static __always_inline int joined(struct label *label, struct task_struct *task,
 	if (label->flags & LABEL_FIRST) {
 		label->origin = ORIGIN_MAIN;
 	} else {
-		label->origin = ORIGIN_EXEC;
 		label->session = control_next_id();
-		label->flags |= LABEL_SESSION;
+		/* Probes come every few seconds: their sessions are traffic, and are not told as alerts. */
+		if (probe_is(label->container, task, bprm)) {
+			label->origin = ORIGIN_PROBE;
+		} else {
+			label->origin = ORIGIN_EXEC;
+			label->flags |= LABEL_SESSION;
+		}
 	}
 	label->flags &= ~(LABEL_JOINING | LABEL_FIRST);
 	return 1;
@@ -288,7 +296,7 @@ int BPF_PROG(label_exec, struct task_struct *task, int old_pid, struct linux_bin
 	if (!label)
 		return 0;
 	if (label->flags & LABEL_JOINING) {
-		if (!joined(label, task, c))
+		if (!joined(label, task, bprm, c))
 			return 0;
 		session = label->origin == ORIGIN_EXEC;
 	}

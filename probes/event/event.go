@@ -28,6 +28,7 @@ const (
 	KindCgroup                       // a container's cgroup appeared or went
 	KindLost                         // records were lost; Lost counts them
 	KindBorrow                       // a process reached for another label: into its process, or for its socket
+	KindLate                         // a container was to start before its policies were in force; the agent's own
 )
 
 // Origin says how a process came into its container.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -74,7 +75,56 @@ func (l *Labeller) Forget(cgroup uint64) error {
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("forgetting container %d: %w", cgroup, err)
 	}
+	return l.SetProbes(cgroup, nil)
+}
+
+// ErrProbes is wrapped where commands cannot be compared in the kernel: they are taken for Exec.
+var ErrProbes = errors.New("taken for Exec")
+
+// SetProbes replaces the commands by which execs of a container are Probe. Commands that are too many, too long or hold
+// a NUL are left out; they are taken for Exec (fails closed), and the error says so.
+func (l *Labeller) SetProbes(cgroup uint64, commands [][]string) error {
+	m := l.kernel.Maps().Map("probe_by_slot")
+	key, left := bpfobj.ABIProbeKey{Container: cgroup}, 0
+	for _, argv := range commands {
+		value, ok := probeValue(argv)
+		if !ok || key.Slot == uint32(bpfobj.ABIProbeLimitsPROBE_SLOTS) {
+			left++
+			continue
+		}
+		if err := m.Put(&key, value); err != nil {
+			return fmt.Errorf("setting the probes of container %d: %w", cgroup, err)
+		}
+		key.Slot++
+	}
+	for ; key.Slot < uint32(bpfobj.ABIProbeLimitsPROBE_SLOTS); key.Slot++ {
+		if err := m.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("removing a probe of container %d: %w", cgroup, err)
+		}
+	}
+	if left > 0 {
+		return fmt.Errorf("%d of %d probe commands are too many or too long to compare: %w", left, len(commands), ErrProbes)
+	}
 	return nil
+}
+
+// probeValue is a command as the kernel compares it: its arguments as a process has them in its memory.
+func probeValue(argv []string) (*bpfobj.ABIProbe, bool) {
+	var text []byte
+	for _, arg := range argv {
+		if strings.IndexByte(arg, 0) >= 0 {
+			return nil, false
+		}
+		text = append(append(text, arg...), 0)
+	}
+	v := &bpfobj.ABIProbe{Len: uint64(len(text))}
+	if len(argv) == 0 || len(text) > int(bpfobj.ABIProbeLimitsPROBE_LEN) {
+		return nil, false
+	}
+	for i, b := range text {
+		v.Args[i/8] |= uint64(b) << (i % 8 * 8) // the objects are for little-endian machines
+	}
+	return v, true
 }
 
 // Containers lists the containers that the kernel knows, by cgroup id.

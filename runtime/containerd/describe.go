@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/sallyport/sallyport/runtime/identity"
@@ -26,29 +27,30 @@ const (
 	typeSandbox         = "sandbox"
 )
 
-// Labels that the kubelet and the CRI plugin add to those of the pod. In a pod they win over an image's.
+// Labels that win over an image's in a pod.
 const (
-	labelPod       = "io.kubernetes.pod.name"
-	labelNamespace = "io.kubernetes.pod.namespace"
-	labelUID       = "io.kubernetes.pod.uid"
+	labelPod       = identity.LabelPod
+	labelNamespace = identity.LabelNamespace
+	labelUID       = identity.LabelUID
 	labelName      = "io.kubernetes.container.name"
-	labelsOfCRI    = "io.cri-containerd."
 )
 
-// Limits on what is kept of a container's labels and names, far above what Kubernetes allows to be useful.
 const (
-	maxLabels     = 1024
-	maxLabelBytes = 256 << 10 // keys and values in sum
-	maxName       = 512       // bytes
+	maxName      = 512     // bytes that are kept of a name, far above what Kubernetes allows
+	maxExtension = 4 << 20 // bytes of the CRI plugin's record; the pod's annotations in it have at most 256 KiB
 )
+
+// extensionSandbox is where the CRI plugin keeps a pod's configuration.
+const extensionSandbox = "io.cri-containerd.sandbox.metadata"
 
 // entry is what is known of a container.
 type entry struct {
 	identity.Container
-	sandboxID   string // container that carries the pod's labels; "" without a pod
-	cgroupsPath string // of the OCI spec
-	specHostNet bool   // the OCI spec asks for no network namespace
-	dropped     int    // labels over the limits
+	sandboxID   string            // container that carries the pod's labels; "" without a pod
+	cgroupsPath string            // of the OCI spec
+	specHostNet bool              // the OCI spec asks for no network namespace
+	dropped     int               // labels over the limits
+	annotations map[string]string // of a sandbox: the pod's, as far as they name probes
 }
 
 // describe reads a container's record; of its task it knows nothing. A spec that cannot be read leaves a container
@@ -64,7 +66,7 @@ func describe(namespace string, record containers.Container) (entry, error) {
 		Pod:       identity.Pod{Namespace: namespace, Name: record.ID},
 		CreatedAt: record.CreatedAt,
 	}}
-	e.Labels, e.dropped = boundLabels(record.Labels)
+	e.Labels, e.dropped = identity.BoundLabels(record.Labels)
 	if record.Spec == nil {
 		return e, fmt.Errorf("describing container %s: it has no spec", record.ID)
 	}
@@ -79,10 +81,45 @@ func describe(namespace string, record containers.Container) (entry, error) {
 		})
 		e.Pod.HostNetwork = e.specHostNet
 	}
-	if spec.Annotations[annotationType] != "" {
-		e.describePod(record.Labels, spec.Annotations)
+	if spec.Annotations[annotationType] == "" {
+		var err error
+		if e.Probes, err = identity.ParseProbes(spec.Annotations, record.ID); err != nil {
+			return e, fmt.Errorf("describing container %s: %w", record.ID, err)
+		}
+		return e, nil
+	}
+	e.describePod(record.Labels, spec.Annotations)
+	if e.Type != identity.TypeSandbox {
+		return e, nil
+	}
+	if err := e.readAnnotations(record.Extensions[extensionSandbox]); err != nil {
+		return e, fmt.Errorf("describing container %s: %w", record.ID, err)
 	}
 	return e, nil
+}
+
+// readAnnotations keeps those annotations of a pod that name probes, from what the CRI plugin keeps with the
+// pod's sandbox.
+func (e *entry) readAnnotations(extension typeurl.Any) error {
+	if extension == nil {
+		return nil
+	}
+	if len(extension.GetValue()) > maxExtension {
+		return fmt.Errorf("reading the pod's annotations: its record has more than %d bytes", maxExtension)
+	}
+	var kept struct {
+		Metadata struct {
+			Config struct {
+				Annotations map[string]string `json:"annotations"`
+			}
+		}
+	}
+	if err := json.Unmarshal(extension.GetValue(), &kept); err != nil {
+		return fmt.Errorf("reading the pod's annotations: %w", err)
+	}
+	e.annotations = kept.Metadata.Config.Annotations
+	maps.DeleteFunc(e.annotations, func(key, _ string) bool { return !strings.HasPrefix(key, identity.AnnotationProbes) })
+	return nil
 }
 
 // describePod fills in the pod of a container that the CRI plugin made. Only a sandbox carries the pod's labels; the
@@ -99,11 +136,7 @@ func (e *entry) describePod(labels, annotations map[string]string) {
 	}
 	e.Type = identity.TypeSandbox
 	e.sandboxID = e.ID
-	own := maps.Clone(labels)
-	maps.DeleteFunc(own, func(key, _ string) bool {
-		return strings.HasPrefix(key, labelsOfCRI) || key == labelPod || key == labelNamespace || key == labelUID
-	})
-	e.Labels, e.dropped = boundLabels(own)
+	e.Labels, e.dropped = identity.PodLabels(labels)
 }
 
 func first(values ...string) string {
@@ -117,18 +150,9 @@ func first(values ...string) string {
 
 func clip(s string) string { return s[:min(len(s), maxName)] }
 
-// boundLabels copies labels up to the limits, in the order of their keys, and counts what it left out. Whoever sets so
-// many labels on a pod chooses by them which policies select it anyway.
-func boundLabels(labels map[string]string) (map[string]string, int) {
-	keys := slices.Sorted(maps.Keys(labels))
-	kept := make(map[string]string, min(len(labels), maxLabels))
-	size := 0
-	for _, key := range keys {
-		size += len(key) + len(labels[key])
-		if len(kept) == maxLabels || size > maxLabelBytes {
-			break
-		}
-		kept[key] = labels[key]
-	}
-	return kept, len(labels) - len(kept)
+// takeFrom gives a container of a pod what the pod's sandbox carries.
+func (e *entry) takeFrom(sandbox entry) (err error) {
+	e.Labels = sandbox.Labels
+	e.Probes, err = identity.ParseProbes(sandbox.annotations, e.Name)
+	return err
 }

@@ -2,7 +2,6 @@ package containerd
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +43,7 @@ func TestDescribe(t *testing.T) {
 		annotationType: "container", annotationSandboxID: "pause", annotationPod: "web-1", annotationNamespace: "shop",
 		annotationUID: "u1", annotationName: "web",
 	}
-	kubelet := map[string]string{labelPod: "web-1", labelNamespace: "shop", labelUID: "u1", "app": "web", labelsOfCRI + "kind": "sandbox"}
+	kubelet := map[string]string{labelPod: "web-1", labelNamespace: "shop", labelUID: "u1", "app": "web", "io.cri-containerd.kind": "sandbox"}
 	for _, tc := range []struct {
 		name   string
 		labels map[string]string
@@ -102,20 +101,8 @@ func TestDescribeWithoutASpec(t *testing.T) {
 	}
 }
 
-func TestLabelsAreBounded(t *testing.T) {
+func TestNamesAreBounded(t *testing.T) {
 	t.Parallel()
-	many := make(map[string]string)
-	for i := range maxLabels + 5 {
-		many[fmt.Sprintf("k%05d", i)] = "v"
-	}
-	kept, dropped := boundLabels(many)
-	if _, last := kept[fmt.Sprintf("k%05d", maxLabels-1)]; len(kept) != maxLabels || dropped != 5 || !last {
-		t.Errorf("%d labels kept, %d dropped", len(kept), dropped)
-	}
-	kept, dropped = boundLabels(map[string]string{"a": "1", "b": strings.Repeat("x", maxLabelBytes), "c": "2"})
-	if diff := cmp.Diff(map[string]string{"a": "1"}, kept); diff != "" || dropped != 2 {
-		t.Errorf("%d dropped, kept (-want +got):\n%s", dropped, diff)
-	}
 	e, err := describe("ns", record(t, nil, specs.Spec{Annotations: map[string]string{
 		annotationType: "container", annotationPod: strings.Repeat("p", 1<<20),
 	}}))

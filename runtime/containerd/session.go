@@ -289,7 +289,10 @@ func (s *session) takeLabels(e *entry, known map[key]entry) {
 		s.warn(*e, fmt.Errorf("no sandbox %s", e.sandboxID), "a pod's labels are not known")
 		return
 	}
-	e.Labels = sandbox.Labels
+	if err := e.takeFrom(sandbox); err != nil {
+		// Fails closed: its probes are taken for Exec.
+		s.warn(*e, err, "a container's probes are not known")
+	}
 }
 
 // locate records the task's first process, its cgroup and whether its network is the node's.

@@ -28,10 +28,11 @@ type Container struct {
 	Image      string
 	Labels     map[string]string // labels the policies select by: the pod's, or the container's own without a pod
 	Pod        Pod
-	CgroupPath string // below the root of the cgroup v2 hierarchy, e.g. /default/demo; "" until it has a task
-	CgroupID   uint64 // inode of that directory; 0 until it has a task
-	InitPID    uint32 // of the task's first process, in the agent's PID namespace; 0 without a task
-	Running    bool   // the task's entrypoint has been started
+	Probes     [][]string // arguments of its exec probes and lifecycle commands; who execs just these is Probe
+	CgroupPath string     // below the root of the cgroup v2 hierarchy, e.g. /default/demo; "" until it has a task
+	CgroupID   uint64     // inode of that directory; 0 until it has a task
+	InitPID    uint32     // of the task's first process, in the agent's PID namespace; 0 without a task
+	Running    bool       // the task's entrypoint has been started
 	CreatedAt  time.Time
 }
 

@@ -65,7 +65,7 @@ var theirs = []struct {
 	only   []string
 }{
 	{"github.com/cilium/ebpf", []string{"probes", "tests"}},
-	{"github.com/containerd/", []string{"runtime/containerd", "tests"}},
+	{"github.com/containerd/", []string{"runtime/containerd", "runtime/nri", "tests"}},
 	{"k8s.io/", []string{"runtime/kube", "tests"}},
 	{"github.com/spf13/viper", []string{"agent/internal/config"}},
 	{"github.com/spf13/cobra", []string{"agent/internal/cmd"}},

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -60,12 +61,12 @@ func build(t *testing.T) string {
 	return bin
 }
 
-// exits runs a program and demands an exit code: exits CODE [nobody] PROGRAM ARGUMENT… What it
+// exits runs a program and demands an exit code: exits CODE [nobody] [<FILE] PROGRAM ARGUMENT… What it
 // wrote is then in the files stdout and stderr. With nobody it runs as that user, for which the
-// script must be root.
+// script must be root. FILE is its standard input.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE [nobody] PROGRAM ARGUMENT…")
+		ts.Fatalf("usage: exits CODE [nobody] [<FILE] PROGRAM ARGUMENT…")
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -76,11 +77,18 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 		args, dir = args[1:], "/"
 		attributes.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
+	var stdin []byte
+	if file, ok := strings.CutPrefix(args[0], "<"); ok {
+		stdin, err = os.ReadFile(ts.MkAbs(file))
+		ts.Check(err)
+		args = args[1:]
+	}
 	path, err := exec.LookPath(filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], args[0]))
 	ts.Check(err)
 	cmd := exec.Command(path, args[1:]...)
 	var stdout, stderr bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = dir, &stdout, &stderr, &attributes
+	cmd.Stdin = bytes.NewReader(stdin)
 	cmd.Env = []string{"PATH=" + ts.Getenv("PATH")}
 	got := 0
 	if err := cmd.Run(); err != nil {

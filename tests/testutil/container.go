@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -214,8 +215,8 @@ func (c *Containerd) removeAll(t testing.TB, namespace string) {
 	}
 }
 
-// removeCgroups removes the cgroups /NAME and below, in every hierarchy. No process is left in them.
-func removeCgroups(t testing.TB, name string) {
+// RemoveCgroups removes the cgroup /NAME and what is below, in every hierarchy. No process is left in them.
+func RemoveCgroups(t testing.TB, name string) {
 	t.Helper()
 	mounts, err := os.Open("/proc/self/mounts")
 	if err != nil {
@@ -228,13 +229,19 @@ func removeCgroups(t testing.TB, name string) {
 		if len(fields) < 3 || fields[2] != "cgroup" && fields[2] != "cgroup2" {
 			continue
 		}
+		var dirs []string
 		top := filepath.Join(fields[1], name)
-		children, err := filepath.Glob(filepath.Join(top, "*", "cgroup.procs"))
+		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				dirs = append(dirs, path)
+			}
+			return nil // what went meanwhile is what is wanted
+		})
 		if err != nil {
 			t.Error(err)
 		}
-		for _, child := range append(children, filepath.Join(top, "cgroup.procs")) {
-			if err := os.Remove(filepath.Dir(child)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		for _, dir := range slices.Backward(dirs) {
+			if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("removing a cgroup: %v", err)
 			}
 		}

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // callTimeout bounds one call of ctr. Emulated guests take seconds to start it.
@@ -26,7 +24,7 @@ type Containerd struct {
 	Socket    string
 	Namespace string // containerd namespace that calls use; unique, so that its cgroups (/NAMESPACE/ID) are too
 	dir       string
-	daemon    *daemon
+	daemon    *Daemon
 	used      map[string]bool // namespaces
 	execs     int
 }
@@ -37,7 +35,7 @@ func NewContainerd(t testing.TB) *Containerd {
 	t.Helper()
 	RequireRoot(t)
 	for _, program := range []string{"containerd", "containerd-shim-runc-v2", "runc", "ctr", "busybox"} {
-		if _, err := lookPath(program); err != nil {
+		if _, err := LookPath(program); err != nil {
 			Unsupported(t, "containerd", err.Error())
 		}
 	}
@@ -62,8 +60,8 @@ func NewContainerd(t testing.TB) *Containerd {
 // UniqueName returns a name that no other test on the machine uses: letters and digits.
 func UniqueName() string { return "sp" + strings.ToLower(rand.Text()[:10]) }
 
-// lookPath finds a program of the system, also where PATH lacks sbin.
-func lookPath(program string) (string, error) {
+// LookPath finds a program of the system, also where PATH lacks sbin.
+func LookPath(program string) (string, error) {
 	if path, err := exec.LookPath(program); err == nil {
 		return path, nil
 	}
@@ -74,6 +72,9 @@ func lookPath(program string) (string, error) {
 	}
 	return "", fmt.Errorf("looking for %s: %w", program, exec.ErrNotFound)
 }
+
+// SystemPath is a PATH with the system's directories, sbin too.
+func SystemPath() string { return strings.Join(systemPath(), ":") }
 
 func systemPath() []string {
 	return []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
@@ -98,7 +99,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 // Start starts the daemon, again after Kill: containers that ran go on.
 func (c *Containerd) Start(t testing.TB) {
 	t.Helper()
-	program, err := lookPath("containerd")
+	program, err := LookPath("containerd")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,9 +108,9 @@ func (c *Containerd) Start(t testing.TB) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, "--config", c.path("config.toml"), "--log-level", "warn")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH") + ":" + strings.Join(systemPath(), ":")}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH") + ":" + SystemPath()}
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	c.daemon, err = startDaemon(cmd, c.path("run"))
+	c.daemon, err = StartDaemon(DaemonSpec{Cmd: cmd, Over: map[string]string{"/run/containerd": c.path("run")}})
 	_ = logFile.Close() // the daemon has its own
 	if err != nil {
 		t.Fatal("starting containerd: ", err)
@@ -120,7 +121,7 @@ func (c *Containerd) Start(t testing.TB) {
 		if err == nil {
 			return
 		}
-		if time.Now().After(deadline) || c.daemon.ended() {
+		if time.Now().After(deadline) || c.daemon.Ended() {
 			t.Fatalf("containerd does not answer: %v\n%s", err, c.daemonLog())
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -130,7 +131,7 @@ func (c *Containerd) Start(t testing.TB) {
 // Kill ends the daemon with SIGKILL. Containers and their shims go on.
 func (c *Containerd) Kill(t testing.TB) {
 	t.Helper()
-	if err := c.daemon.stop(syscall.SIGKILL); err != nil {
+	if err := c.daemon.Stop(syscall.SIGKILL); err != nil {
 		t.Fatal("killing containerd: ", err)
 	}
 }
@@ -146,19 +147,19 @@ func (c *Containerd) daemonLog() string {
 
 func (c *Containerd) close(t testing.TB) {
 	t.Helper()
-	if c.daemon != nil && c.daemon.ended() && len(c.used) > 0 {
+	if c.daemon != nil && c.daemon.Ended() && len(c.used) > 0 {
 		c.Start(t) // its containers cannot be removed without it
 	}
 	for namespace := range c.used {
 		c.removeAll(t, namespace)
 	}
 	if c.daemon != nil {
-		if err := c.daemon.stop(syscall.SIGTERM); err != nil {
+		if err := c.daemon.Stop(syscall.SIGTERM); err != nil {
 			t.Errorf("stopping containerd: %v", err)
 		}
 	}
 	for namespace := range c.used {
-		removeCgroups(t, namespace)
+		RemoveCgroups(t, namespace)
 	}
 	if t.Failed() {
 		t.Logf("containerd wrote:\n%s", c.daemonLog())
@@ -179,7 +180,7 @@ func (c *Containerd) try(namespace string, args ...string) (string, error) {
 
 // ctr runs ctr and returns what it wrote and its exit code.
 func (c *Containerd) ctr(namespace string, args ...string) (ExecResult, error) {
-	program, err := lookPath("ctr")
+	program, err := LookPath("ctr")
 	if err != nil {
 		return ExecResult{}, err
 	}
@@ -199,69 +200,4 @@ func (c *Containerd) ctr(namespace string, args ...string) (ExecResult, error) {
 		return result, fmt.Errorf("running ctr %s: %w", strings.Join(args, " "), err)
 	}
 	return result, nil
-}
-
-// daemon is a process with a mount namespace of its own.
-type daemon struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-}
-
-// startDaemon starts cmd in a new mount namespace in which run lies over /run/containerd, where containerd and its
-// shims keep sockets whatever the configuration says. It is killed if the test's process dies.
-func startDaemon(cmd *exec.Cmd, run string) (*daemon, error) {
-	const at = "/run/containerd"
-	if err := os.MkdirAll(at, 0o711); err != nil {
-		return nil, err
-	}
-	d := &daemon{cmd: cmd, done: make(chan struct{})}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	started := make(chan error)
-	go func() {
-		defer close(d.done)
-		// By Pdeathsig the daemon ends with its thread, which therefore waits for it.
-		_ = OnThread(func() error {
-			err := errors.Join(
-				unix.Unshare(unix.CLONE_NEWNS),
-				unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
-				unix.Mount(run, at, "", unix.MS_BIND, ""),
-			)
-			if err == nil {
-				err = cmd.Start()
-			}
-			started <- err
-			if err == nil {
-				err = cmd.Wait()
-			}
-			return err // however the daemon ended: that it did is what counts
-		})
-	}()
-	return d, <-started
-}
-
-func (d *daemon) ended() bool {
-	select {
-	case <-d.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// stop sends a signal and waits, after a while with SIGKILL.
-func (d *daemon) stop(with syscall.Signal) error {
-	for _, signal := range []syscall.Signal{with, syscall.SIGKILL} {
-		if d.ended() {
-			return nil
-		}
-		if err := d.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return err
-		}
-		select {
-		case <-d.done:
-			return nil
-		case <-time.After(30 * time.Second):
-		}
-	}
-	return errors.New("it does not end")
 }

@@ -39,7 +39,7 @@ func (c *Containerd) ImageIn(t testing.TB, namespace, ref string, files ...File)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = writeArchive(archive, ref, layer(t, append(busyboxFiles(t), files...)))
+	err = WriteImage(t, archive, ImageSpec{Ref: ref, Files: files})
 	if closing := archive.Close(); err == nil {
 		err = closing
 	}
@@ -54,9 +54,25 @@ func (c *Containerd) ImageIn(t testing.TB, namespace, ref string, files ...File)
 	}
 }
 
+// ImageSpec says what an image of busybox holds beside it.
+type ImageSpec struct {
+	Ref     string // test.local/box:1
+	Command []string
+	Files   []File
+}
+
+// WriteImage writes an image of busybox and files, as docker save would.
+func WriteImage(t testing.TB, to io.Writer, spec ImageSpec) error {
+	t.Helper()
+	if spec.Command == nil {
+		spec.Command = []string{"/bin/sh"}
+	}
+	return writeArchive(to, spec, layer(t, append(busyboxFiles(t), spec.Files...)))
+}
+
 func busyboxFiles(t testing.TB) []File {
 	t.Helper()
-	busybox, err := lookPath("busybox")
+	busybox, err := LookPath("busybox")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,18 +146,18 @@ func layer(t testing.TB, files []File) []byte {
 	return out.Bytes()
 }
 
-// writeArchive writes what docker save would: a configuration, one layer, and a manifest that names both.
-func writeArchive(to io.Writer, ref string, layer []byte) error {
+// writeArchive writes a configuration, one layer, and a manifest that names both.
+func writeArchive(to io.Writer, spec ImageSpec, layer []byte) error {
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux", "created": "2026-01-01T00:00:00Z",
-		"config": map[string]any{"Env": []string{"PATH=/bin:/usr/bin:/sbin"}, "WorkingDir": "/", "Cmd": []string{"/bin/sh"}},
+		"config": map[string]any{"Env": []string{"PATH=/bin:/usr/bin:/sbin"}, "WorkingDir": "/", "Cmd": spec.Command},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + digest(layer)}},
 	})
 	if err != nil {
 		return err
 	}
 	configName, layerName := digest(config)+".json", digest(layer)+"/layer.tar"
-	manifest, err := json.Marshal([]map[string]any{{"Config": configName, "RepoTags": []string{ref}, "Layers": []string{layerName}}})
+	manifest, err := json.Marshal([]map[string]any{{"Config": configName, "RepoTags": []string{spec.Ref}, "Layers": []string{layerName}}})
 	if err != nil {
 		return err
 	}

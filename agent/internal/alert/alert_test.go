@@ -78,6 +78,14 @@ func TestMessage(t *testing.T) {
 			Kind: event.KindBorrow, Call: event.CallTrace, Verdict: event.VerdictDeny, Reason: event.ReasonBorrow,
 			Subject: event.Subject{Exe: "/bin/gdb", Origin: event.OriginExec}, Target: &event.Subject{Exe: "/srv/a\npp", Origin: event.OriginMain, PID: 7},
 		}}, `denied reaching into Main /srv/a\npp pid 7 by Exec /bin/gdb: nobody acts under another's label`},
+		{
+			"a late container is admitted", &Record{Event: event.Event{Kind: event.KindLate, Verdict: event.VerdictAllow}, Workload: "shop/web", Container: "app"},
+			"admitted the start in shop/web (container app), whose policies were not in force in time",
+		},
+		{
+			"a late container is refused", &Record{Event: event.Event{Kind: event.KindLate, Verdict: event.VerdictDeny}, Workload: "shop/web", Container: "app"},
+			"refused the start in shop/web (container app): its policies were not in force in time",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -132,6 +140,7 @@ func TestSeverityAndImportance(t *testing.T) {
 		{"allowed", event.Event{Kind: event.KindConnect, Verdict: event.VerdictAllow, Severity: event.SeverityCritical}, event.SeverityInfo, false},
 		{"exec", event.Event{Kind: event.KindExec}, event.SeverityInfo, false},
 		{"lost", event.Event{Kind: event.KindLost}, event.SeverityWarning, true},
+		{"late", event.Event{Kind: event.KindLate, Verdict: event.VerdictAllow}, event.SeverityWarning, true},
 		{"foreign", event.Event{Kind: event.KindForeign, Severity: event.SeverityCritical}, event.SeverityCritical, true},
 		{"beyond the table", event.Event{Kind: 99, Verdict: 99, Severity: 99}, event.SeverityCritical, true},
 	}
@@ -170,7 +179,7 @@ func TestNamesAreDistinct(t *testing.T) {
 	distinct("call", int(event.CallReceive)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepGate)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
-	distinct("kind", int(event.KindBorrow), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+	distinct("kind", int(event.KindLate), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 
 func TestCut(t *testing.T) {

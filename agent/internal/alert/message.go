@@ -43,6 +43,11 @@ func (r *Record) Message() string {
 		return words("cgroup", Escape(r.Event.Path), "appeared")
 	case event.KindLost:
 		return words("lost", strconv.FormatUint(r.Event.Lost, 10), "records at", Escape(r.Event.Site))
+	case event.KindLate:
+		if r.Event.Verdict == event.VerdictDeny {
+			return words("refused the start", r.where()) + ": its policies were not in force in time"
+		}
+		return words("admitted the start", r.where()) + ", whose policies were not in force in time"
 	}
 	return words("event of unknown kind", KindName(r.Event.Kind), "by", who(r), r.where())
 }

@@ -35,6 +35,8 @@ func KindName(k event.Kind) string {
 		return "lost"
 	case event.KindBorrow:
 		return "borrow"
+	case event.KindLate:
+		return "late"
 	}
 	return number(k)
 }

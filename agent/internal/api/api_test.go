@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -400,5 +401,54 @@ func TestBuild(t *testing.T) {
 	b := Build()
 	if !strings.HasPrefix(b.GetGo(), "go1.") || b.GetPlatform() == "" || b.GetVersion() == "" {
 		t.Errorf("got %v", b)
+	}
+}
+
+// governor governs what is called good, and waits for ever with the rest.
+type governor struct{}
+
+func (governor) Govern(ctx context.Context, req *apiv1.GovernRequest) (*apiv1.GovernResponse, error) {
+	switch req.GetId() {
+	case "good":
+		return &apiv1.GovernResponse{Revision: 7, Governed: true}, nil
+	case "broken":
+		return nil, errors.New("locating it")
+	}
+	<-ctx.Done()
+	return nil, fmt.Errorf("waiting: %w", ctx.Err())
+}
+
+func TestGovern(t *testing.T) {
+	cfg := config(t)
+	cfg.Governor = governor{}
+	client := start(t, cfg)
+	answer, err := client.Govern(t.Context(), &apiv1.GovernRequest{Id: "good", Pid: 1})
+	if err != nil || answer.GetRevision() != 7 || !answer.GetGoverned() {
+		t.Errorf("got %v, %v", answer, err)
+	}
+	for name, tc := range map[string]struct {
+		req  *apiv1.GovernRequest
+		code codes.Code
+	}{
+		"no id":      {&apiv1.GovernRequest{Pid: 1}, codes.InvalidArgument},
+		"a long id":  {&apiv1.GovernRequest{Id: strings.Repeat("x", 2000), Pid: 1}, codes.InvalidArgument},
+		"no process": {&apiv1.GovernRequest{Id: "good"}, codes.InvalidArgument},
+		"broken":     {&apiv1.GovernRequest{Id: "broken", Pid: 1}, codes.FailedPrecondition},
+		"late":       {&apiv1.GovernRequest{Id: "late", Pid: 1}, codes.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			if _, err := client.Govern(ctx, tc.req); status.Code(err) != tc.code {
+				t.Errorf("got %v, want %s", err, tc.code)
+			}
+		})
+	}
+}
+
+func TestGovernByNobody(t *testing.T) {
+	client := start(t, config(t))
+	if _, err := client.Govern(t.Context(), &apiv1.GovernRequest{Id: "good", Pid: 1}); status.Code(err) != codes.Unimplemented {
+		t.Errorf("got %v, want Unimplemented", err)
 	}
 }

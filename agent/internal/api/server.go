@@ -28,13 +28,19 @@ type StatusSource interface {
 	Status(ctx context.Context) (*apiv1.StatusResponse, error)
 }
 
+// Governor holds the start of containers. Its error is for the caller to read.
+type Governor interface {
+	Govern(ctx context.Context, req *apiv1.GovernRequest) (*apiv1.GovernResponse, error)
+}
+
 // Config is what a Server needs.
 type Config struct {
-	Socket string             // path; its folder is made with mode 0700 if it is missing
-	UID    uint32             // the one user who may call; 0: root
-	Status StatusSource       // required
-	Events *Feed              // required
-	Log    logrus.FieldLogger // required
+	Socket   string             // path; its folder is made with mode 0700 if it is missing
+	UID      uint32             // the one user who may call; 0: root
+	Status   StatusSource       // required
+	Governor Governor           // nil: nobody governs containers by request
+	Events   *Feed              // required
+	Log      logrus.FieldLogger // required
 }
 
 // Server is the API on its socket. It is made by Listen and serves while Run runs.
@@ -97,6 +103,27 @@ func (s *Server) Status(ctx context.Context, _ *apiv1.StatusRequest) (*apiv1.Sta
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	makeValid(answer.ProtoReflect())
+	return answer, nil
+}
+
+// maxContainerID bounds the id of a container, in bytes.
+const maxContainerID = 1024
+
+// Govern holds the start of a container until its policies are in force.
+func (s *Server) Govern(ctx context.Context, req *apiv1.GovernRequest) (*apiv1.GovernResponse, error) {
+	switch {
+	case s.cfg.Governor == nil:
+		return nil, status.Error(codes.Unimplemented, "this agent governs no container by request")
+	case req.GetId() == "" || len(req.GetId()) > maxContainerID || req.GetPid() == 0:
+		return nil, status.Error(codes.InvalidArgument, "a container's id and the pid of its first process are needed")
+	}
+	answer, err := s.cfg.Governor.Govern(ctx, req)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return nil, status.Error(codes.DeadlineExceeded, err.Error())
+	case err != nil:
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	}
 	return answer, nil
 }
 

@@ -136,7 +136,7 @@ func (p Program) root() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultFile+" if it is there)")
-	root.AddCommand(p.run(), p.status(), p.observe(), p.policy(), p.demo(), p.version())
+	root.AddCommand(p.run(), p.status(), p.observe(), p.policy(), p.demo(), p.hook(), p.version())
 	return root
 }
 

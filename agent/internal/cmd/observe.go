@@ -57,7 +57,7 @@ func (p Program) observe() *cobra.Command {
 		{&req.Binaries, "binary", "globs for the path of the program or script"},
 		{&req.Verdicts, "verdict", "verdicts: Allow, Audit, Deny, Drop, Reset, Kill"},
 		{&req.Peers, "peer", "addresses or CIDRs of the other end"},
-		{&req.Kinds, "kind", "kinds: exec, exit, session-start, session-end, connect, listen, socket, flow, foreign, cgroup, lost, borrow"},
+		{&req.Kinds, "kind", "kinds: exec, exit, session-start, session-end, connect, listen, socket, flow, foreign, cgroup, lost, borrow, late"},
 	} {
 		flags.StringSliceVar(f.to, f.name, nil, "only these "+f.usage)
 	}

@@ -90,7 +90,7 @@ func writeStatus(out io.Writer, s *apiv1.StatusResponse) error {
 	if err := head.flush(); err != nil {
 		return err
 	}
-	for _, part := range []func(io.Writer, *apiv1.StatusResponse) error{writeHooks, writePolicies, writeWorkloads, writeCounters} {
+	for _, part := range []func(io.Writer, *apiv1.StatusResponse) error{writeHooks, writeRuntimes, writePolicies, writeWorkloads, writeCounters} {
 		if err := part(out, s); err != nil {
 			return err
 		}
@@ -125,6 +125,17 @@ func writeRefused(out io.Writer, s *apiv1.StatusResponse) error {
 	t := newSection(out, "STRONGER STEP REFUSED", "HOOKS")
 	for _, reason := range slices.Sorted(maps.Keys(hooks)) {
 		t.row(reason, strings.Join(hooks[reason], ","))
+	}
+	return t.flush()
+}
+
+func writeRuntimes(out io.Writer, s *apiv1.StatusResponse) error {
+	t := newSection(out, "BEFORE START", "STATE", "ADMITTED LATE", "REFUSED LATE", "DETAIL")
+	for _, r := range s.GetRuntimes() {
+		t.row(r.GetName(), r.GetState(), strconv.FormatUint(r.GetAdmitted(), 10), strconv.FormatUint(r.GetRefused(), 10), dash(r.GetDetail()))
+	}
+	if len(s.GetRuntimes()) == 0 {
+		return nil
 	}
 	return t.flush()
 }

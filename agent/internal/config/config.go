@@ -92,6 +92,7 @@ type Maps struct {
 // Runtime says which container runtimes name the containers.
 type Runtime struct {
 	Containerd       Containerd `mapstructure:"containerd"`
+	NRI              NRI        `mapstructure:"nri"`
 	ContainerParents []string   `mapstructure:"containerParents"` // cgroups whose children are containers
 }
 
@@ -103,6 +104,33 @@ type Containerd struct {
 	ReconnectMin time.Duration `mapstructure:"reconnectMin"`
 	ReconnectMax time.Duration `mapstructure:"reconnectMax"`
 }
+
+// NRI is the plugin that a runtime calls before it starts a container.
+type NRI struct {
+	Enabled   Presence      `mapstructure:"enabled"`
+	Socket    string        `mapstructure:"socket"`
+	Timeout   time.Duration `mapstructure:"timeout"` // for one container's policies to come into force
+	OnTimeout OnTimeout     `mapstructure:"onTimeout"`
+}
+
+// Presence is whether a part is used.
+type Presence string
+
+// The presences.
+const (
+	PresenceAuto   Presence = "auto"   // if it is there
+	PresenceAlways Presence = "always" // and it is told while it is not there
+	PresenceNever  Presence = "never"
+)
+
+// OnTimeout is what becomes of a container whose policies are not in force in time.
+type OnTimeout string
+
+// What becomes of it.
+const (
+	OnTimeoutAdmit  OnTimeout = "admit"  // it starts; unknownWorkload decides until the policies are there
+	OnTimeoutRefuse OnTimeout = "refuse" // it does not start
+)
 
 // Gate is the packet gate at the pods' interfaces.
 type Gate struct {
@@ -216,6 +244,9 @@ func Default() Config {
 			Containerd: Containerd{
 				Enabled: true, Socket: "/run/containerd/containerd.sock", Namespaces: []string{},
 				ReconnectMin: 100 * time.Millisecond, ReconnectMax: 10 * time.Second,
+			},
+			NRI: NRI{
+				Enabled: PresenceAuto, Socket: "/var/run/nri/nri.sock", Timeout: 1500 * time.Millisecond, OnTimeout: OnTimeoutAdmit,
 			},
 			ContainerParents: []string{"/default", "/k8s.io", "/moby"},
 		},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Bounds of numbers. The upper ones keep a typing error from taking the node's memory: kernel maps
@@ -23,6 +24,13 @@ const (
 	maxPEN       = 1<<32 - 1
 	maxPort      = 1<<16 - 1
 	maxSocket    = 107 // sockaddr_un.sun_path without its NUL
+)
+
+// Bounds of runtime.nri.timeout: a shorter one refuses what only takes its time, a longer one is beyond the
+// patience of every runtime.
+const (
+	minNRITimeout = 50 * time.Millisecond
+	maxNRITimeout = 30 * time.Second
 )
 
 // checker gathers what is wrong with values.
@@ -44,6 +52,7 @@ func (c Config) validate(s sources) error {
 	oneOf(k, "enforcement.borrowing", c.Enforcement.Borrowing, BorrowRefuse, BorrowAudit, BorrowAllow)
 	k.kernel(c.Kernel)
 	k.runtime(c.Runtime)
+	k.nri(c)
 	k.alerts(c.Alerts)
 	k.socket("api.socket", c.API.Socket)
 	if c.Metrics.Address != "" {
@@ -114,6 +123,22 @@ func (c *checker) runtime(r Runtime) {
 	}
 	for _, parent := range r.ContainerParents {
 		c.path("runtime.containerParents", parent)
+	}
+}
+
+// nri checks the plugin. To refuse needs unknownWorkload: deny too: a runtime goes on without a plugin that
+// does not answer at all, and then only the kernel is left to say no.
+func (c *checker) nri(all Config) {
+	n := all.Runtime.NRI
+	oneOf(c, "runtime.nri.enabled", n.Enabled, PresenceAuto, PresenceAlways, PresenceNever)
+	c.socket("runtime.nri.socket", n.Socket)
+	if n.Timeout < minNRITimeout || n.Timeout > maxNRITimeout {
+		c.fail("runtime.nri.timeout", "", "%s is not from %s to %s", n.Timeout, minNRITimeout, maxNRITimeout)
+	}
+	oneOf(c, "runtime.nri.onTimeout", n.OnTimeout, OnTimeoutAdmit, OnTimeoutRefuse)
+	if n.Enabled != PresenceNever && n.OnTimeout == OnTimeoutRefuse && all.Enforcement.UnknownWorkload != UnknownDeny {
+		c.fail("runtime.nri.onTimeout", "set enforcement.unknownWorkload to deny",
+			"refuse would let a container start ungoverned while the agent does not answer at all")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -28,6 +29,7 @@ import (
 	"github.com/sallyport/sallyport/runtime/cgroup"
 	"github.com/sallyport/sallyport/runtime/containerd"
 	"github.com/sallyport/sallyport/runtime/identity"
+	"github.com/sallyport/sallyport/runtime/nri"
 	"github.com/sallyport/sallyport/runtime/procfs"
 )
 
@@ -54,6 +56,10 @@ type agent struct {
 	feed     *api.Feed
 	metrics  *metrics.Metrics
 	engine   *engine
+	nri      *nri.Plugin        // nil: switched off
+	lookup   *containerd.Lookup // nil: switched off
+
+	hookAdmitted, hookRefused atomic.Uint64
 }
 
 // Run is the agent until ctx ends. When it returns, what was attached stays attached and in force;
@@ -67,7 +73,7 @@ func Run(ctx context.Context, cfg config.Config, log logrus.FieldLogger) (err er
 		registry: correlate.New(correlate.Config{}), feed: api.NewFeed(),
 	}
 	// The socket first: a second agent ends here, before it touches the kernel side of the first.
-	server, err := api.Listen(api.Config{Socket: cfg.API.Socket, Status: a, Events: a.feed, Log: log})
+	server, err := api.Listen(api.Config{Socket: cfg.API.Socket, Status: a, Governor: a, Events: a.feed, Log: log})
 	if err != nil {
 		return err
 	}
@@ -123,6 +129,14 @@ func (a *agent) attach() error {
 	var err error
 	if a.engine, err = newEngine(a); err != nil {
 		return err
+	}
+	if a.nri, err = a.newNRI(a.log); err != nil {
+		return err
+	}
+	if a.cfg.Runtime.Containerd.Enabled {
+		if a.lookup, err = containerd.NewLookup(a.cfg.Runtime.Containerd.Socket); err != nil {
+			return err
+		}
 	}
 	a.engine.loadPolicies()
 	if a.kernel.Fresh() {
@@ -181,6 +195,9 @@ func (a *agent) serve(ctx context.Context, server *api.Server, log logrus.FieldL
 			}, log, changes)
 		})
 	}
+	if a.nri != nil {
+		g.Go(func() error { return a.nri.Run(ctx, changes) })
+	}
 	if a.cfg.Metrics.Address != "" {
 		g.Go(func() error { return a.metrics.Serve(ctx, a.cfg.Metrics.Address) })
 	}
@@ -191,6 +208,9 @@ func (a *agent) close() error {
 	errs := []error{}
 	if a.gate != nil {
 		errs = append(errs, a.gate.Close())
+	}
+	if a.lookup != nil {
+		errs = append(errs, a.lookup.Close())
 	}
 	return errors.Join(append(errs, a.kernel.Close())...)
 }

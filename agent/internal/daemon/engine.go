@@ -13,6 +13,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/sallyport/sallyport/agent/internal/config"
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/compile"
 	"github.com/sallyport/sallyport/probes/event"
@@ -33,6 +34,8 @@ type engine struct {
 	log     logrus.FieldLogger
 	wake    chan struct{}    // a reload was asked for
 	cgroups chan event.Event // the kernel saw a container's cgroup come or go
+	starts  chan *start      // containers that wait to start
+	ended   chan struct{}    // closed when run has returned
 
 	files     map[string]policyFile
 	unread    error            // why the directory has never been read
@@ -42,6 +45,7 @@ type engine struct {
 	scanned   bool
 	swapped   bool // this agent has put tables in force
 	behind    bool // something has changed that is not in force yet
+	waiting   []*start
 
 	mu  sync.Mutex
 	now snapshot
@@ -64,7 +68,7 @@ func newEngine(a *agent) (*engine, error) {
 	}
 	return &engine{
 		a: a, log: a.log.WithField("component", "engine"), wake: make(chan struct{}, 1),
-		cgroups: make(chan event.Event, 4096), workloads: newWorkloads(a), files: map[string]policyFile{},
+		cgroups: make(chan event.Event, 4096), starts: make(chan *start), ended: make(chan struct{}), workloads: newWorkloads(a), files: map[string]policyFile{},
 		behind: true, now: snapshot{revision: revision, tables: &compile.Tables{}},
 	}, nil
 }
@@ -95,9 +99,10 @@ func (e *engine) kernelCgroup(ev event.Event) {
 
 // run follows policies, runtime and kernel until ctx ends.
 func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error {
+	defer close(e.ended)
 	patience := time.NewTimer(resyncPatience)
 	defer patience.Stop()
-	if !e.a.cfg.Runtime.Containerd.Enabled {
+	if !e.lists() {
 		patience.Reset(0)
 	}
 	retry := time.NewTimer(retryAfter)
@@ -112,6 +117,8 @@ func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error 
 		case c := <-changes:
 			e.change(c)
 			e.drain(changes)
+		case s := <-e.starts:
+			e.begin(s)
 		case ev := <-e.cgroups:
 			e.workloads.cgroup(ev)
 			e.behind = true
@@ -122,7 +129,14 @@ func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error 
 		if e.behind && !e.catchUp() {
 			retry.Reset(retryAfter)
 		}
+		e.release()
 	}
+}
+
+// lists says whether a runtime will say what runs.
+func (e *engine) lists() bool {
+	r := e.a.cfg.Runtime
+	return r.Containerd.Enabled || r.NRI.Enabled == config.PresenceAlways
 }
 
 // giveUp ends the wait for a runtime that has not said what runs. On a fresh node the scan goes ahead
@@ -132,7 +146,7 @@ func (e *engine) giveUp() {
 	if e.listed {
 		return
 	}
-	if !e.a.kernel.Fresh() && e.a.cfg.Runtime.Containerd.Enabled {
+	if !e.a.kernel.Fresh() && e.lists() {
 		e.log.Warn("the runtime has not said what runs; the adopted policies stay in force until it does, and no others")
 		return
 	}

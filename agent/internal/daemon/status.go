@@ -39,6 +39,7 @@ func (a *agent) Status(context.Context) (*apiv1.StatusResponse, error) {
 		Agent: api.Build(), Kernel: kernelRelease(), Uptime: durationpb.New(time.Since(a.started)),
 		Adopted: !a.kernel.Fresh(), Revision: now.revision,
 		Hooks: a.hookStatus(misses), Policies: policyStatus(&now), Workloads: workloadStatus(&now),
+		Runtimes: a.runtimeStatus(),
 	}
 	for _, site := range slices.Sorted(maps.Keys(counters)) {
 		c := &apiv1.Counter{Site: site, Count: counters[site]}
@@ -86,6 +87,30 @@ func (a *agent) hookStatus(misses map[string]uint64) []*apiv1.Hook {
 		out = append(out, &apiv1.Hook{Name: "packet", State: apiv1.HookState_HOOK_STATE_OFF, DoesNotStop: "raw and packet sockets, and sockets older than the agent"})
 	}
 	return out
+}
+
+// runtimeStatus says who calls before a container starts.
+func (a *agent) runtimeStatus() []*apiv1.Runtime {
+	hook := &apiv1.Runtime{
+		Name: "hook", State: "waiting", Detail: "for runtimes that call sallyport hook",
+		Admitted: a.hookAdmitted.Load(), Refused: a.hookRefused.Load(),
+	}
+	if a.nri == nil {
+		return []*apiv1.Runtime{{Name: "nri", State: "off"}, hook}
+	}
+	now := a.nri.Status()
+	choice := "admits"
+	if now.Refuse {
+		choice = "refuses"
+	}
+	r := &apiv1.Runtime{Name: "nri", State: "away", Admitted: now.Admitted, Refused: now.Refused}
+	switch {
+	case now.Connected:
+		r.State, r.Detail = "connected", fmt.Sprintf("%s waits up to %s, then the agent %s", now.Runtime, now.Timeout, choice)
+	case now.Err != nil:
+		r.Detail = now.Err.Error()
+	}
+	return []*apiv1.Runtime{r, hook}
 }
 
 // policyStatus says of every file and policy what it covers or what is wrong with it.

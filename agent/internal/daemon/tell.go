@@ -84,6 +84,11 @@ func (a *agent) handle(e event.Event) {
 	if e.Verdict == event.VerdictKill && e.Step == event.StepCgroup {
 		a.kill(&e)
 	}
+	a.publish(e)
+}
+
+// publish hands an event on with its names.
+func (a *agent) publish(e event.Event) {
 	a.metrics.Observe(&e)
 	record := a.registry.Join(e)
 	a.feed.Publish(record)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/sirupsen/logrus"
@@ -12,6 +13,7 @@ import (
 	"github.com/sallyport/sallyport/policy/compile"
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/gate"
+	"github.com/sallyport/sallyport/probes/label"
 	"github.com/sallyport/sallyport/runtime/identity"
 	"github.com/sallyport/sallyport/runtime/netns"
 )
@@ -23,6 +25,11 @@ type governed struct {
 	ruleset   uint32 // 0: no rule selects it
 	network   *network
 	note      string // why something does not cover it
+	applied   bool   // the tables in force were compiled with what is known of it
+	confirmed bool   // the kernel knows that it is a container
+	ungated   bool   // its packets should be gated, and are not
+
+	probes [][]string // that the kernel has been told
 }
 
 // network is the network namespace of a container's task.
@@ -41,6 +48,7 @@ type workloads struct {
 	byCgroup map[uint64]*governed
 	byKey    map[containerKey]uint64 // cgroup id of the running task
 	release  []gate.Veth             // namespaces that are governed no more
+	gone     []uint64                // containers that the kernel may have been told of after their end
 }
 
 func newWorkloads(a *agent) *workloads {
@@ -78,7 +86,7 @@ func (w *workloads) put(c identity.Container) {
 	if !g.named {
 		g.named, g.note = true, ""
 	}
-	g.container = c
+	g.container, g.applied = c, false
 }
 
 // remove notes that a container's task ended. Its rules stay until its cgroup is gone: a process of a
@@ -143,6 +151,8 @@ func (w *workloads) cgroup(e event.Event) {
 	switch {
 	case e.Removed && g != nil:
 		w.drop(id)
+		// The kernel has forgotten it, and may have been told of it again before this news came.
+		w.gone = append(w.gone, id)
 	case !e.Removed && g == nil:
 		w.byCgroup[id] = &governed{container: identity.Container{CgroupID: id, CgroupPath: e.Path}, note: "no runtime has named it yet"}
 	}
@@ -175,7 +185,7 @@ func (w *workloads) input() []compile.Workload {
 // covered notes the rulesets that tables give.
 func (w *workloads) covered(t *compile.Tables) {
 	for id, g := range w.byCgroup {
-		g.ruleset = t.Containers[id]
+		g.ruleset, g.applied = t.Containers[id], g.named
 	}
 }
 
@@ -196,21 +206,24 @@ func (w *workloads) list() []governed {
 // govern confirms containers to the kernel and gates those that rules select. It returns false when
 // something has to be tried again.
 func (w *workloads) govern(log logrus.FieldLogger) bool {
-	done := true
+	done := w.forget(log)
 	for id, g := range w.byCgroup {
 		if !g.named {
 			continue
 		}
 		log := log.WithFields(logrus.Fields{"container": g.container.ID, "cgroup": g.container.CgroupPath})
-		if err := w.a.label.Confirm(id, g.container.Running); err != nil {
+		if err := w.confirm(id, g); err != nil {
 			log.WithError(err).Error("container could not be confirmed; its new processes get no label")
 			done = false
 		}
+		done = w.setProbes(id, g, log) && done
 		if w.a.gate == nil || g.ruleset == 0 || g.container.Pod.HostNetwork {
 			w.ungate(g)
 			continue
 		}
-		if err := w.gate(id, g); err != nil {
+		err := w.gate(id, g)
+		g.ungated = err != nil
+		if err != nil {
 			// Closed at JUDGE all the same; packets that pass no socket of the pod are not gated.
 			log.WithError(err).Error("packets of the container are not gated")
 			g.note = "not gated: " + err.Error()
@@ -220,8 +233,54 @@ func (w *workloads) govern(log logrus.FieldLogger) bool {
 	return w.releaseUnused(log) && done
 }
 
+// confirm tells the kernel, once, that a cgroup is a container's.
+func (w *workloads) confirm(id uint64, g *governed) error {
+	if g.confirmed {
+		return nil
+	}
+	if err := w.a.label.Confirm(id, g.container.Running); err != nil {
+		return err
+	}
+	g.confirmed = true
+	return nil
+}
+
+// forget takes from the kernel what it was told of containers that are gone.
+func (w *workloads) forget(log logrus.FieldLogger) bool {
+	var again []uint64
+	for _, id := range w.gone {
+		if w.byCgroup[id] != nil {
+			continue // inode numbers come again
+		}
+		if err := w.a.label.Forget(id); err != nil {
+			log.WithError(err).Warn("a container that is gone could not be forgotten")
+			again = append(again, id)
+		}
+	}
+	w.gone = again
+	return len(again) == 0
+}
+
+// setProbes tells the kernel the commands by which execs of a container are Probe. What it cannot compare, or was not
+// told, is Exec (fails closed). It returns false when it must be tried again.
+func (w *workloads) setProbes(id uint64, g *governed, log logrus.FieldLogger) bool {
+	if reflect.DeepEqual(g.probes, g.container.Probes) {
+		return true
+	}
+	err := w.a.label.SetProbes(id, g.container.Probes)
+	if err != nil {
+		log.WithError(err).Warn("probes of the container are taken for Exec")
+	}
+	if err != nil && !errors.Is(err, label.ErrProbes) {
+		return false
+	}
+	g.probes = g.container.Probes
+	return true
+}
+
 // ungate takes a container that no rule selects any more out of the gate.
 func (w *workloads) ungate(g *governed) {
+	g.ungated = false
 	if g.container.Pod.HostNetwork {
 		g.note = "host network: packets are judged at the socket, not at a veth"
 	}

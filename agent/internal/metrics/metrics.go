@@ -108,6 +108,7 @@ func (m *Metrics) Observe(e *event.Event) {
 	case event.KindExec, event.KindExit, event.KindSessionStart, event.KindSessionEnd, event.KindConnect,
 		event.KindListen, event.KindSocket, event.KindCgroup, event.KindLost, event.KindBorrow:
 		m.judged.WithLabelValues(known(alert.CallName(e.Call)), verdict, reason).Inc()
+	case event.KindLate: // counted by its kind
 	}
 }
 

@@ -55,6 +55,25 @@ struct label {
 
 _Static_assert(sizeof(struct label) == 152 + EXE_LEN + SCRIPT_LEN, "label has no holes");
 
+enum probe_limits {
+	PROBE_SLOTS = 8, /* commands of one container */
+	PROBE_WORDS = 64,
+	PROBE_LEN = 512, /* bytes of a command that can be compared: PROBE_WORDS of 8 */
+};
+
+/* One exec probe or lifecycle command of a container. */
+struct probe_key {
+	__u64 container;
+	__u32 slot; /* below PROBE_SLOTS */
+	__u32 pad;
+};
+
+/* Its arguments as a process has them in its memory: each with its NUL, zero after the last. */
+struct probe {
+	__u64 len; /* bytes, at most PROBE_LEN */
+	__u64 args[PROBE_WORDS];
+};
+
 /* What a socket's storage holds. Cloned to accepted sockets. */
 struct sock_state {
 	__u64 netns;	    /* cookie of its network namespace */

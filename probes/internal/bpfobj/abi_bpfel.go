@@ -330,6 +330,27 @@ type ABIPortKey struct {
 	PortBe    uint16
 }
 
+type ABIProbe struct {
+	_    structs.HostLayout
+	Len  uint64
+	Args [64]uint64
+}
+
+type ABIProbeKey struct {
+	_         structs.HostLayout
+	Container uint64
+	Slot      uint32
+	Pad       uint32
+}
+
+type ABIProbeLimits uint32
+
+const (
+	ABIProbeLimitsPROBE_SLOTS ABIProbeLimits = 8
+	ABIProbeLimitsPROBE_WORDS ABIProbeLimits = 64
+	ABIProbeLimitsPROBE_LEN   ABIProbeLimits = 512
+)
+
 type ABIReason uint32
 
 const (
@@ -446,6 +467,7 @@ const (
 	ABIMapLabelByTask       = "label_by_task"
 	ABIMapLastId            = "last_id"
 	ABIMapNetnsByCookie     = "netns_by_cookie"
+	ABIMapProbeBySlot       = "probe_by_slot"
 	ABIMapRules             = "rules"
 	ABIMapRulesByPeer       = "rules_by_peer"
 	ABIMapRulesByPort       = "rules_by_port"
@@ -470,6 +492,9 @@ const (
 	ABIVarAbiOrigin         = "abi_origin"
 	ABIVarAbiPeerKey        = "abi_peer_key"
 	ABIVarAbiPortKey        = "abi_port_key"
+	ABIVarAbiProbe          = "abi_probe"
+	ABIVarAbiProbeKey       = "abi_probe_key"
+	ABIVarAbiProbeLimits    = "abi_probe_limits"
 	ABIVarAbiReason         = "abi_reason"
 	ABIVarAbiRule           = "abi_rule"
 	ABIVarAbiRuleset        = "abi_ruleset"
@@ -543,6 +568,7 @@ type ABIMapSpecs struct {
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	ProbeBySlot       *ebpf.MapSpec `ebpf:"probe_by_slot"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -573,6 +599,9 @@ type ABIVariableSpecs struct {
 	AbiOrigin         *ebpf.VariableSpec `ebpf:"abi_origin"`
 	AbiPeerKey        *ebpf.VariableSpec `ebpf:"abi_peer_key"`
 	AbiPortKey        *ebpf.VariableSpec `ebpf:"abi_port_key"`
+	AbiProbe          *ebpf.VariableSpec `ebpf:"abi_probe"`
+	AbiProbeKey       *ebpf.VariableSpec `ebpf:"abi_probe_key"`
+	AbiProbeLimits    *ebpf.VariableSpec `ebpf:"abi_probe_limits"`
 	AbiReason         *ebpf.VariableSpec `ebpf:"abi_reason"`
 	AbiRule           *ebpf.VariableSpec `ebpf:"abi_rule"`
 	AbiRuleset        *ebpf.VariableSpec `ebpf:"abi_ruleset"`
@@ -618,6 +647,7 @@ type ABIMaps struct {
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	ProbeBySlot       *ebpf.Map `ebpf:"probe_by_slot"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -644,6 +674,7 @@ func (m *ABIMaps) Close() error {
 		m.LabelByTask,
 		m.LastId,
 		m.NetnsByCookie,
+		m.ProbeBySlot,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,
@@ -675,6 +706,9 @@ type ABIVariables struct {
 	AbiOrigin         *ebpf.Variable `ebpf:"abi_origin"`
 	AbiPeerKey        *ebpf.Variable `ebpf:"abi_peer_key"`
 	AbiPortKey        *ebpf.Variable `ebpf:"abi_port_key"`
+	AbiProbe          *ebpf.Variable `ebpf:"abi_probe"`
+	AbiProbeKey       *ebpf.Variable `ebpf:"abi_probe_key"`
+	AbiProbeLimits    *ebpf.Variable `ebpf:"abi_probe_limits"`
 	AbiReason         *ebpf.Variable `ebpf:"abi_reason"`
 	AbiRule           *ebpf.Variable `ebpf:"abi_rule"`
 	AbiRuleset        *ebpf.Variable `ebpf:"abi_ruleset"`

@@ -26,6 +26,8 @@ const (
 	LabelTaskMapLastId             = "last_id"
 	LabelTaskMapNetnsByCookie      = "netns_by_cookie"
 	LabelTaskMapPathBuffers        = "path_buffers"
+	LabelTaskMapProbeBySlot        = "probe_by_slot"
+	LabelTaskMapProbeScratch       = "probe_scratch"
 	LabelTaskMapStateBySock        = "state_by_sock"
 	LabelTaskProgLabelCgroupAttach = "label_cgroup_attach"
 	LabelTaskProgLabelCgroupMkdir  = "label_cgroup_mkdir"
@@ -99,6 +101,8 @@ type LabelTaskMapSpecs struct {
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	PathBuffers       *ebpf.MapSpec `ebpf:"path_buffers"`
+	ProbeBySlot       *ebpf.MapSpec `ebpf:"probe_by_slot"`
+	ProbeScratch      *ebpf.MapSpec `ebpf:"probe_scratch"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 }
 
@@ -138,6 +142,8 @@ type LabelTaskMaps struct {
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	PathBuffers       *ebpf.Map `ebpf:"path_buffers"`
+	ProbeBySlot       *ebpf.Map `ebpf:"probe_by_slot"`
+	ProbeScratch      *ebpf.Map `ebpf:"probe_scratch"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 }
 
@@ -153,6 +159,8 @@ func (m *LabelTaskMaps) Close() error {
 		m.LastId,
 		m.NetnsByCookie,
 		m.PathBuffers,
+		m.ProbeBySlot,
+		m.ProbeScratch,
 		m.StateBySock,
 	)
 }

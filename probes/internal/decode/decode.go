@@ -45,7 +45,7 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 		err = cgroup(raw, &e)
 	case event.KindBorrow:
 		err = borrow(raw, &e)
-	case event.KindLost: // made in user space only
+	case event.KindLost, event.KindLate: // made in user space only
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
 	default:
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)

@@ -231,8 +231,9 @@ type StatusResponse struct {
 	Hooks         []*Hook                `protobuf:"bytes,6,rep,name=hooks,proto3" json:"hooks,omitempty"`
 	Policies      []*Policy              `protobuf:"bytes,7,rep,name=policies,proto3" json:"policies,omitempty"`
 	Workloads     []*Workload            `protobuf:"bytes,8,rep,name=workloads,proto3" json:"workloads,omitempty"`
-	Losses        []*Counter             `protobuf:"bytes,9,rep,name=losses,proto3" json:"losses,omitempty"`  // events lost, by site: a ring buffer, a map, a sink
-	Errors        []*Counter             `protobuf:"bytes,10,rep,name=errors,proto3" json:"errors,omitempty"` // errors in the kernel programs, by site
+	Losses        []*Counter             `protobuf:"bytes,9,rep,name=losses,proto3" json:"losses,omitempty"`      // events lost, by site: a ring buffer, a map, a sink
+	Errors        []*Counter             `protobuf:"bytes,10,rep,name=errors,proto3" json:"errors,omitempty"`     // errors in the kernel programs, by site
+	Runtimes      []*Runtime             `protobuf:"bytes,20,rep,name=runtimes,proto3" json:"runtimes,omitempty"` // who calls before a container starts
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -337,6 +338,90 @@ func (x *StatusResponse) GetErrors() []*Counter {
 	return nil
 }
 
+func (x *StatusResponse) GetRuntimes() []*Runtime {
+	if x != nil {
+		return x.Runtimes
+	}
+	return nil
+}
+
+// Runtime is a way in which a runtime calls the agent before a container starts.
+type Runtime struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`          // nri, hook
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`        // connected, away, off; waiting for those that call when they need
+	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`      // who calls, how long it waits and what it does then, or why it is away
+	Admitted      uint64                 `protobuf:"varint,4,opt,name=admitted,proto3" json:"admitted,omitempty"` // containers that started before their policies were in force
+	Refused       uint64                 `protobuf:"varint,5,opt,name=refused,proto3" json:"refused,omitempty"`   // containers that did not start for that reason
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Runtime) Reset() {
+	*x = Runtime{}
+	mi := &file_sallyport_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Runtime) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Runtime) ProtoMessage() {}
+
+func (x *Runtime) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
+func (*Runtime) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Runtime) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Runtime) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Runtime) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Runtime) GetAdmitted() uint64 {
+	if x != nil {
+		return x.Admitted
+	}
+	return 0
+}
+
+func (x *Runtime) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
 // Hook is one place in the kernel where the agent decides, and the step of the enforcement ladder
 // that it got there.
 type Hook struct {
@@ -353,7 +438,7 @@ type Hook struct {
 
 func (x *Hook) Reset() {
 	*x = Hook{}
-	mi := &file_sallyport_proto_msgTypes[4]
+	mi := &file_sallyport_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +450,7 @@ func (x *Hook) String() string {
 func (*Hook) ProtoMessage() {}
 
 func (x *Hook) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[4]
+	mi := &file_sallyport_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +463,7 @@ func (x *Hook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hook.ProtoReflect.Descriptor instead.
 func (*Hook) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{4}
+	return file_sallyport_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Hook) GetName() string {
@@ -436,7 +521,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_sallyport_proto_msgTypes[5]
+	mi := &file_sallyport_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -448,7 +533,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[5]
+	mi := &file_sallyport_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -461,7 +546,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{5}
+	return file_sallyport_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Policy) GetName() string {
@@ -516,7 +601,7 @@ type Workload struct {
 
 func (x *Workload) Reset() {
 	*x = Workload{}
-	mi := &file_sallyport_proto_msgTypes[6]
+	mi := &file_sallyport_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +613,7 @@ func (x *Workload) String() string {
 func (*Workload) ProtoMessage() {}
 
 func (x *Workload) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[6]
+	mi := &file_sallyport_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +626,7 @@ func (x *Workload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Workload.ProtoReflect.Descriptor instead.
 func (*Workload) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{6}
+	return file_sallyport_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Workload) GetName() string {
@@ -607,6 +692,143 @@ func (x *Workload) GetNote() string {
 	return ""
 }
 
+// GovernRequest says of a container what its OCI runtime tells a hook.
+type GovernRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Pid           uint32                 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`                                                                                          // of its first process, in the agent's PID namespace
+	Bundle        string                 `protobuf:"bytes,3,opt,name=bundle,proto3" json:"bundle,omitempty"`                                                                                     // path
+	CgroupsPath   string                 `protobuf:"bytes,4,opt,name=cgroups_path,json=cgroupsPath,proto3" json:"cgroups_path,omitempty"`                                                        // of the spec
+	Annotations   map[string]string      `protobuf:"bytes,5,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of the spec
+	Refuse        bool                   `protobuf:"varint,6,opt,name=refuse,proto3" json:"refuse,omitempty"`                                                                                    // what the caller does at its deadline: refuse the container, or admit it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GovernRequest) Reset() {
+	*x = GovernRequest{}
+	mi := &file_sallyport_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GovernRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GovernRequest) ProtoMessage() {}
+
+func (x *GovernRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GovernRequest.ProtoReflect.Descriptor instead.
+func (*GovernRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GovernRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *GovernRequest) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *GovernRequest) GetBundle() string {
+	if x != nil {
+		return x.Bundle
+	}
+	return ""
+}
+
+func (x *GovernRequest) GetCgroupsPath() string {
+	if x != nil {
+		return x.CgroupsPath
+	}
+	return ""
+}
+
+func (x *GovernRequest) GetAnnotations() map[string]string {
+	if x != nil {
+		return x.Annotations
+	}
+	return nil
+}
+
+func (x *GovernRequest) GetRefuse() bool {
+	if x != nil {
+		return x.Refuse
+	}
+	return false
+}
+
+type GovernResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"` // of the tables in force
+	Governed      bool                   `protobuf:"varint,2,opt,name=governed,proto3" json:"governed,omitempty"` // a rule selects some of its processes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GovernResponse) Reset() {
+	*x = GovernResponse{}
+	mi := &file_sallyport_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GovernResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GovernResponse) ProtoMessage() {}
+
+func (x *GovernResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GovernResponse.ProtoReflect.Descriptor instead.
+func (*GovernResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GovernResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *GovernResponse) GetGoverned() bool {
+	if x != nil {
+		return x.Governed
+	}
+	return false
+}
+
 type Counter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Site          string                 `protobuf:"bytes,1,opt,name=site,proto3" json:"site,omitempty"`
@@ -617,7 +839,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sallyport_proto_msgTypes[7]
+	mi := &file_sallyport_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +851,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[7]
+	mi := &file_sallyport_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +864,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{7}
+	return file_sallyport_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Counter) GetSite() string {
@@ -679,7 +901,7 @@ type ObserveRequest struct {
 
 func (x *ObserveRequest) Reset() {
 	*x = ObserveRequest{}
-	mi := &file_sallyport_proto_msgTypes[8]
+	mi := &file_sallyport_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -691,7 +913,7 @@ func (x *ObserveRequest) String() string {
 func (*ObserveRequest) ProtoMessage() {}
 
 func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[8]
+	mi := &file_sallyport_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -704,7 +926,7 @@ func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveRequest.ProtoReflect.Descriptor instead.
 func (*ObserveRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{8}
+	return file_sallyport_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ObserveRequest) GetFollow() bool {
@@ -790,7 +1012,7 @@ type ObserveResponse struct {
 
 func (x *ObserveResponse) Reset() {
 	*x = ObserveResponse{}
-	mi := &file_sallyport_proto_msgTypes[9]
+	mi := &file_sallyport_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +1024,7 @@ func (x *ObserveResponse) String() string {
 func (*ObserveResponse) ProtoMessage() {}
 
 func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[9]
+	mi := &file_sallyport_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +1037,7 @@ func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveResponse.ProtoReflect.Descriptor instead.
 func (*ObserveResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{9}
+	return file_sallyport_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ObserveResponse) GetItem() isObserveResponse_Item {
@@ -907,7 +1129,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_sallyport_proto_msgTypes[10]
+	mi := &file_sallyport_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1141,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[10]
+	mi := &file_sallyport_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1154,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{10}
+	return file_sallyport_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Event) GetTime() *timestamppb.Timestamp {
@@ -1229,7 +1451,7 @@ type Subject struct {
 
 func (x *Subject) Reset() {
 	*x = Subject{}
-	mi := &file_sallyport_proto_msgTypes[11]
+	mi := &file_sallyport_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1463,7 @@ func (x *Subject) String() string {
 func (*Subject) ProtoMessage() {}
 
 func (x *Subject) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[11]
+	mi := &file_sallyport_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1476,7 @@ func (x *Subject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subject.ProtoReflect.Descriptor instead.
 func (*Subject) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{11}
+	return file_sallyport_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Subject) GetContainer() uint64 {
@@ -1352,7 +1574,7 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x0e\n" +
 	"\x02go\x18\x03 \x01(\tR\x02go\x12\x1a\n" +
 	"\bplatform\x18\x04 \x01(\tR\bplatform\"\x0f\n" +
-	"\rStatusRequest\"\xb6\x03\n" +
+	"\rStatusRequest\"\xe9\x03\n" +
 	"\x0eStatusResponse\x123\n" +
 	"\x05agent\x18\x01 \x01(\v2\x1d.sallyport.v1.VersionResponseR\x05agent\x12\x16\n" +
 	"\x06kernel\x18\x02 \x01(\tR\x06kernel\x121\n" +
@@ -1364,7 +1586,14 @@ const file_sallyport_proto_rawDesc = "" +
 	"\tworkloads\x18\b \x03(\v2\x16.sallyport.v1.WorkloadR\tworkloads\x12-\n" +
 	"\x06losses\x18\t \x03(\v2\x15.sallyport.v1.CounterR\x06losses\x12-\n" +
 	"\x06errors\x18\n" +
-	" \x03(\v2\x15.sallyport.v1.CounterR\x06errors\"\xb1\x01\n" +
+	" \x03(\v2\x15.sallyport.v1.CounterR\x06errors\x121\n" +
+	"\bruntimes\x18\x14 \x03(\v2\x15.sallyport.v1.RuntimeR\bruntimes\"\x81\x01\n" +
+	"\aRuntime\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\x12\x1a\n" +
+	"\badmitted\x18\x04 \x01(\x04R\badmitted\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\x04R\arefused\"\xb1\x01\n" +
 	"\x04Hook\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\tR\x04step\x12\x18\n" +
@@ -1387,7 +1616,20 @@ const file_sallyport_proto_rawDesc = "" +
 	"\bgoverned\x18\x06 \x01(\bR\bgoverned\x12%\n" +
 	"\x0egate_interface\x18\a \x01(\tR\rgateInterface\x12 \n" +
 	"\vprovisional\x18\b \x01(\bR\vprovisional\x12\x12\n" +
-	"\x04note\x18\t \x01(\tR\x04note\"3\n" +
+	"\x04note\x18\t \x01(\tR\x04note\"\x94\x02\n" +
+	"\rGovernRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x16\n" +
+	"\x06bundle\x18\x03 \x01(\tR\x06bundle\x12!\n" +
+	"\fcgroups_path\x18\x04 \x01(\tR\vcgroupsPath\x12N\n" +
+	"\vannotations\x18\x05 \x03(\v2,.sallyport.v1.GovernRequest.AnnotationsEntryR\vannotations\x12\x16\n" +
+	"\x06refuse\x18\x06 \x01(\bR\x06refuse\x1a>\n" +
+	"\x10AnnotationsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"H\n" +
+	"\x0eGovernResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x1a\n" +
+	"\bgoverned\x18\x02 \x01(\bR\bgoverned\"3\n" +
 	"\aCounter\x12\x12\n" +
 	"\x04site\x18\x01 \x01(\tR\x04site\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\"\xac\x02\n" +
@@ -1470,11 +1712,12 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x16HOOK_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13HOOK_STATE_ATTACHED\x10\x01\x12\x12\n" +
 	"\x0eHOOK_STATE_OFF\x10\x02\x12\x15\n" +
-	"\x11HOOK_STATE_ABSENT\x10\x032\xe2\x01\n" +
+	"\x11HOOK_STATE_ABSENT\x10\x032\xa7\x02\n" +
 	"\tSallyport\x12F\n" +
 	"\aVersion\x12\x1c.sallyport.v1.VersionRequest\x1a\x1d.sallyport.v1.VersionResponse\x12C\n" +
 	"\x06Status\x12\x1b.sallyport.v1.StatusRequest\x1a\x1c.sallyport.v1.StatusResponse\x12H\n" +
-	"\aObserve\x12\x1c.sallyport.v1.ObserveRequest\x1a\x1d.sallyport.v1.ObserveResponse0\x01B<Z:github.com/sallyport/sallyport/agent/internal/api/v1;apiv1b\x06proto3"
+	"\aObserve\x12\x1c.sallyport.v1.ObserveRequest\x1a\x1d.sallyport.v1.ObserveResponse0\x01\x12C\n" +
+	"\x06Govern\x12\x1b.sallyport.v1.GovernRequest\x1a\x1c.sallyport.v1.GovernResponseB<Z:github.com/sallyport/sallyport/agent/internal/api/v1;apiv1b\x06proto3"
 
 var (
 	file_sallyport_proto_rawDescOnce sync.Once
@@ -1489,49 +1732,57 @@ func file_sallyport_proto_rawDescGZIP() []byte {
 }
 
 var file_sallyport_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sallyport_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_sallyport_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_sallyport_proto_goTypes = []any{
 	(HookState)(0),                // 0: sallyport.v1.HookState
 	(*VersionRequest)(nil),        // 1: sallyport.v1.VersionRequest
 	(*VersionResponse)(nil),       // 2: sallyport.v1.VersionResponse
 	(*StatusRequest)(nil),         // 3: sallyport.v1.StatusRequest
 	(*StatusResponse)(nil),        // 4: sallyport.v1.StatusResponse
-	(*Hook)(nil),                  // 5: sallyport.v1.Hook
-	(*Policy)(nil),                // 6: sallyport.v1.Policy
-	(*Workload)(nil),              // 7: sallyport.v1.Workload
-	(*Counter)(nil),               // 8: sallyport.v1.Counter
-	(*ObserveRequest)(nil),        // 9: sallyport.v1.ObserveRequest
-	(*ObserveResponse)(nil),       // 10: sallyport.v1.ObserveResponse
-	(*Event)(nil),                 // 11: sallyport.v1.Event
-	(*Subject)(nil),               // 12: sallyport.v1.Subject
-	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Runtime)(nil),               // 5: sallyport.v1.Runtime
+	(*Hook)(nil),                  // 6: sallyport.v1.Hook
+	(*Policy)(nil),                // 7: sallyport.v1.Policy
+	(*Workload)(nil),              // 8: sallyport.v1.Workload
+	(*GovernRequest)(nil),         // 9: sallyport.v1.GovernRequest
+	(*GovernResponse)(nil),        // 10: sallyport.v1.GovernResponse
+	(*Counter)(nil),               // 11: sallyport.v1.Counter
+	(*ObserveRequest)(nil),        // 12: sallyport.v1.ObserveRequest
+	(*ObserveResponse)(nil),       // 13: sallyport.v1.ObserveResponse
+	(*Event)(nil),                 // 14: sallyport.v1.Event
+	(*Subject)(nil),               // 15: sallyport.v1.Subject
+	nil,                           // 16: sallyport.v1.GovernRequest.AnnotationsEntry
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
 }
 var file_sallyport_proto_depIdxs = []int32{
 	2,  // 0: sallyport.v1.StatusResponse.agent:type_name -> sallyport.v1.VersionResponse
-	13, // 1: sallyport.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
-	5,  // 2: sallyport.v1.StatusResponse.hooks:type_name -> sallyport.v1.Hook
-	6,  // 3: sallyport.v1.StatusResponse.policies:type_name -> sallyport.v1.Policy
-	7,  // 4: sallyport.v1.StatusResponse.workloads:type_name -> sallyport.v1.Workload
-	8,  // 5: sallyport.v1.StatusResponse.losses:type_name -> sallyport.v1.Counter
-	8,  // 6: sallyport.v1.StatusResponse.errors:type_name -> sallyport.v1.Counter
-	0,  // 7: sallyport.v1.Hook.state:type_name -> sallyport.v1.HookState
-	14, // 8: sallyport.v1.ObserveRequest.since:type_name -> google.protobuf.Timestamp
-	11, // 9: sallyport.v1.ObserveResponse.event:type_name -> sallyport.v1.Event
-	14, // 10: sallyport.v1.Event.time:type_name -> google.protobuf.Timestamp
-	12, // 11: sallyport.v1.Event.subject:type_name -> sallyport.v1.Subject
-	12, // 12: sallyport.v1.Event.target:type_name -> sallyport.v1.Subject
-	1,  // 13: sallyport.v1.Sallyport.Version:input_type -> sallyport.v1.VersionRequest
-	3,  // 14: sallyport.v1.Sallyport.Status:input_type -> sallyport.v1.StatusRequest
-	9,  // 15: sallyport.v1.Sallyport.Observe:input_type -> sallyport.v1.ObserveRequest
-	2,  // 16: sallyport.v1.Sallyport.Version:output_type -> sallyport.v1.VersionResponse
-	4,  // 17: sallyport.v1.Sallyport.Status:output_type -> sallyport.v1.StatusResponse
-	10, // 18: sallyport.v1.Sallyport.Observe:output_type -> sallyport.v1.ObserveResponse
-	16, // [16:19] is the sub-list for method output_type
-	13, // [13:16] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	17, // 1: sallyport.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	6,  // 2: sallyport.v1.StatusResponse.hooks:type_name -> sallyport.v1.Hook
+	7,  // 3: sallyport.v1.StatusResponse.policies:type_name -> sallyport.v1.Policy
+	8,  // 4: sallyport.v1.StatusResponse.workloads:type_name -> sallyport.v1.Workload
+	11, // 5: sallyport.v1.StatusResponse.losses:type_name -> sallyport.v1.Counter
+	11, // 6: sallyport.v1.StatusResponse.errors:type_name -> sallyport.v1.Counter
+	5,  // 7: sallyport.v1.StatusResponse.runtimes:type_name -> sallyport.v1.Runtime
+	0,  // 8: sallyport.v1.Hook.state:type_name -> sallyport.v1.HookState
+	16, // 9: sallyport.v1.GovernRequest.annotations:type_name -> sallyport.v1.GovernRequest.AnnotationsEntry
+	18, // 10: sallyport.v1.ObserveRequest.since:type_name -> google.protobuf.Timestamp
+	14, // 11: sallyport.v1.ObserveResponse.event:type_name -> sallyport.v1.Event
+	18, // 12: sallyport.v1.Event.time:type_name -> google.protobuf.Timestamp
+	15, // 13: sallyport.v1.Event.subject:type_name -> sallyport.v1.Subject
+	15, // 14: sallyport.v1.Event.target:type_name -> sallyport.v1.Subject
+	1,  // 15: sallyport.v1.Sallyport.Version:input_type -> sallyport.v1.VersionRequest
+	3,  // 16: sallyport.v1.Sallyport.Status:input_type -> sallyport.v1.StatusRequest
+	12, // 17: sallyport.v1.Sallyport.Observe:input_type -> sallyport.v1.ObserveRequest
+	9,  // 18: sallyport.v1.Sallyport.Govern:input_type -> sallyport.v1.GovernRequest
+	2,  // 19: sallyport.v1.Sallyport.Version:output_type -> sallyport.v1.VersionResponse
+	4,  // 20: sallyport.v1.Sallyport.Status:output_type -> sallyport.v1.StatusResponse
+	13, // 21: sallyport.v1.Sallyport.Observe:output_type -> sallyport.v1.ObserveResponse
+	10, // 22: sallyport.v1.Sallyport.Govern:output_type -> sallyport.v1.GovernResponse
+	19, // [19:23] is the sub-list for method output_type
+	15, // [15:19] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_proto_init() }
@@ -1539,7 +1790,7 @@ func file_sallyport_proto_init() {
 	if File_sallyport_proto != nil {
 		return
 	}
-	file_sallyport_proto_msgTypes[9].OneofWrappers = []any{
+	file_sallyport_proto_msgTypes[12].OneofWrappers = []any{
 		(*ObserveResponse_Event)(nil),
 		(*ObserveResponse_Lost)(nil),
 	}
@@ -1549,7 +1800,7 @@ func file_sallyport_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_proto_rawDesc), len(file_sallyport_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

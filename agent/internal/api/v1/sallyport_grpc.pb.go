@@ -28,6 +28,7 @@ const (
 	Sallyport_Version_FullMethodName = "/sallyport.v1.Sallyport/Version"
 	Sallyport_Status_FullMethodName  = "/sallyport.v1.Sallyport/Status"
 	Sallyport_Observe_FullMethodName = "/sallyport.v1.Sallyport/Observe"
+	Sallyport_Govern_FullMethodName  = "/sallyport.v1.Sallyport/Govern"
 )
 
 // SallyportClient is the client API for Sallyport service.
@@ -41,6 +42,9 @@ type SallyportClient interface {
 	// Observe sends kept events, and with follow new ones until the caller goes. It never holds the
 	// agent up: a caller that is too slow loses events, and is told how many.
 	Observe(ctx context.Context, in *ObserveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ObserveResponse], error)
+	// Govern makes a container known that its runtime is about to start, and answers when its policies are
+	// in force, or with an error at the caller's deadline. It is what an OCI hook calls.
+	Govern(ctx context.Context, in *GovernRequest, opts ...grpc.CallOption) (*GovernResponse, error)
 }
 
 type sallyportClient struct {
@@ -90,6 +94,16 @@ func (c *sallyportClient) Observe(ctx context.Context, in *ObserveRequest, opts 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Sallyport_ObserveClient = grpc.ServerStreamingClient[ObserveResponse]
 
+func (c *sallyportClient) Govern(ctx context.Context, in *GovernRequest, opts ...grpc.CallOption) (*GovernResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GovernResponse)
+	err := c.cc.Invoke(ctx, Sallyport_Govern_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SallyportServer is the server API for Sallyport service.
 // All implementations must embed UnimplementedSallyportServer
 // for forward compatibility.
@@ -101,6 +115,9 @@ type SallyportServer interface {
 	// Observe sends kept events, and with follow new ones until the caller goes. It never holds the
 	// agent up: a caller that is too slow loses events, and is told how many.
 	Observe(*ObserveRequest, grpc.ServerStreamingServer[ObserveResponse]) error
+	// Govern makes a container known that its runtime is about to start, and answers when its policies are
+	// in force, or with an error at the caller's deadline. It is what an OCI hook calls.
+	Govern(context.Context, *GovernRequest) (*GovernResponse, error)
 	mustEmbedUnimplementedSallyportServer()
 }
 
@@ -119,6 +136,9 @@ func (UnimplementedSallyportServer) Status(context.Context, *StatusRequest) (*St
 }
 func (UnimplementedSallyportServer) Observe(*ObserveRequest, grpc.ServerStreamingServer[ObserveResponse]) error {
 	return status.Error(codes.Unimplemented, "method Observe not implemented")
+}
+func (UnimplementedSallyportServer) Govern(context.Context, *GovernRequest) (*GovernResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Govern not implemented")
 }
 func (UnimplementedSallyportServer) mustEmbedUnimplementedSallyportServer() {}
 func (UnimplementedSallyportServer) testEmbeddedByValue()                   {}
@@ -188,6 +208,24 @@ func _Sallyport_Observe_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Sallyport_ObserveServer = grpc.ServerStreamingServer[ObserveResponse]
 
+func _Sallyport_Govern_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GovernRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SallyportServer).Govern(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Sallyport_Govern_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SallyportServer).Govern(ctx, req.(*GovernRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Sallyport_ServiceDesc is the grpc.ServiceDesc for Sallyport service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -202,6 +240,10 @@ var Sallyport_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Status",
 			Handler:    _Sallyport_Status_Handler,
+		},
+		{
+			MethodName: "Govern",
+			Handler:    _Sallyport_Govern_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

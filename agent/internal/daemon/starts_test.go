@@ -1,0 +1,94 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sallyport/sallyport/agent/internal/correlate"
+	"github.com/sallyport/sallyport/runtime/identity"
+)
+
+// startsEngine is an engine without a kernel: what it takes in, the test puts in force.
+func startsEngine() *engine {
+	a := &agent{registry: correlate.New(correlate.Config{})}
+	return &engine{a: a, starts: make(chan *start), ended: make(chan struct{}), workloads: newWorkloads(a)}
+}
+
+func starting(id string, cgroup uint64) identity.Container {
+	return identity.Container{ID: id, Namespace: "k8s.io", CgroupID: cgroup, CgroupPath: "/" + id}
+}
+
+// force puts a container in force, as apply and govern do.
+func (e *engine) force(cgroup uint64) {
+	g := e.workloads.byCgroup[cgroup]
+	g.applied, g.confirmed = true, true
+	e.release()
+}
+
+func TestAwaitReturnsWhenInForce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := startsEngine()
+		done := make(chan string, 2)
+		for id, cgroup := range map[string]uint64{"a": 1, "b": 2} {
+			go func() {
+				if err := e.await(t.Context(), starting(id, cgroup)); err != nil {
+					t.Error(err)
+				}
+				done <- id
+			}()
+		}
+		synctest.Wait()
+		e.begin(<-e.starts) // both
+		if len(e.waiting) != 2 || !e.behind {
+			t.Fatalf("%d starts wait", len(e.waiting))
+		}
+		e.release()
+		e.force(2)
+		if got := <-done; got != "b" || len(e.waiting) != 1 {
+			t.Errorf("%s was released first, and %d wait", got, len(e.waiting))
+		}
+		e.workloads.byCgroup[1].ungated = true
+		e.force(1)
+		if len(e.waiting) != 1 {
+			t.Error("a container whose packets are not gated was released")
+		}
+		e.workloads.byCgroup[1].ungated = false
+		e.force(1)
+		if got := <-done; got != "a" || len(e.waiting) != 0 {
+			t.Errorf("%s was released, and %d wait", got, len(e.waiting))
+		}
+	})
+}
+
+func TestAwaitEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := startsEngine()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := e.await(ctx, starting("a", 1)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("an engine that takes nothing in: %v", err)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		go func() { e.begin(<-e.starts) }()
+		if err := e.await(ctx, starting("a", 1)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("an engine that puts nothing in force: %v", err)
+		}
+		e.release()
+		if len(e.waiting) != 0 {
+			t.Error("a start is kept that nobody waits for")
+		}
+		if e.workloads.byCgroup[1] == nil {
+			t.Error("the container was not taken in")
+		}
+		close(e.ended)
+		if err := e.await(t.Context(), starting("b", 2)); !errors.Is(err, errEnding) {
+			t.Errorf("an engine that has ended: %v", err)
+		}
+	})
+}

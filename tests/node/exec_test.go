@@ -1,0 +1,79 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sallyport/sallyport/tests/testutil"
+)
+
+// TestMainAndExec runs a pod whose main program is allowed, and execs of every kind, which are not.
+func TestMainAndExec(t *testing.T) {
+	forEach(t, func(t *testing.T, r release) {
+		s := newScene(t, r)
+		s.agent.policy(t, "web.yaml", s.webPolicy())
+		s.agent.start(t)
+		web := s.pod(t, podSpec{name: "web"}).run(t, "main", s.knock(testutil.EchoPort))
+		s.agent.awaitGoverned(t, web)
+		more(t, "the main program is allowed", func() string { return web.output(t) }, "connect-tcp: ok", 5)
+
+		for _, port := range []int{testutil.EchoPort, forbiddenPort, probePort} {
+			line := s.connect(port)
+			want(t, "exec", web.exec(t, strings.Fields(line)...).Stdout, "EPERM")
+			want(t, "exec without terminal", web.stream(t, false, "sh", "-c", line), "EPERM")
+			want(t, "exec with terminal", web.stream(t, true, "sh", "-c", line), "EPERM")
+		}
+		s.sequence(t, web, 100)
+		s.parallel(t, web, 50)
+		s.forbidden.ExpectNone(t)
+		s.probed.ExpectNone(t)
+		onlyOK(t, "the main program", web.output(t), "ok")
+		for _, e := range s.agent.observe(t, "--verdict", "Deny") {
+			if e.Origin != "Exec" || e.ContainerID != web.id || e.Session == "" {
+				t.Errorf("a denial is of %+v, want a session of Exec", e)
+			}
+		}
+		s.noLosses(t)
+	})
+}
+
+// sequence makes execs in a row that all must be denied, each a session of its own.
+func (s *scene) sequence(t *testing.T, c *container, n int) {
+	t.Helper()
+	for i := range n {
+		want(t, fmt.Sprintf("exec %d in a row", i), c.exec(t, strings.Fields(s.connect(testutil.EchoPort))...).Stdout, "EPERM")
+	}
+}
+
+// parallel makes execs at once that all must be denied.
+func (s *scene) parallel(t *testing.T, c *container, n int) {
+	t.Helper()
+	var all sync.WaitGroup
+	outputs, errs := make([]string, n), make([]error, n)
+	ctx := call(t)
+	for i := range n {
+		all.Go(func() {
+			result, err := c.execSync(ctx, strings.Fields(s.connect(testutil.EchoPort))...)
+			outputs[i], errs[i] = result.Stdout, err
+		})
+	}
+	all.Wait()
+	for i := range n {
+		if errs[i] != nil {
+			t.Errorf("exec %d at once: %v", i, errs[i])
+			continue
+		}
+		want(t, fmt.Sprintf("exec %d at once", i), outputs[i], "EPERM")
+	}
+}
+
+func (s *scene) noLosses(t *testing.T) {
+	t.Helper()
+	for _, loss := range s.agent.status(t).Losses {
+		if loss.Count > 0 {
+			t.Errorf("%d events were lost at %s", loss.Count, loss.Site)
+		}
+	}
+}
