@@ -170,7 +170,7 @@ spec:
     - toCIDR:
       - 10.0.0.0/8
       - 10.0.0.0/33
-      toFQDNs: [{matchName: example.com}]
+      toFQDNs: [{matchName: example.com/}]
       toPorts:
       - ports: [{port: "0", protocol: tcp}, {port: 80, endPort: 70}, {port: https}]
   - name: a
@@ -189,7 +189,7 @@ shop.yaml:7:9: spec.mode: "enforce" is none of Enforce or Audit: did you mean En
 shop.yaml:10:16: spec.rules[0].processes: is empty: it would select no process: leave the field out, or fill it
 shop.yaml:11:5: spec.rules[0].egres: unknown field: did you mean egress?
 shop.yaml:16:9: spec.rules[0].egress[0].toCIDR[1]: "10.0.0.0/33" is no CIDR: behind the / stands a number from 0 to 32
-shop.yaml:17:7: spec.rules[0].egress[0].toFQDNs: is not supported yet
+shop.yaml:17:29: spec.rules[0].egress[0].toFQDNs[0].matchName: "example.com/" is no name: a name has letters, digits, -, _ and dots; other letters are written as xn--…
 shop.yaml:19:24: spec.rules[0].egress[0].toPorts[0].ports[0].port: 0 is no port: leave port out to mean every port of the protocol
 shop.yaml:19:39: spec.rules[0].egress[0].toPorts[0].ports[0].protocol: "tcp" is none of TCP, UDP, SCTP, ICMP, ICMPv6 or ANY: did you mean TCP?
 shop.yaml:19:65: spec.rules[0].egress[0].toPorts[0].ports[1].endPort: endPort 70 is below port 80
@@ -238,8 +238,18 @@ func TestParseRefuses(t *testing.T) {
 		"bad glob":           {in(`{egress: [], processes: [{binaries: ["/bin/{a,b}"]}]}`), "braces are not supported"},
 		"misspelt origin":    {in("{egress: [], processes: [{origins: [exec]}]}"), "did you mean Exec?"},
 		"later selector":     {in("{egress: [], processes: [{users: [0]}]}"), "processes[0].users: is not supported yet"},
-		"later http":         {in("{egress: [{toPorts: [{ports: [{port: 80}], rules: {http: [{}]}}]}]}"), "toPorts[0].rules: is not supported yet"},
+		"later http":         {in("{egress: [{toPorts: [{ports: [{port: 80}], rules: {http: [{}]}}]}]}"), "toPorts[0].rules.http: is not supported yet"},
 		"no ports":           {in("{egress: [{toPorts: []}]}"), "leave it out for every protocol and port"},
+		"empty FQDN":         {in("{egress: [{toFQDNs: [{}]}]}"), "toFQDNs[0]: has not exactly one of matchName and matchPattern"},
+		"two in one FQDN":    {in("{egress: [{toFQDNs: [{matchName: a, matchPattern: b}]}]}"), "has not exactly one of"},
+		"pattern as name":    {in("{egress: [{toFQDNs: [{matchName: '*.a'}]}]}"), "matchPattern is for patterns"},
+		"FQDN of a peer":     {in("{ingress: [{toFQDNs: [{matchName: a}]}]}"), "toFQDNs: unknown field"},
+		"DNS without a port": {in("{egress: [{toPorts: [{ports: [{protocol: UDP}], rules: {dns: [{matchName: a}]}}]}]}"), "toPorts[0].rules.dns: needs a port"},
+		"DNS over SCTP":      {in("{egress: [{toPorts: [{ports: [{port: 53, protocol: SCTP}], rules: {dns: [{matchName: a}]}}]}]}"), "does not run over SCTP"},
+		"DNS inwards":        {in("{ingress: [{toPorts: [{ports: [{port: 53}], rules: {dns: [{matchName: a}]}}]}]}"), "not possible for ingress"},
+		"DNS denied":         {in("{action: Deny, egress: [{toPorts: [{ports: [{port: 53}], rules: {dns: [{matchName: a}]}}]}]}"), "cannot have rules.dns"},
+		"empty DNS":          {in("{egress: [{toPorts: [{ports: [{port: 53}], rules: {dns: []}}]}]}"), "rules.dns: is empty"},
+		"empty L7 rules":     {in("{egress: [{toPorts: [{ports: [{port: 53}], rules: {}}]}]}"), "toPorts[0].rules: is empty"},
 		"port and protocol":  {in("{egress: [{toPorts: [{ports: [{}]}]}]}"), "names neither a port nor a protocol"},
 		"icmp port":          {in("{egress: [{toPorts: [{ports: [{port: 8, protocol: ICMP}]}]}]}"), "ICMP has no ports"},
 		"endPort alone":      {in("{egress: [{toPorts: [{ports: [{endPort: 8}]}]}]}"), "endPort without port"},

@@ -58,6 +58,16 @@ type Call struct {
 	Peer      netip.Addr // invalid: the call has no address (AF_PACKET, vsock, …)
 	Port      uint16     // egress: the peer's, ingress: the workload's; 0: the call has none
 	Listen    bool       // a bind, listen or accept: nobody is at the other end yet; see Canonical
+	// Names are those that DNS answers have told the workload for Peer and that have not expired, in
+	// the form of NormalName. toFQDNs is asked for them when something leaves.
+	Names []string
+}
+
+// Query is a DNS query that a process sends to a resolver. The call is that of the query's packet or
+// connection; a query inside is judged if the call is allowed by a rule that has rules.dns.
+type Query struct {
+	Call Call
+	Name string // in the form of NormalName
 }
 
 // Canonical returns the call as the kernel judges it. The peer is unmapped and has no zone, and the

@@ -16,7 +16,9 @@ type clause struct {
 	selector *policy.ProcessSelector
 	peers    uint32 // id of a peer selector, if anyPeer is not set
 	anyPeer  bool
-	ports    []portSpan // nil: every protocol and port
+	ports    []portSpan            // nil: every protocol and port
+	names    []policy.FQDNSelector // peers by name, besides those of peers
+	queries  []policy.FQDNSelector // names that may be asked for; nil: nothing is said about queries
 }
 
 // portSpan is a protocol and a range of its ports; first 0 is every port and no port.
@@ -56,16 +58,16 @@ func (c *compiler) expand(p *policy.Policy) (out []clause) {
 		selectors := r.Selectors()
 		for s := range selectors {
 			for _, d := range []Direction{Egress, Ingress} {
-				entries, named := r.Entries(d)
+				entries, count, named := r.Entries(d)
 				if !named {
 					continue
 				}
 				if len(entries) == 0 {
 					// egress: [] has no entry to match, but its default-deny needs a bit.
-					entries = []policy.Entry{{Peers: policy.Peers{CIDRs: []netip.Prefix{}}}}
+					entries, count = []policy.Entry{{Peers: policy.Peers{CIDRs: []netip.Prefix{}}}}, 1
 				}
 				for e := range entries {
-					cl := clause{rule: newRule(p, r, d, s*len(entries)+e), selector: &selectors[s]}
+					cl := clause{rule: newRule(p, r, d, s*count+entries[e].Index), selector: &selectors[s]}
 					if err := c.match(&cl, &entries[e]); err != nil {
 						c.errs = append(c.errs, policyError(p, r, err.Error()))
 					}
@@ -96,20 +98,19 @@ func (c *compiler) match(cl *clause, e *policy.Entry) (err error) {
 			return err
 		}
 	}
-	for _, pr := range e.Ports {
-		for _, p := range pr.Ports {
-			if p.AnyPort() {
-				cl.ports = nil
-				return nil
-			}
-			protocols := p.Protocol.Numbers()
-			if protocols == nil {
-				return fmt.Errorf("there is no protocol %q", p.Protocol)
-			}
-			first, last, _ := p.Range()
-			for _, protocol := range protocols {
-				cl.ports = append(cl.ports, portSpan{protocol, first, last})
-			}
+	cl.names, cl.queries = e.Peers.FQDNs, e.DNS
+	for _, p := range e.Ports {
+		if p.AnyPort() {
+			cl.ports = nil
+			return nil
+		}
+		protocols := p.Protocol.Numbers()
+		if protocols == nil {
+			return fmt.Errorf("there is no protocol %q", p.Protocol)
+		}
+		first, last, _ := p.Range()
+		for _, protocol := range protocols {
+			cl.ports = append(cl.ports, portSpan{protocol, first, last})
 		}
 	}
 	if e.Ports != nil && cl.ports == nil {

@@ -3,13 +3,10 @@ package compile
 import (
 	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/sallyport/sallyport/policy"
-	"github.com/sallyport/sallyport/policy/compile/dfa"
 )
 
 type (
@@ -143,9 +140,14 @@ func (c *compiler) fill() {
 			r.add(bit, cl)
 		}
 		c.tables.Peers = append(c.tables.Peers, peerEntries(uint32(id), clauses, &classes, acc)...)
-		var err error
-		if r.Exe, err = c.binaries(clauses); err != nil {
-			c.errs = append(c.errs, tooBig(clauses, c.example[id], err))
+		for _, a := range []struct {
+			into *DFARef
+			what patternsOf
+		}{{&r.Exe, binaries}, {&r.Names, names}, {&r.Queries, queries}} {
+			var err error
+			if *a.into, err = c.automaton(clauses, a.what); err != nil {
+				c.errs = append(c.errs, tooBig(clauses, c.example[id], a.what, err))
+			}
 		}
 		c.tables.Rulesets = append(c.tables.Rulesets, r)
 	}
@@ -165,6 +167,9 @@ func (r *Ruleset) add(bit int, cl *clause) {
 	}
 	if cl.anyPeer {
 		r.AnyPeer.Set(bit)
+	}
+	if cl.queries != nil {
+		r.DNS.Set(bit)
 	}
 	origins := policy.Origins()
 	selected := cl.selector.Origins
@@ -213,100 +218,4 @@ func peerEntries(id uint32, clauses []*clause, classes *classes, acc []Bitset) (
 		acc[identity] = Bitset{}
 	}
 	return entries
-}
-
-// binaries makes the automaton that tells which clauses an executable's path matches.
-func (c *compiler) binaries(clauses []*clause) (DFARef, error) {
-	byPattern := map[string]Bitset{}
-	globs := map[string]policy.Glob{}
-	for bit, cl := range clauses {
-		for _, g := range cl.selector.Binaries {
-			s := byPattern[g.String()]
-			s.Set(bit)
-			byPattern[g.String()], globs[g.String()] = s, g
-		}
-	}
-	if len(globs) == 0 {
-		return DFARef{}, nil
-	}
-	// Patterns of the same rules have one tag, so that minimisation can join what the rules
-	// cannot tell apart.
-	var key []byte
-	var sets []Bitset
-	tags := map[Bitset]uint32{}
-	b := &dfa.Builder{}
-	for _, pattern := range sortedKeys(globs) {
-		set := byPattern[pattern]
-		tag, ok := tags[set]
-		if !ok {
-			tag = uint32(len(sets))
-			tags[set] = tag
-			sets = append(sets, set)
-		}
-		b.AddGlob(globs[pattern], tag)
-		key = append(binary.AppendUvarint(key, uint64(len(pattern))), pattern...)
-		for _, w := range set {
-			key = binary.LittleEndian.AppendUint64(key, w)
-		}
-	}
-	if ref, ok := c.dfas[string(key)]; ok {
-		return ref, nil
-	}
-	d, err := b.Build()
-	if err != nil {
-		return DFARef{}, err
-	}
-	ref, err := c.packer.add(d, sets)
-	if err != nil {
-		return DFARef{}, err
-	}
-	c.dfas[string(key)] = ref
-	return ref, nil
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// tooBig names the patterns of a ruleset whose automaton could not be made: those with ** in their
-// middle first, because they make it grow.
-func tooBig(clauses []*clause, workload string, err error) *Error {
-	const most = 8
-	e := &Error{Workload: workload, Reason: err.Error()}
-	seen := map[string]bool{}
-	var costly, other []string
-	for _, cl := range clauses {
-		for _, g := range cl.selector.Binaries {
-			switch text := g.String(); {
-			case seen[text]:
-				continue
-			case strings.Contains(strings.TrimSuffix(text, "**"), "*"):
-				if len(costly) == 0 {
-					e.Policy, e.Rule = cl.rule.Policy, cl.rule.Name
-				}
-				costly = append(costly, fmt.Sprintf("%q", text))
-			default:
-				if e.Rule == "" {
-					e.Policy, e.Rule = cl.rule.Policy, cl.rule.Name
-				}
-				other = append(other, fmt.Sprintf("%q", text))
-			}
-			seen[g.String()] = true
-		}
-	}
-	named := slices.Concat(costly, other)
-	more := ""
-	if len(named) > most {
-		more = fmt.Sprintf(" and %d more", len(named)-most)
-		named = named[:most]
-	}
-	if errors.Is(err, dfa.ErrTooBig) {
-		e.Reason = "binaries: " + strings.Join(named, ", ") + more + ": " + err.Error()
-	}
-	return e
 }

@@ -20,22 +20,40 @@ type Decision struct {
 // Judge decides about a call by the tables alone, step by step as the kernel does. A workload that
 // the tables do not know is governed by nothing here; what an unknown one gets in the kernel is the
 // agent's configuration.
-func (t *Tables) Judge(p policy.Process, c policy.Call) Decision {
+func (t *Tables) Judge(p policy.Process, c policy.Call) Decision { return t.ask(&p, c, nil) }
+
+// JudgeQuery decides about a DNS query: the call that carries it, and the name.
+func (t *Tables) JudgeQuery(p policy.Process, q policy.Query) Decision {
+	return t.ask(&p, q.Call, &q.Name)
+}
+
+// ask judges a call, and if query is not nil also the name that is asked for in it.
+func (t *Tables) ask(p *policy.Process, c policy.Call, query *string) Decision {
 	c = c.Canonical()
 	id := t.Containers[p.Workload.Key]
 	r := &t.Rulesets[id]
-	who := t.who(r, &p)
-	match := t.peer(id, r, c.Peer).And(t.port(id, r, &c))
-	d := r.judge(who.AndNot(r.Audit), match, &c)
+	who := t.who(r, p)
+	m := matched{call: &c, rules: t.peer(id, r, &c).And(t.port(id, r, &c))}
+	if query != nil {
+		m.silent = r.DNS.AndNot(t.Accepts[Walk(t.Pages, r.Queries, *query)])
+	}
+	d := r.judge(who.AndNot(r.Audit), &m)
 	if d.Verdict != policy.VerdictAllow.Number() || who.And(r.Audit) == (Bitset{}) {
 		return d
 	}
-	audit := r.judge(who, match, &c)
+	audit := r.judge(who, &m)
 	if audit.Verdict == policy.VerdictAllow.Number() {
 		return d
 	}
 	audit.Verdict, audit.Would = policy.VerdictAudit.Number(), audit.Verdict
 	return audit
+}
+
+// matched is a call and the rules that match its peer and port.
+type matched struct {
+	call   *policy.Call
+	rules  Bitset
+	silent Bitset // rules that do not allow the name that is asked for
 }
 
 // who returns the rules that select a process.
@@ -51,8 +69,8 @@ func (t *Tables) who(r *Ruleset, p *policy.Process) Bitset {
 }
 
 // judge decides by the rules that select the process and the rules that match the call.
-func (r *Ruleset) judge(who, match Bitset, c *policy.Call) Decision {
-	hit := who.And(match)
+func (r *Ruleset) judge(who Bitset, m *matched) Decision {
+	hit, c := who.And(m.rules), m.call
 	if bit, ok := hit.And(r.Deny[c.Direction]).First(); ok {
 		return r.denied(bit, policy.ReasonRule)
 	}
@@ -61,9 +79,13 @@ func (r *Ruleset) judge(who, match Bitset, c *policy.Call) Decision {
 		allow.Reason = policy.ReasonUngoverned.Number()
 		return allow
 	}
-	if bit, ok := hit.And(r.Allow[c.Direction]).First(); ok {
+	hit = hit.And(r.Allow[c.Direction])
+	if bit, ok := hit.AndNot(m.silent).First(); ok {
 		allow.Reason, allow.Ref = policy.ReasonRule.Number(), r.Rules[bit].Ref
 		return allow
+	}
+	if bit, ok := hit.First(); ok {
+		return r.denied(bit, policy.ReasonRule)
 	}
 	first, governed := who.And(r.Allow[c.Direction]).First()
 	switch {
@@ -83,18 +105,22 @@ func (r *Ruleset) denied(bit int, reason policy.Reason) Decision {
 }
 
 // peer returns the rules that match the other end.
-func (t *Tables) peer(id uint32, r *Ruleset, a netip.Addr) Bitset {
-	if !a.IsValid() {
+func (t *Tables) peer(id uint32, r *Ruleset, c *policy.Call) Bitset {
+	if !c.Peer.IsValid() {
 		return r.AnyPeer
 	}
-	want := PeerEntry{Ruleset: id, Identity: t.Identity(a)}
+	bits := r.AnyPeer
+	want := PeerEntry{Ruleset: id, Identity: t.Identity(c.Peer)}
 	i, ok := slices.BinarySearchFunc(t.Peers, want, func(a, b PeerEntry) int {
 		return cmp.Or(cmp.Compare(a.Ruleset, b.Ruleset), cmp.Compare(a.Identity, b.Identity))
 	})
-	if !ok {
-		return r.AnyPeer
+	if ok {
+		bits = t.Peers[i].Bits
 	}
-	return t.Peers[i].Bits
+	for _, name := range c.Names {
+		bits = bits.Or(t.Accepts[Walk(t.Pages, r.Names, name)])
+	}
+	return bits
 }
 
 // Identity returns the class of an address: that of the longest prefix it is in.

@@ -89,7 +89,10 @@ type Ruleset struct {
 	Truncated Bitset              // what a path too long for the label matches: Deny rules with binaries (fails closed for them)
 	AnyPeer   Bitset              // rules that match every peer, also where there is no address
 	AnyPort   Bitset              // rules that match every protocol and port
+	DNS       Bitset              // rules with rules.dns: what they allow carries queries, which Queries is asked about
 	Exe       DFARef              // path → accept set
+	Names     DFARef              // name that DNS has told for the peer → rules whose toFQDNs match it
+	Queries   DFARef              // name that a query asks for → rules whose rules.dns match it
 	Rules     []Rule              // by bit, at most MaxRules, first rule first
 }
 
@@ -99,6 +102,9 @@ type Ruleset struct {
 //	      or, if the path was cut, Origins[origin] & (AnyBinary | Truncated): no DFA is asked
 //	hit = who & peer & port
 //
+// peer is the PeerEntry's bits or AnyPeer, and for each name that DNS has told the workload for the
+// peer Accepts[Names(name)] besides.
+//
 // First bit of hit & Deny[dir] → its verdict; else first bit of hit & Allow[dir] → Allow; else, if
 // who & Allow[dir] is not empty, its first rule's verdict by default (loopback excepted); else
 // Allow. A policy.Call.Listen asks Deny[Ingress] alone, with AnyPeer for peer.
@@ -106,6 +112,10 @@ type Ruleset struct {
 // That is done with the bits of Audit taken out of who. If it allows and who has bits of Audit, it
 // is done again with all of who: if that denies, the verdict is Audit, with the rule, reason and
 // verdict (Event.Would) of the second time; else the outcome of the first time stands.
+
+// A DNS query is judged as the call that carries it. Where hit & Allow[Egress] is not empty, its first
+// bit that is in Accepts[Queries(name)] or not in DNS allows; if there is none, the query is denied by
+// the first bit, with reason rule.
 
 // DFARef is where a DFA begins. A zero ref is no DFA: it accepts nothing.
 type DFARef struct {

@@ -107,10 +107,25 @@ func whyNotPeer(p *policy.Peers, node policy.Node, c *Call) string {
 			return ""
 		}
 	}
+	if slices.ContainsFunc(c.Names, func(name string) bool { return anyName(p.FQDNs, name) }) {
+		return ""
+	}
 	if excepted != "" {
 		return excepted
 	}
-	return fmt.Sprintf("peer %s is in none of %s", peer, peerNames(p))
+	known := ""
+	if p.FQDNs != nil {
+		known = ", and DNS has told no name for it"
+		if len(c.Names) > 0 {
+			known = ", and DNS has told for it only " + join(c.Names)
+		}
+	}
+	return fmt.Sprintf("peer %s is in none of %s%s", peer, peerNames(p), known)
+}
+
+// anyName says whether one of the selectors matches a name.
+func anyName(selectors []policy.FQDNSelector, name string) bool {
+	return slices.ContainsFunc(selectors, func(s policy.FQDNSelector) bool { return s.Pattern().Match(name) })
 }
 
 // peerNames lists what an entry says about peers.
@@ -129,22 +144,23 @@ func peerNames(p *policy.Peers) string {
 	for _, e := range p.Entities {
 		names = append(names, string(e))
 	}
+	for _, s := range p.FQDNs {
+		names = append(names, s.String())
+	}
 	return join(names)
 }
 
 // whyNotPort says why an entry does not match the protocol and port of a call; "" if it does.
-func whyNotPort(rules []policy.PortRule, c *Call) string {
-	if rules == nil {
+func whyNotPort(ports []policy.Port, c *Call) string {
+	if ports == nil {
 		return ""
 	}
 	var names []string
-	for _, r := range rules {
-		for _, p := range r.Ports {
-			if matchesPort(p, c) {
-				return ""
-			}
-			names = append(names, portName(p))
+	for _, p := range ports {
+		if matchesPort(p, c) {
+			return ""
 		}
+		names = append(names, portName(p))
 	}
 	if !hasPort(c) {
 		return "the call has no address, and the entry names ports"

@@ -24,6 +24,7 @@ type Case struct {
 type Question struct {
 	Process policy.Process
 	Call    policy.Call
+	Query   string // also ask for this name in the call, if it is not empty
 }
 
 // Random makes the case of a seed, with this many questions. The policies have been written as
@@ -44,7 +45,13 @@ func Random(seed uint64, questions int) (Case, error) {
 		c.Input.Policies = append(c.Input.Policies, parsed...)
 	}
 	for range questions {
-		c.Questions = append(c.Questions, Question{g.process(c.Input.Workloads), g.call()})
+		q := Question{Process: g.process(c.Input.Workloads), Call: g.call()}
+		if g.IntN(3) == 0 {
+			q.Query = g.name()
+			q.Call.Direction, q.Call.Listen, q.Call.Port = policy.Egress, false, 53
+			q.Call.Protocol = pick[uint8](g, 17, 17, 6)
+		}
+		c.Questions = append(c.Questions, q)
 	}
 	return c, nil
 }
@@ -139,14 +146,14 @@ func (g *generator) rule(i int) policy.Rule {
 		r.Egress = []policy.EgressRule{}
 		for range g.entries(deny) {
 			p := g.peers(deny)
-			r.Egress = append(r.Egress, policy.EgressRule{ToCIDR: p.CIDRs, ToCIDRSet: p.CIDRSets, ToEntities: p.Entities, ToPorts: g.ports()})
+			r.Egress = append(r.Egress, policy.EgressRule{ToCIDR: p.CIDRs, ToCIDRSet: p.CIDRSets, ToEntities: p.Entities, ToFQDNs: p.FQDNs, ToPorts: g.ports(!deny)})
 		}
 	}
 	if ways&2 != 0 {
 		r.Ingress = []policy.IngressRule{}
 		for range g.entries(deny) {
 			p := g.peers(deny)
-			r.Ingress = append(r.Ingress, policy.IngressRule{FromCIDR: p.CIDRs, FromCIDRSet: p.CIDRSets, FromEntities: p.Entities, ToPorts: g.ports()})
+			r.Ingress = append(r.Ingress, policy.IngressRule{FromCIDR: p.CIDRs, FromCIDRSet: p.CIDRSets, FromEntities: p.Entities, ToPorts: g.ports(false)})
 		}
 	}
 	return r
@@ -191,6 +198,12 @@ func (g *generator) peers(deny bool) (p policy.Peers) {
 				set("::/0", "2001:db8::/32"), set("10.1.0.0/16"), set("2001:db8::/32", "2001:db8::1/128")),
 		}
 	}
+	if g.IntN(3) == 0 {
+		p.FQDNs = g.fqdns()
+		if g.IntN(2) == 0 {
+			return policy.Peers{FQDNs: p.FQDNs}
+		}
+	}
 	p.Entities = some(g, 2, policy.EntityWorld, policy.EntityWorld, policy.EntityHost, policy.EntityHost, policy.EntityAll)
 	if !deny && g.IntN(12) == 0 {
 		return policy.Peers{CIDRs: []netip.Prefix{}} // selects no peer
@@ -209,7 +222,31 @@ func set(cidr string, except ...string) policy.CIDRSet {
 	return policy.CIDRSet{CIDR: netip.MustParsePrefix(cidr), Except: prefixes(except...)}
 }
 
-func (g *generator) ports() []policy.PortRule {
+func (g *generator) fqdns() (out []policy.FQDNSelector) {
+	for range 1 + g.IntN(3) {
+		if g.IntN(2) == 0 {
+			out = append(out, policy.FQDNSelector{MatchName: name(g.name())})
+			continue
+		}
+		out = append(out, policy.FQDNSelector{MatchPattern: name(pick(g, "*", "*.example", "**.example", "a*.example", "*.b.example", "**.b*.example", "*-1.*.example"))})
+	}
+	return out
+}
+
+func (g *generator) name() string {
+	return pick(g, "example", "a.example", "b.example", "a.b.example", "c.a.b.example", "x-1.b.example", "other.test")
+}
+
+// name parses a name or pattern that is known to be good.
+func name(text string) policy.NamePattern {
+	p, err := policy.ParseNamePattern(text)
+	if err != nil {
+		panic(err) // a constant of this file is wrong
+	}
+	return p
+}
+
+func (g *generator) ports(dns bool) []policy.PortRule {
 	list := []policy.Port{
 		{Port: 443, Protocol: policy.ProtocolTCP},
 		{Port: 53},
@@ -226,7 +263,11 @@ func (g *generator) ports() []policy.PortRule {
 	var out []policy.PortRule
 	if g.IntN(3) > 0 {
 		for range 1 + g.IntN(2) {
-			out = append(out, policy.PortRule{Ports: some(g, 0, list...)})
+			r := policy.PortRule{Ports: some(g, 0, list...)}
+			if dns && g.IntN(4) == 0 {
+				r = policy.PortRule{Ports: some(g, 0, list[1], list[2], list[3]), Rules: &policy.L7Rules{DNS: g.fqdns()}}
+			}
+			out = append(out, r)
 		}
 	}
 	return out
@@ -252,6 +293,9 @@ func (g *generator) call() policy.Call {
 	}
 	if g.IntN(12) == 0 {
 		c.Peer = netip.Addr{}
+	}
+	for range g.IntN(4) - 1 {
+		c.Names = append(c.Names, g.name())
 	}
 	c.Listen = g.IntN(8) == 0
 	if c.Protocol == 6 || c.Protocol == 17 || c.Protocol == 132 {
