@@ -4,29 +4,122 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
-// spec decodes spec.
-func (d *decoder) spec(v value) Spec {
+// spec decodes the spec of a policy of ours.
+func (d *decoder) spec(v value, kind string) Spec {
 	s := Spec{Mode: ModeEnforce}
-	fields := slices.Concat([]field{
-		{name: "podSelector", parse: func(v value) { s.PodSelector = d.labelSelector(v) }},
+	present, ok := d.object(v, slices.Concat([]field{
+		{name: "description", parse: func(v value) { s.Description, _ = d.text(v) }},
 		{name: "mode", parse: func(v value) { s.Mode = enum(d, v, []Mode{ModeEnforce, ModeAudit}, nil) }},
 		{name: "onViolation", parse: func(v value) { s.OnViolation = d.onViolation(v) }},
+		{name: "enableDefaultDeny", parse: func(v value) { s.EnableDefaultDeny = d.defaultDeny(v) }},
 		{name: "rules", parse: func(v value) { s.Rules = d.rules(v) }},
-	},
+	}, d.subject(&s, kind),
 		refused("stands inside a rule: spec.rules[].…", "egress", "ingress", "processes", "action"),
 		refused("is named podSelector here", "endpointSelector", "selector"),
 		refused("is an entry of rules with action: Deny here", "egressDeny", "ingressDeny"),
 		refused("is not needed: a direction is governed where an Allow rule names it", "policyTypes"),
-		later("namespaceSelector", "nodeSelector", "serviceAccounts", "enableDefaultDeny", "description"))
-	present, ok := d.object(v, fields)
+		later("nodeSelector")))
 	if !ok {
 		return s
 	}
-	d.require(v, present, "podSelector", "podSelector: {} selects every pod of the namespace")
+	if kind == KindHostProcessPolicy {
+		d.require(v, present, "hostSelector", "hostSelector: {} selects every unit of the node")
+	} else {
+		d.require(v, present, "podSelector", "podSelector: {} selects every pod of the namespace")
+	}
 	d.require(v, present, "rules", "a policy without rules says nothing")
+	d.applyDefaultDeny(v, &s)
 	return s
+}
+
+// subject lists the fields by which a kind says which workloads it is about.
+func (d *decoder) subject(s *Spec, kind string) []field {
+	pods := []field{{name: "podSelector", parse: func(v value) { s.PodSelector = d.labelSelector(v) }}}
+	cluster := []field{
+		{name: "namespaceSelector", parse: func(v value) {
+			selector := d.labelSelector(v)
+			s.NamespaceSelector = &selector
+		}},
+		{name: "serviceAccounts", parse: func(v value) {
+			s.ServiceAccounts = some(d, v, "it would select no pod", func(v value) string {
+				return d.name(v, maxNameLength+1+maxNamespaceLength, "-./", false)
+			})
+		}},
+	}
+	host := []field{{name: "hostSelector", parse: func(v value) { s.HostSelector = d.hostSelector(v) }}}
+	switch kind {
+	case KindClusterProcessPolicy:
+		return slices.Concat(pods, cluster, refused("is of a "+KindHostProcessPolicy, "hostSelector"))
+	case KindHostProcessPolicy:
+		return slices.Concat(host, refused("is not for processes of the node: hostSelector is", "podSelector", "namespaceSelector", "serviceAccounts"))
+	}
+	return slices.Concat(pods, refused("is of a "+KindClusterProcessPolicy, "namespaceSelector", "serviceAccounts"),
+		refused("is of a "+KindHostProcessPolicy, "hostSelector"))
+}
+
+// hostSelector decodes which workloads of the node a policy is about.
+func (d *decoder) hostSelector(v value) *HostSelector {
+	const none = "it would select nothing"
+	s := &HostSelector{}
+	d.object(v, []field{
+		{name: "units", parse: func(v value) {
+			s.Units = some(d, v, none, func(v value) Glob { return d.glob(v, "") })
+		}},
+		{name: "cgroups", parse: func(v value) {
+			s.Cgroups = some(d, v, none, func(v value) Glob { return d.glob(v, "the path below the root of the hierarchy: /system.slice/**") })
+		}},
+	})
+	return s
+}
+
+// defaultDeny decodes enableDefaultDeny.
+func (d *decoder) defaultDeny(v value) *DefaultDeny {
+	out := &DefaultDeny{}
+	present, ok := d.object(v, []field{
+		{name: "egress", parse: func(v value) { out.Egress = d.boolean(v) }},
+		{name: "ingress", parse: func(v value) { out.Ingress = d.boolean(v) }},
+	})
+	if ok && len(present) == 0 {
+		d.fail(v, "egress, ingress or both", "is empty")
+	}
+	return out
+}
+
+// defaultDenyRule is the name of the rule that enableDefaultDeny: true stands for.
+const defaultDenyRule = "enable-default-deny"
+
+// applyDefaultDeny writes enableDefaultDeny into the rules, and where a direction is to be
+// default-deny that no Allow rule names for every process, adds the rule that makes it so.
+func (d *decoder) applyDefaultDeny(v value, s *Spec) {
+	if s.EnableDefaultDeny == nil {
+		return
+	}
+	extra := Rule{Name: defaultDenyRule, Action: ActionAllow, Line: v.node.Line}
+	for dir, want := range []*bool{s.EnableDefaultDeny.Egress, s.EnableDefaultDeny.Ingress} {
+		switch {
+		case want == nil:
+		case !*want:
+			for i := range s.Rules {
+				s.Rules[i].Optional[dir] = true
+			}
+		case Direction(dir) == Egress:
+			extra.Egress = []EgressRule{}
+		default:
+			extra.Ingress = []IngressRule{}
+		}
+	}
+	for i := range s.Rules {
+		if s.Rules[i].Name == defaultDenyRule {
+			d.fail(value{v.node, join(v.path, "rules")}, "give the rule another name", "%s is the name of what enableDefaultDeny adds", defaultDenyRule)
+		}
+	}
+	if extra.Egress != nil || extra.Ingress != nil {
+		s.Rules = append(s.Rules, extra)
+	}
 }
 
 // labelSelector decodes a Kubernetes label selector.
@@ -118,35 +211,35 @@ func (d *decoder) rule(v value) Rule {
 	r := Rule{Action: ActionAllow, Line: v.node.Line}
 	fields := slices.Concat([]field{
 		{name: "name", parse: func(v value) { r.Name = d.name(v, maxRuleNameLength, "-", false) }},
+		{name: "description", parse: func(v value) { r.Description, _ = d.text(v) }},
 		{name: "processes", parse: func(v value) {
 			r.Processes = some(d, v, "it would select no process", d.processSelector)
 		}},
 		{name: "action", parse: func(v value) {
-			r.Action = enum(d, v, []Action{ActionAllow, ActionDeny}, map[string]string{
-				"Audit": "is not supported yet: spec.mode audits a whole policy",
-				"Kill":  "is not supported yet: action: Deny with onViolation: {verdict: Kill} does it",
-			})
+			r.Action = enum(d, v, []Action{ActionAllow, ActionDeny, ActionAudit, ActionKill}, nil)
 		}},
 		{name: "egress", parse: func(v value) { r.Egress = each(d, v, d.egress) }},
 		{name: "ingress", parse: func(v value) { r.Ingress = each(d, v, d.ingress) }},
 		{name: "onViolation", parse: func(v value) { r.OnViolation = d.onViolation(v) }},
 	},
 		refused("is an entry of rules with action: Deny here", "egressDeny", "ingressDeny"),
-		later("enableDefaultDeny", "description"))
+		refused("stands in spec", "enableDefaultDeny"))
 	present, ok := d.object(v, fields)
 	if !ok {
 		return r
 	}
 	_, egress := present["egress"]
 	_, ingress := present["ingress"]
-	switch r.Action {
-	case ActionAllow:
+	if !r.Denies() {
 		if !egress && !ingress {
 			d.fail(v, "egress: [{}] allows all that leaves, egress: [] nothing; the same for ingress",
 				"an Allow rule must name egress or ingress")
 		}
-	case ActionDeny:
-		d.denied(v, &r)
+		return r
+	}
+	d.denied(v, &r)
+	if r.Action == ActionKill && r.OnViolation != nil && r.OnViolation.Verdict != "" && r.OnViolation.Verdict != VerdictKill {
+		d.fail(value{v.node, join(v.path, "onViolation")}, "leave verdict out, or write action: Deny", "action Kill and verdict %s are two verdicts", r.OnViolation.Verdict)
 	}
 	return r
 }
@@ -192,9 +285,37 @@ func (d *decoder) processSelector(v value) ProcessSelector {
 			const hint = "the path of the executable inside the container: /usr/bin/curl, /usr/**, /**/curl; memfd:* for one without a file"
 			s.Binaries = some(d, v, none, func(v value) Glob { return d.glob(v, hint) })
 		}},
-	}, later("scripts", "users", "groups", "arguments"))
+		{name: "scripts", parse: func(v value) { s.Scripts = some(d, v, none, d.script) }},
+		{name: "users", parse: func(v value) { s.Users = some(d, v, none, d.id) }},
+		{name: "groups", parse: func(v value) { s.Groups = some(d, v, none, d.id) }},
+	}, refused("is no identity: a program writes its own arguments; alerts report them", "arguments"))
 	d.object(v, fields)
 	return s
+}
+
+// script decodes one of scripts.
+func (d *decoder) script(v value) Script {
+	const hint = "a path inside the container: /usr/bin/python3*, /app/**"
+	var s Script
+	present, ok := d.object(v, []field{
+		{name: "interpreter", parse: func(v value) { s.Interpreter = d.glob(v, hint) }},
+		{name: "path", parse: func(v value) { s.Path = d.glob(v, hint) }},
+	})
+	if ok {
+		d.require(v, present, "interpreter", "interpreter: /usr/bin/python3*")
+		d.require(v, present, "path", "path: /app/**")
+	}
+	return s
+}
+
+// id decodes a numeric user or group id.
+func (d *decoder) id(v value) uint32 {
+	v = d.resolve(v)
+	n, err := strconv.ParseUint(v.node.Value, 10, 32)
+	if v.node.Kind != yaml.ScalarNode || v.node.ShortTag() != "!!int" || err != nil {
+		d.fail(v, "the number: names are a matter of each image's /etc/passwd", "is %s, not a numeric id", kind(v.node))
+	}
+	return uint32(n)
 }
 
 // glob decodes a pattern. If pathHint is not empty the pattern must be one for an executable.

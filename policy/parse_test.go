@@ -198,7 +198,7 @@ shop.yaml:20:5: spec.rules[1].name: "a" is also the name of rules[0]: rule names
 shop.yaml:21:31: spec.rules[1].ingress[0].fromEntities[0]: "cluster" is not supported yet: there are world, host or all
 shop.yaml:22:5: spec.rules[1].ingress: is there twice, first in line 21
 shop.yaml:23:1: status: is filled in by Kubernetes, a policy cannot set it: remove it
-shop.yaml:25:7: kind: NetworkPolicy is not supported yet: write it as ProcessPolicy`
+shop.yaml:25:7: kind: "NetworkPolicy" is no kind of policy: there are ProcessPolicy, ClusterProcessPolicy or HostProcessPolicy`
 	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -219,7 +219,17 @@ func TestParseRefuses(t *testing.T) {
 		"no kind":            {"apiVersion: sallyport.dev/v1alpha1\n", "kind: is missing"},
 		"other version":      {"apiVersion: sallyport.dev/v1\nkind: ProcessPolicy\n", `"sallyport.dev/v1" is not the version`},
 		"misspelt kind":      {"apiVersion: a\nkind: ProcesPolicy\n", "did you mean ProcessPolicy?"},
-		"cluster kind":       {"apiVersion: sallyport.dev/v1alpha1\nkind: ClusterProcessPolicy\n", "not supported yet"},
+		"cluster kind":       {"apiVersion: sallyport.dev/v1alpha1\nkind: ClusterProcessPolicy\nmetadata: {name: a, namespace: b}\n", "metadata.namespace: is not for a ClusterProcessPolicy"},
+		"cluster selector":   {strings.Replace(in("{egress: []}"), "podSelector: {}", "podSelector: {}\n  namespaceSelector: {}\n  serviceAccounts: [a]", 1), "spec.namespaceSelector: is of a ClusterProcessPolicy"},
+		"host selector":      {strings.Replace(in("{egress: []}"), "podSelector: {}", "hostSelector: {}", 1), "spec.hostSelector: is of a HostProcessPolicy"},
+		"host's pods":        {"apiVersion: sallyport.dev/v1alpha1\nkind: HostProcessPolicy\nmetadata: {name: a}\nspec: {podSelector: {}, rules: [{egress: []}]}", "hostSelector: is missing"},
+		"host's cgroup":      {"apiVersion: sallyport.dev/v1alpha1\nkind: HostProcessPolicy\nmetadata: {name: a}\nspec: {hostSelector: {cgroups: [a]}, rules: [{egress: []}]}", "cgroups[0]: \"a\" begins neither with /"},
+		"kill otherwise":     {in("{action: Kill, onViolation: {verdict: Drop}}"), "action Kill and verdict Drop are two verdicts"},
+		"user by name":       {in("{egress: [], processes: [{users: [root]}]}"), "users[0]: is a string, not a numeric id"},
+		"group too high":     {in("{egress: [], processes: [{groups: [4294967296]}]}"), "not a numeric id"},
+		"half a script":      {in("{egress: [], processes: [{scripts: [{path: /a}]}]}"), "scripts[0].interpreter: is missing"},
+		"arguments":          {in("{egress: [], processes: [{arguments: [-x]}]}"), "processes[0].arguments: is no identity"},
+		"default deny":       {strings.Replace(in("{egress: []}"), "podSelector: {}", "podSelector: {}\n  enableDefaultDeny: {egress: yes please}", 1), "enableDefaultDeny.egress: is a string, not a boolean"},
 		"no spec":            {"apiVersion: sallyport.dev/v1alpha1\nkind: ProcessPolicy\nmetadata: {name: p}\n", "spec: is missing"},
 		"no rules":           {strings.Replace(in(""), "rules: []", "mode: Audit", 1), "spec.rules: is missing"},
 		"empty rules":        {in(""), "spec.rules: is empty"},
@@ -232,12 +242,11 @@ func TestParseRefuses(t *testing.T) {
 		"boolean label":      {strings.Replace(in("{egress: []}"), "podSelector: {}", "podSelector: {matchLabels: {a: true}}", 1), "is a boolean, not a string"},
 		"deny empty list":    {in("{action: Deny, egress: []}"), "spec.rules[0].egress: is empty: a Deny rule would deny nothing"},
 		"deny empty peers":   {in("{action: Deny, egress: [{}, {toCIDR: []}]}"), "spec.rules[0].egress[1]: has an empty list of peers"},
-		"action audit":       {in("{action: Audit, egress: []}"), "spec.mode audits a whole policy"},
+		"action audit":       {in("{action: Audit, egress: []}"), "a Deny rule would deny nothing"},
 		"empty violation":    {in("{egress: [], onViolation: {}}"), "is empty: verdict, alert or both"},
 		"relative binary":    {in("{egress: [], processes: [{binaries: [curl]}]}"), "begins neither with / nor with memfd:"},
 		"bad glob":           {in(`{egress: [], processes: [{binaries: ["/bin/{a,b}"]}]}`), "braces are not supported"},
 		"misspelt origin":    {in("{egress: [], processes: [{origins: [exec]}]}"), "did you mean Exec?"},
-		"later selector":     {in("{egress: [], processes: [{users: [0]}]}"), "processes[0].users: is not supported yet"},
 		"later http":         {in("{egress: [{toPorts: [{ports: [{port: 80}], rules: {http: [{}]}}]}]}"), "toPorts[0].rules.http: is not supported yet"},
 		"no ports":           {in("{egress: [{toPorts: []}]}"), "leave it out for every protocol and port"},
 		"empty FQDN":         {in("{egress: [{toFQDNs: [{}]}]}"), "toFQDNs[0]: has not exactly one of matchName and matchPattern"},

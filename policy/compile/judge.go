@@ -32,7 +32,7 @@ func (t *Tables) ask(p *policy.Process, c policy.Call, query *string) Decision {
 	c = c.Canonical()
 	id := t.Containers[p.Workload.Key]
 	r := &t.Rulesets[id]
-	who := t.who(r, p)
+	who := t.who(id, r, p)
 	m := matched{call: &c, rules: t.peer(id, r, &c).And(t.port(id, r, &c))}
 	if query != nil {
 		m.silent = r.DNS.AndNot(t.Accepts[Walk(t.Pages, r.Queries, *query)])
@@ -57,18 +57,31 @@ type matched struct {
 }
 
 // who returns the rules that select a process.
-func (t *Tables) who(r *Ruleset, p *policy.Process) Bitset {
-	binary := r.AnyBinary
+func (t *Tables) who(id uint32, r *Ruleset, p *policy.Process) Bitset {
+	who := r.Origins[p.Origin.Number()].And(ofID(t.Users, id, p.User, r.AnyUser)).And(ofID(t.Groups, id, p.Group, r.AnyGroup))
 	if p.Truncated {
 		// No rule can be told by half a path: see Ruleset.Truncated.
-		binary = binary.Or(r.Truncated)
-	} else {
-		binary = binary.Or(t.Accepts[Walk(t.Pages, r.Exe, p.Exe)]).Or(t.Accepts[Walk(t.Pages, r.Exe, p.Script)])
+		return who.And(r.AnyBinary.And(r.AnyScript).Or(r.Truncated))
 	}
-	return r.Origins[p.Origin.Number()].And(binary)
+	accepts := func(ref DFARef, s string) Bitset { return t.Accepts[Walk(t.Pages, ref, s)] }
+	script := r.AnyScript
+	if p.Script != "" {
+		script = script.Or(accepts(r.Interpreters, p.Exe).And(accepts(r.Scripts, p.Script)))
+	}
+	return who.And(script).And(r.AnyBinary.Or(accepts(r.Exe, p.Exe)).Or(accepts(r.Exe, p.Script)))
 }
 
-// judge decides by the rules that select the process and the rules that match the call.
+// ofID returns the rules that select the processes of a user or group.
+func ofID(entries []IDEntry, ruleset, id uint32, anyone Bitset) Bitset {
+	i, ok := slices.BinarySearchFunc(entries, IDEntry{Ruleset: ruleset, ID: id}, func(a, b IDEntry) int {
+		return cmp.Or(cmp.Compare(a.Ruleset, b.Ruleset), cmp.Compare(a.ID, b.ID))
+	})
+	if !ok {
+		return anyone
+	}
+	return entries[i].Bits
+}
+
 func (r *Ruleset) judge(who Bitset, m *matched) Decision {
 	hit, c := who.And(m.rules), m.call
 	if bit, ok := hit.And(r.Deny[c.Direction]).First(); ok {

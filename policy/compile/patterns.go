@@ -30,6 +30,18 @@ var (
 		}
 		return out
 	}}
+	interpreters = patternsOf{"scripts[].interpreter", func(cl *clause) []pattern {
+		if cl.script == nil {
+			return nil
+		}
+		return []pattern{cl.script.Interpreter}
+	}}
+	scripts = patternsOf{"scripts[].path", func(cl *clause) []pattern {
+		if cl.script == nil {
+			return nil
+		}
+		return []pattern{cl.script.Path}
+	}}
 	names   = patternsOf{"toFQDNs", func(cl *clause) []pattern { return fqdns(cl.names) }}
 	queries = patternsOf{"rules.dns", func(cl *clause) []pattern { return fqdns(cl.queries) }}
 )

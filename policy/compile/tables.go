@@ -46,6 +46,8 @@ type Tables struct {
 	Addresses  []AddressEntry    // longest prefix wins; has ::/0 and ::ffff:0:0/96 always; sorted by address, length
 	Peers      []PeerEntry       // sorted by ruleset, identity
 	Ports      []PortEntry       // sorted by ruleset, protocol, port, length
+	Users      []IDEntry         // sorted by ruleset, id
+	Groups     []IDEntry         // sorted by ruleset, id
 	Pages      []Page            // DFAs, packed
 	Accepts    []Bitset          // accept sets of the DFAs; 0 is the empty set
 }
@@ -79,28 +81,43 @@ type PortEntry struct {
 	Length   uint8  // 0 to 16: how many leading bits of Port count
 }
 
+// IDEntry gives the rules of one ruleset that select the processes of one user or group. It holds all of
+// them, AnyUser or AnyGroup included; no entry means those.
+type IDEntry struct {
+	Ruleset uint32
+	ID      uint32
+	Bits    Bitset
+}
+
 // Ruleset is what governs one or more containers that the same rules select.
 type Ruleset struct {
-	Allow     [2]Bitset           // by Direction; egress: [] is a rule here that matches no peer
-	Deny      [2]Bitset           // by Direction
-	Audit     Bitset              // rules of policies in mode Audit
-	Origins   [OriginCount]Bitset // rules that select a process of this origin
-	AnyBinary Bitset              // rules whose process selector names no binaries
-	Truncated Bitset              // what a path too long for the label matches: Deny rules with binaries (fails closed for them)
-	AnyPeer   Bitset              // rules that match every peer, also where there is no address
-	AnyPort   Bitset              // rules that match every protocol and port
-	DNS       Bitset              // rules with rules.dns: what they allow carries queries, which Queries is asked about
-	Exe       DFARef              // path → accept set
-	Names     DFARef              // name that DNS has told for the peer → rules whose toFQDNs match it
-	Queries   DFARef              // name that a query asks for → rules whose rules.dns match it
-	Rules     []Rule              // by bit, at most MaxRules, first rule first
+	Allow                 [2]Bitset           // by Direction; egress: [] is a rule here that matches no peer
+	Deny                  [2]Bitset           // by Direction
+	Audit                 Bitset              // rules of policies in mode Audit
+	Origins               [OriginCount]Bitset // rules that select a process of this origin
+	AnyBinary             Bitset              // rules whose process selector names no binaries
+	AnyScript             Bitset              // rules whose process selector names no scripts
+	AnyUser               Bitset              // rules whose process selector names no users
+	AnyGroup              Bitset              // rules whose process selector names no groups
+	Truncated             Bitset              // what a path too long for the label matches: Deny rules with binaries or scripts (fails closed for them)
+	AnyPeer               Bitset              // rules that match every peer, also where there is no address
+	AnyPort               Bitset              // rules that match every protocol and port
+	DNS                   Bitset              // rules with rules.dns: what they allow carries queries, which Queries is asked about
+	Exe                   DFARef              // path → accept set
+	Interpreters, Scripts DFARef              // path of the executable, and of its script → accept sets, which are ANDed
+	Names                 DFARef              // name that DNS has told for the peer → rules whose toFQDNs match it
+	Queries               DFARef              // name that a query asks for → rules whose rules.dns match it
+	Rules                 []Rule              // by bit, at most MaxRules, first rule first
 }
 
 // How a call is judged:
 //
-//	who = Origins[origin] & (AnyBinary | Accepts[Exe(exe)] | Accepts[Exe(script)])
-//	      or, if the path was cut, Origins[origin] & (AnyBinary | Truncated): no DFA is asked
+//	who = Origins[origin] & user & group & (AnyBinary | Accepts[Exe(exe)] | Accepts[Exe(script)])
+//	      & (AnyScript | Accepts[Interpreters(exe)] & Accepts[Scripts(script)])
+//	      or, if the path was cut, Origins[origin] & user & group & (AnyBinary & AnyScript | Truncated): no DFA is asked
 //	hit = who & peer & port
+//
+// The kernel does not ask for users, groups and scripts: see Enforced.
 //
 // peer is the PeerEntry's bits or AnyPeer, and for each name that DNS has told the workload for the
 // peer Accepts[Names(name)] besides.

@@ -7,7 +7,6 @@
 package match
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/sallyport/sallyport/policy"
@@ -69,9 +68,14 @@ type candidate struct {
 	port     string // why it does not match the protocol and port; "": it does
 }
 
-func (c *candidate) audits() bool { return c.policy.Spec.Mode == policy.ModeAudit }
-func (c *candidate) denies() bool { return c.yaml.Action == policy.ActionDeny }
+func (c *candidate) audits() bool { return c.policy.Audits(c.yaml) }
+func (c *candidate) denies() bool { return c.yaml.Denies() }
 func (c *candidate) hits() bool   { return c.who == "" && c.peer == "" && c.port == "" }
+
+// governs says whether a candidate makes its direction default-deny for the process.
+func (c *candidate) governs() bool {
+	return c.who == "" && !c.denies() && !c.yaml.Optional[c.dir]
+}
 
 // allows says whether a candidate that allows a call also allows what is asked inside.
 func (c *candidate) allows(query *string) bool {
@@ -82,9 +86,7 @@ func (c *candidate) allows(query *string) bool {
 // name of the policy, as written in it, and for each rule by process selector, direction and entry.
 func candidates(in Input, p Process, c Call) (out []candidate) {
 	policies := slices.Clone(in.Policies)
-	slices.SortStableFunc(policies, func(a, b *policy.Policy) int {
-		return cmp.Or(cmp.Compare(a.Metadata.Namespace, b.Metadata.Namespace), cmp.Compare(a.Metadata.Name, b.Metadata.Name))
-	})
+	slices.SortStableFunc(policies, policy.Compare)
 	for _, pol := range policies {
 		for i := range pol.Spec.Rules {
 			out = append(out, ofRule(in.Node, pol, &pol.Spec.Rules[i], question{process: &p, call: &c})...)
@@ -152,17 +154,25 @@ func judgement(all []candidate, q question) (Decision, *candidate) {
 	return d, by
 }
 
-// decide: the first Deny rule that matches, else the first Allow rule that matches, else the default.
-// Where Allow rules match a query's call, the first that also allows its name, else the first of them
-// denies. For a Listen only Deny rules count.
+// decide: the first Deny rule that matches. Else, if no Allow rule makes the direction default-deny
+// for the process, all passes. Else the first Allow rule that matches, else the default. Where Allow
+// rules match a query's call, the first that also allows its name, else the first of them denies. For
+// a Listen only Deny rules count.
 func decide(all []*candidate, q question) (Decision, *candidate) {
 	c := q.call
+	var governing *candidate
 	for _, cand := range all {
-		if cand.dir == c.Direction && cand.denies() && cand.hits() {
+		if cand.dir != c.Direction {
+			continue
+		}
+		if cand.denies() && cand.hits() {
 			return denial(cand, policy.ReasonRule), cand
 		}
+		if governing == nil && cand.governs() {
+			governing = cand
+		}
 	}
-	if c.Listen {
+	if c.Listen || governing == nil {
 		return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonUngoverned}, nil
 	}
 	var refusing *candidate
@@ -177,18 +187,13 @@ func decide(all []*candidate, q question) (Decision, *candidate) {
 			refusing = cand
 		}
 	}
-	if refusing != nil {
+	switch {
+	case refusing != nil:
 		return denial(refusing, policy.ReasonRule), refusing
+	case policy.IsLoopback(c.Peer):
+		return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonLoopback}, nil
 	}
-	for _, cand := range all {
-		if cand.dir == c.Direction && !cand.denies() && cand.who == "" {
-			if policy.IsLoopback(c.Peer) {
-				return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonLoopback}, nil
-			}
-			return denial(cand, policy.ReasonDefault), cand
-		}
-	}
-	return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonUngoverned}, nil
+	return denial(governing, policy.ReasonDefault), governing
 }
 
 // denial is what a violation of a rule gets.
