@@ -108,6 +108,7 @@ func (d *decoder) document(v value) (p *Policy, ok bool) {
 	}
 	d.require(v, present, "metadata", "metadata: {name: NAME, namespace: NAMESPACE}")
 	d.require(v, present, "spec", "a policy without rules says nothing")
+	p.inNamespace()
 	return p, true
 }
 
