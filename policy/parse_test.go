@@ -198,13 +198,14 @@ shop.yaml:20:5: spec.rules[1].name: "a" is also the name of rules[0]: rule names
 shop.yaml:21:31: spec.rules[1].ingress[0].fromEntities[0]: "ingress" is not supported yet: there are all, world, world-ipv4, world-ipv6, host, remote-node, cluster, kube-apiserver, health, metadata or none
 shop.yaml:22:5: spec.rules[1].ingress: is there twice, first in line 21
 shop.yaml:23:1: status: is filled in by Kubernetes, a policy cannot set it: remove it
-shop.yaml:25:7: kind: "NetworkPolicy" is no kind of policy: there are ProcessPolicy, ClusterProcessPolicy or HostProcessPolicy`
+shop.yaml:25:1: metadata: is missing: metadata: {name: NAME, namespace: NAMESPACE}
+shop.yaml:25:1: spec: is missing: a policy without rules says nothing`
 	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	var errs policy.Errors
 	var one *policy.Error
-	if !errors.As(err, &errs) || !errors.As(err, &one) || len(errs) != 17 || one != errs[0] {
+	if !errors.As(err, &errs) || !errors.As(err, &one) || len(errs) != 18 || one != errs[0] {
 		t.Errorf("%T is not the list of its errors", err)
 	}
 }
