@@ -125,8 +125,8 @@ func (d *decoder) ciliumEntry(v value, peers map[string]int) {
 func (d *decoder) ciliumPorts(v value, rules []PortRule, deny bool) []PortRule {
 	for i := range rules {
 		r := &rules[i]
-		if deny && r.Rules != nil {
-			d.fail(value{v.node, v.path + ".toPorts[" + strconv.Itoa(i) + "].rules"}, "", "is not possible where something is denied")
+		if at := v.path + ".toPorts[" + strconv.Itoa(i) + "]"; deny && (r.Rules != nil || r.ServerNames != nil) {
+			d.fail(value{v.node, at + ".rules"}, "", "is not possible where something is denied")
 		}
 		var ports []Port
 		for _, p := range r.Ports {

@@ -78,10 +78,10 @@ func (d *decoder) networkPolicy(v value, p *Policy) {
 	// What is said about a direction that policyTypes does not name has no effect, as in Kubernetes.
 	// The pod's own node may always talk to it, and be talked to: Kubernetes says so.
 	if slices.Contains(types, Egress) {
-		r.Egress = append(egress, EgressRule{ToEntities: []Entity{EntityHost}})
+		r.Egress = append(slices.Clone(egress), EgressRule{ToEntities: []Entity{EntityHost}})
 	}
 	if slices.Contains(types, Ingress) {
-		r.Ingress = append(ingress, IngressRule{FromEntities: []Entity{EntityHost}})
+		r.Ingress = append(slices.Clone(ingress), IngressRule{FromEntities: []Entity{EntityHost}})
 	}
 	p.Spec.Rules = []Rule{r}
 }
