@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,10 +22,13 @@ const (
 // Its methods go on after an error, so that all errors of a file are told at once; nothing of a
 // file with an error is used (fails closed: the caller keeps what it had).
 type decoder struct {
-	file  string
-	nodes int
-	errs  Errors
-	full  bool // a bound was reached: errs is all that is told, and nothing more is visited
+	file     string
+	nodes    int
+	errs     Errors
+	sources  bool // keys of labels can have a source before them: k8s:app
+	zeroPort bool // 0 is every port
+	foreign  bool // a document that others define
+	full     bool // a bound was reached: errs is all that is told, and nothing more is visited
 }
 
 // value is one YAML value and where it stands.
@@ -250,6 +254,17 @@ func (d *decoder) text(v value) (s string, ok bool) {
 	return v.node.Value, true
 }
 
+// boolean decodes true or false; nil where the value is neither.
+func (d *decoder) boolean(v value) *bool {
+	v = d.resolve(v)
+	var b bool
+	if v.node.Kind != yaml.ScalarNode || v.node.ShortTag() != "!!bool" || v.node.Decode(&b) != nil {
+		d.fail(v, "true or false", "is %s, not a boolean", kind(v.node))
+		return nil
+	}
+	return &b
+}
+
 // labels decodes a mapping of strings.
 func (d *decoder) labels(v value) map[string]string {
 	v = d.resolve(v)
@@ -266,7 +281,14 @@ func (d *decoder) labels(v value) map[string]string {
 			continue
 		}
 		present[name] = key
-		d.labelKey(value{key.node, join(v.path, name)}, name)
+		if d.sources {
+			name = d.sourceKey(value{key.node, join(v.path, name)}, name)
+		} else {
+			d.labelKey(value{key.node, join(v.path, name)}, name)
+		}
+		if _, twice := out[name]; twice {
+			d.fail(value{key.node, join(v.path, name)}, "", "is there twice, with another source")
+		}
 		at := value{v.node.Content[i+1], join(v.path, name)}
 		if s, ok := d.text(at); ok {
 			if len(s) > maxLabelValueLength {
@@ -303,3 +325,6 @@ func enum[T ~string](d *decoder, v value, words []T, not map[string]string) T {
 	d.fail(v, hint, "%s is none of %s", quote(s), list(names))
 	return ""
 }
+
+// sortedKeys returns the keys of a map in order.
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -170,11 +170,11 @@ spec:
     - toCIDR:
       - 10.0.0.0/8
       - 10.0.0.0/33
-      toFQDNs: [{matchName: example.com}]
+      toFQDNs: [{matchName: example.com/}]
       toPorts:
-      - ports: [{port: "0", protocol: tcp}, {port: 80, endPort: 70}, {port: https}]
+      - ports: [{port: "0", protocol: tcp}, {port: 80, endPort: 70}, {port: httpS}]
   - name: a
-    ingress: [{fromEntities: [cluster]}]
+    ingress: [{fromEntities: [ingress]}]
     ingress: []
 status: {}
 ---
@@ -189,22 +189,23 @@ shop.yaml:7:9: spec.mode: "enforce" is none of Enforce or Audit: did you mean En
 shop.yaml:10:16: spec.rules[0].processes: is empty: it would select no process: leave the field out, or fill it
 shop.yaml:11:5: spec.rules[0].egres: unknown field: did you mean egress?
 shop.yaml:16:9: spec.rules[0].egress[0].toCIDR[1]: "10.0.0.0/33" is no CIDR: behind the / stands a number from 0 to 32
-shop.yaml:17:7: spec.rules[0].egress[0].toFQDNs: is not supported yet
+shop.yaml:17:29: spec.rules[0].egress[0].toFQDNs[0].matchName: "example.com/" is no name: a name has letters, digits, -, _ and dots; other letters are written as xn--…
 shop.yaml:19:24: spec.rules[0].egress[0].toPorts[0].ports[0].port: 0 is no port: leave port out to mean every port of the protocol
 shop.yaml:19:39: spec.rules[0].egress[0].toPorts[0].ports[0].protocol: "tcp" is none of TCP, UDP, SCTP, ICMP, ICMPv6 or ANY: did you mean TCP?
 shop.yaml:19:65: spec.rules[0].egress[0].toPorts[0].ports[1].endPort: endPort 70 is below port 80
-shop.yaml:19:77: spec.rules[0].egress[0].toPorts[0].ports[2].port: the named port "https" is not supported yet: write its number
+shop.yaml:19:77: spec.rules[0].egress[0].toPorts[0].ports[2].port: "httpS" is no port: a number from 1 to 65535
 shop.yaml:20:5: spec.rules[1].name: "a" is also the name of rules[0]: rule names are unique in a policy
-shop.yaml:21:31: spec.rules[1].ingress[0].fromEntities[0]: "cluster" is not supported yet: there are world, host or all
+shop.yaml:21:31: spec.rules[1].ingress[0].fromEntities[0]: "ingress" is not supported yet: there are all, world, world-ipv4, world-ipv6, host, remote-node, cluster, kube-apiserver, health, metadata or none
 shop.yaml:22:5: spec.rules[1].ingress: is there twice, first in line 21
 shop.yaml:23:1: status: is filled in by Kubernetes, a policy cannot set it: remove it
-shop.yaml:25:7: kind: NetworkPolicy is not supported yet: write it as ProcessPolicy`
+shop.yaml:25:1: metadata: is missing: metadata: {name: NAME, namespace: NAMESPACE}
+shop.yaml:25:1: spec: is missing: a policy without rules says nothing`
 	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	var errs policy.Errors
 	var one *policy.Error
-	if !errors.As(err, &errs) || !errors.As(err, &one) || len(errs) != 17 || one != errs[0] {
+	if !errors.As(err, &errs) || !errors.As(err, &one) || len(errs) != 18 || one != errs[0] {
 		t.Errorf("%T is not the list of its errors", err)
 	}
 }
@@ -219,7 +220,17 @@ func TestParseRefuses(t *testing.T) {
 		"no kind":            {"apiVersion: sallyport.dev/v1alpha1\n", "kind: is missing"},
 		"other version":      {"apiVersion: sallyport.dev/v1\nkind: ProcessPolicy\n", `"sallyport.dev/v1" is not the version`},
 		"misspelt kind":      {"apiVersion: a\nkind: ProcesPolicy\n", "did you mean ProcessPolicy?"},
-		"cluster kind":       {"apiVersion: sallyport.dev/v1alpha1\nkind: ClusterProcessPolicy\n", "not supported yet"},
+		"cluster kind":       {"apiVersion: sallyport.dev/v1alpha1\nkind: ClusterProcessPolicy\nmetadata: {name: a, namespace: b}\n", "metadata.namespace: is not for a ClusterProcessPolicy"},
+		"cluster selector":   {strings.Replace(in("{egress: []}"), "podSelector: {}", "podSelector: {}\n  namespaceSelector: {}\n  serviceAccounts: [a]", 1), "spec.namespaceSelector: is of a ClusterProcessPolicy"},
+		"host selector":      {strings.Replace(in("{egress: []}"), "podSelector: {}", "hostSelector: {}", 1), "spec.hostSelector: is of a HostProcessPolicy"},
+		"host's pods":        {"apiVersion: sallyport.dev/v1alpha1\nkind: HostProcessPolicy\nmetadata: {name: a}\nspec: {podSelector: {}, rules: [{egress: []}]}", "hostSelector: is missing"},
+		"host's cgroup":      {"apiVersion: sallyport.dev/v1alpha1\nkind: HostProcessPolicy\nmetadata: {name: a}\nspec: {hostSelector: {cgroups: [a]}, rules: [{egress: []}]}", "cgroups[0]: \"a\" begins neither with /"},
+		"kill otherwise":     {in("{action: Kill, onViolation: {verdict: Drop}}"), "action Kill and verdict Drop are two verdicts"},
+		"user by name":       {in("{egress: [], processes: [{users: [root]}]}"), "users[0]: is a string, not a numeric id"},
+		"group too high":     {in("{egress: [], processes: [{groups: [4294967296]}]}"), "not a numeric id"},
+		"half a script":      {in("{egress: [], processes: [{scripts: [{path: /a}]}]}"), "scripts[0].interpreter: is missing"},
+		"arguments":          {in("{egress: [], processes: [{arguments: [-x]}]}"), "processes[0].arguments: is no identity"},
+		"default deny":       {strings.Replace(in("{egress: []}"), "podSelector: {}", "podSelector: {}\n  enableDefaultDeny: {egress: yes please}", 1), "enableDefaultDeny.egress: is a string, not a boolean"},
 		"no spec":            {"apiVersion: sallyport.dev/v1alpha1\nkind: ProcessPolicy\nmetadata: {name: p}\n", "spec: is missing"},
 		"no rules":           {strings.Replace(in(""), "rules: []", "mode: Audit", 1), "spec.rules: is missing"},
 		"empty rules":        {in(""), "spec.rules: is empty"},
@@ -232,14 +243,45 @@ func TestParseRefuses(t *testing.T) {
 		"boolean label":      {strings.Replace(in("{egress: []}"), "podSelector: {}", "podSelector: {matchLabels: {a: true}}", 1), "is a boolean, not a string"},
 		"deny empty list":    {in("{action: Deny, egress: []}"), "spec.rules[0].egress: is empty: a Deny rule would deny nothing"},
 		"deny empty peers":   {in("{action: Deny, egress: [{}, {toCIDR: []}]}"), "spec.rules[0].egress[1]: has an empty list of peers"},
-		"action audit":       {in("{action: Audit, egress: []}"), "spec.mode audits a whole policy"},
+		"action audit":       {in("{action: Audit, egress: []}"), "a Deny rule would deny nothing"},
 		"empty violation":    {in("{egress: [], onViolation: {}}"), "is empty: verdict, alert or both"},
 		"relative binary":    {in("{egress: [], processes: [{binaries: [curl]}]}"), "begins neither with / nor with memfd:"},
 		"bad glob":           {in(`{egress: [], processes: [{binaries: ["/bin/{a,b}"]}]}`), "braces are not supported"},
 		"misspelt origin":    {in("{egress: [], processes: [{origins: [exec]}]}"), "did you mean Exec?"},
-		"later selector":     {in("{egress: [], processes: [{users: [0]}]}"), "processes[0].users: is not supported yet"},
-		"later http":         {in("{egress: [{toPorts: [{ports: [{port: 80}], rules: {http: [{}]}}]}]}"), "toPorts[0].rules: is not supported yet"},
+		"http over any":      {in("{egress: [{toPorts: [{ports: [{port: 80}], rules: {http: [{}]}}]}]}"), "toPorts[0].rules.http: HTTP is read on TCP only, and a port is of ANY"},
+		"http expression":    {in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{path: '/(a'}]}}]}]}"), "http[0].path: \"/(a\" is no regular expression: missing closing )"},
+		"http empty":         {in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{method: ''}]}}]}]}"), "http[0].method: is empty: leave it out, or write .*"},
+		"http header":        {in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{headers: ['a b: c']}]}}]}]}"), "headers[0]: \"a b\" is no name of a header"},
+		"http header value":  {in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{headerMatches: [{name: a, value: \"b\\r\\nc: d\"}]}]}}]}]}"), "no control characters"},
+		"http mismatch":      {in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{headerMatches: [{name: a, value: b, mismatch: LOG}]}]}}]}]}"), "headerMatches[0].mismatch: is not supported yet"},
+		"http denied":        {in("{action: Deny, egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{}]}}]}]}"), "a Deny rule cannot have rules or serverNames"},
+		"http and dns":       {in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{}], dns: [{matchName: a}]}}]}]}"), "rules: has more than one protocol"},
+		"server name":        {in("{egress: [{toPorts: [{ports: [{port: 443, protocol: TCP}], serverNames: ['a/b']}]}]}"), "serverNames[0]: \"a/b\" is no name"},
+		"server name of UDP": {in("{egress: [{toPorts: [{ports: [{port: 443, protocol: UDP}], serverNames: [a]}]}]}"), "serverNames: TLS is read on TCP only, and a port is of UDP"},
 		"no ports":           {in("{egress: [{toPorts: []}]}"), "leave it out for every protocol and port"},
+		"empty FQDN":         {in("{egress: [{toFQDNs: [{}]}]}"), "toFQDNs[0]: has not exactly one of matchName and matchPattern"},
+		"two in one FQDN":    {in("{egress: [{toFQDNs: [{matchName: a, matchPattern: b}]}]}"), "has not exactly one of"},
+		"pattern as name":    {in("{egress: [{toFQDNs: [{matchName: '*.a'}]}]}"), "matchPattern is for patterns"},
+		"FQDN of a peer":     {in("{ingress: [{toFQDNs: [{matchName: a}]}]}"), "toFQDNs: unknown field"},
+		"DNS without a port": {in("{egress: [{toPorts: [{ports: [{protocol: UDP}], rules: {dns: [{matchName: a}]}}]}]}"), "toPorts[0].rules.dns: needs a port"},
+		"DNS over SCTP":      {in("{egress: [{toPorts: [{ports: [{port: 53, protocol: SCTP}], rules: {dns: [{matchName: a}]}}]}]}"), "does not run over SCTP"},
+		"DNS inwards":        {in("{ingress: [{toPorts: [{ports: [{port: 53}], rules: {dns: [{matchName: a}]}}]}]}"), "not possible for ingress"},
+		"DNS denied":         {in("{action: Deny, egress: [{toPorts: [{ports: [{port: 53}], rules: {dns: [{matchName: a}]}}]}]}"), "cannot have rules or serverNames"},
+		"empty DNS":          {in("{egress: [{toPorts: [{ports: [{port: 53}], rules: {dns: []}}]}]}"), "rules.dns: is empty"},
+		"empty L7 rules":     {in("{egress: [{toPorts: [{ports: [{port: 53}], rules: {}}]}]}"), "toPorts[0].rules: is empty"},
+		"label of a source":  {in("{egress: [{toEndpoints: [{matchLabels: {'reserved:host': ''}}]}]}"), "labels of the source \"reserved\" are not known"},
+		"label of a cluster": {in("{egress: [{toEndpoints: [{matchLabels: {io.cilium.k8s.policy.cluster: a}}]}]}"), "other clusters are not known"},
+		"label, two sources": {in("{egress: [{toEndpoints: [{matchLabels: {'k8s:a': b, 'any:a': c}}]}]}"), "is there twice, with another source"},
+		"bad key":            {in("{egress: [{toEndpoints: [{matchExpressions: [{key: 'a b', operator: Exists}]}]}]}"), "is no key of a label"},
+		"source for a pod":   {strings.Replace(in("{egress: []}"), "podSelector: {}", "podSelector: {matchLabels: {'k8s:a': c}}", 1), "is no key of a label"},
+		"two in one service": {in("{egress: [{toServices: [{k8sService: {serviceName: a}, k8sServiceSelector: {selector: {}}}]}]}"), "toServices[0]: has not exactly one of"},
+		"unnamed service":    {in("{egress: [{toServices: [{k8sService: {namespace: a}}]}]}"), "k8sService.serviceName: is missing"},
+		"ports and icmps":    {in("{egress: [{toPorts: [{ports: [{port: 1}]}], icmps: [{fields: [{type: 8}]}]}]}"), "egress[0].icmps: an entry has toPorts or icmps, not both"},
+		"icmp without type":  {in("{egress: [{icmps: [{fields: [{family: IPv6}]}]}]}"), "type: is missing"},
+		"icmp of IPv6":       {in("{egress: [{icmps: [{fields: [{type: PacketTooBig}]}]}]}"), "\"PacketTooBig\" is no type of ICMP messages"},
+		"range from a name":  {in("{egress: [{toPorts: [{ports: [{port: http, endPort: 90}]}]}]}"), "a port by its name begins no range"},
+		"name to a name":     {in("{egress: [{toFQDNs: [{matchName: a}], toPorts: [{ports: [{port: http}]}]}]}"), "egress[0].toPorts: a port by its name is that of a pod"},
+		"later peers":        {in("{egress: [{toGroups: []}]}"), "egress[0].toGroups: is not supported yet"},
 		"port and protocol":  {in("{egress: [{toPorts: [{ports: [{}]}]}]}"), "names neither a port nor a protocol"},
 		"icmp port":          {in("{egress: [{toPorts: [{ports: [{port: 8, protocol: ICMP}]}]}]}"), "ICMP has no ports"},
 		"endPort alone":      {in("{egress: [{toPorts: [{ports: [{endPort: 8}]}]}]}"), "endPort without port"},

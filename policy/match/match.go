@@ -7,7 +7,6 @@
 package match
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/sallyport/sallyport/policy"
@@ -37,11 +36,20 @@ func (d Decision) Denies() bool {
 	return d.Verdict != policy.VerdictAllow && d.Verdict != policy.VerdictAudit
 }
 
-// Judge decides about a call. Of in it uses the policies and the node; the workload is the
+// Judge decides about a call. Of in it uses the policies, the node and the world; the workload is the
 // process's own.
 func Judge(in Input, p Process, c Call) Decision {
 	c = c.Canonical()
-	return judgement(candidates(in, p, c), c)
+	d, _ := judgement(candidates(in, p, c), question{call: &c})
+	return d
+}
+
+// JudgeQuery decides about a DNS query: by the call that carries it, and where a rule allows that,
+// also by the name that is asked for.
+func JudgeQuery(in Input, p Process, q policy.Query) Decision {
+	c := q.Call.Canonical()
+	d, _ := judgement(candidates(in, p, c), question{call: &c, query: &q.Name})
+	return d
 }
 
 // candidate is one rule of a policy with one of its process selectors and one of its entries, and
@@ -51,28 +59,37 @@ type candidate struct {
 	ref      uint64
 	policy   *policy.Policy
 	yaml     *policy.Rule
-	selector int // of the rule's process selectors
-	entry    int // of the rule's entries in direction; -1: the rule has none, and matches no call
+	selector int                   // of the rule's process selectors
+	entry    int                   // of the rule's list of the direction; -1: it is empty, and matches no call
+	dns      []policy.FQDNSelector // names that may be asked for inside; nil: every name
 	dir      policy.Direction
 	who      string // why it does not select the process; "": it does
 	peer     string // why it does not match the peer; "": it does
 	port     string // why it does not match the protocol and port; "": it does
 }
 
-func (c *candidate) audits() bool { return c.policy.Spec.Mode == policy.ModeAudit }
-func (c *candidate) denies() bool { return c.yaml.Action == policy.ActionDeny }
+func (c *candidate) audits() bool { return c.policy.Audits(c.yaml) }
+func (c *candidate) denies() bool { return c.yaml.Denies() }
 func (c *candidate) hits() bool   { return c.who == "" && c.peer == "" && c.port == "" }
+
+// governs says whether a candidate makes its direction default-deny for the process.
+func (c *candidate) governs() bool {
+	return c.who == "" && !c.denies() && !c.yaml.Optional[c.dir]
+}
+
+// allows says whether a candidate that allows a call also allows what is asked inside.
+func (c *candidate) allows(query *string) bool {
+	return query == nil || c.dns == nil || anyName(c.dns, *query)
+}
 
 // candidates lists all rules of all policies in the order in which they decide: by namespace and
 // name of the policy, as written in it, and for each rule by process selector, direction and entry.
 func candidates(in Input, p Process, c Call) (out []candidate) {
 	policies := slices.Clone(in.Policies)
-	slices.SortStableFunc(policies, func(a, b *policy.Policy) int {
-		return cmp.Or(cmp.Compare(a.Metadata.Namespace, b.Metadata.Namespace), cmp.Compare(a.Metadata.Name, b.Metadata.Name))
-	})
+	slices.SortStableFunc(policies, policy.Compare)
 	for _, pol := range policies {
 		for i := range pol.Spec.Rules {
-			out = append(out, ofRule(in.Node, pol, &pol.Spec.Rules[i], question{&p, &c})...)
+			out = append(out, ofRule(&in, pol, &pol.Spec.Rules[i], question{process: &p, call: &c})...)
 		}
 	}
 	return out
@@ -82,14 +99,15 @@ func candidates(in Input, p Process, c Call) (out []candidate) {
 type question struct {
 	process *Process
 	call    *Call
+	query   *string // the name that a DNS query asks for; nil: the call alone is asked about
 }
 
 // ofRule lists the candidates of one rule.
-func ofRule(node policy.Node, pol *policy.Policy, r *policy.Rule, q question) (out []candidate) {
+func ofRule(in *Input, pol *policy.Policy, r *policy.Rule, q question) (out []candidate) {
 	for s, selector := range r.Selectors() {
 		who := whyNotSelected(pol, r, &selector, q.process)
 		for _, dir := range []policy.Direction{policy.Egress, policy.Ingress} {
-			entries, named := r.Entries(dir)
+			entries, count, named := r.Entries(dir)
 			if !named {
 				continue
 			}
@@ -100,11 +118,14 @@ func ofRule(node policy.Node, pol *policy.Policy, r *policy.Rule, q question) (o
 				out = append(out, cand)
 				continue
 			}
-			for e := range entries {
-				cand.entry = e
-				cand.ref = policy.Ref(cand.rule, dir, s*len(entries)+e)
-				cand.peer = whyNotPeer(&entries[e].Peers, node, q.call)
-				cand.port = whyNotPort(entries[e].Ports, q.call)
+			for i := range entries {
+				e := &entries[i]
+				cand.entry, cand.dns = e.Index, e.DNS
+				cand.ref = policy.Ref(cand.rule, dir, s*count+e.Index)
+				cand.peer, cand.port = whyNotCall(in, e, q)
+				if dir == policy.Egress && (cand.peer != "" || cand.port != "") && throughService(in, e, q, cand.denies()) {
+					cand.peer, cand.port = "", ""
+				}
 				out = append(out, cand)
 			}
 		}
@@ -112,51 +133,107 @@ func ofRule(node policy.Node, pol *policy.Policy, r *policy.Rule, q question) (o
 	return out
 }
 
-// judgement decides by the rules that enforce, and if they allow, asks what all would have said.
-func judgement(all []candidate, c Call) Decision {
-	var enforcing []candidate
-	for _, cand := range all {
-		if !cand.audits() {
-			enforcing = append(enforcing, cand)
-		}
-	}
-	d := decide(enforcing, c)
-	if d.Denies() {
-		return d
-	}
-	audited := decide(all, c)
-	if audited.Denies() {
-		audited.Verdict, audited.Would = policy.VerdictAudit, audited.Verdict
-		return audited
-	}
-	return d
+// whyNotCall says why an entry does not match the other end of a call, and why not its port.
+func whyNotCall(in *Input, e *policy.Entry, q question) (peer, port string) {
+	return whyNotPeer(in, &e.Peers, q.call), whyNotPort(in, e, q)
 }
 
-// decide: the first Deny rule that matches, else the first Allow rule that matches, else the default.
-// For a Listen only Deny rules count.
-func decide(all []candidate, c Call) Decision {
-	for i := range all {
-		if cand := &all[i]; cand.dir == c.Direction && cand.denies() && cand.hits() {
-			return denial(cand, policy.ReasonRule)
+// throughService says whether an entry matches a call to a service by the backends behind it: where
+// it denies, one is enough, and where it allows, all must match.
+func throughService(in *Input, e *policy.Entry, q question, denies bool) bool {
+	if q.call.Listen || q.call.Direction != policy.Egress || !q.call.Peer.IsValid() {
+		return false
+	}
+	backends := in.Backends(q.call.Peer, q.call.Protocol, q.call.Port)
+	for _, b := range backends {
+		c := policy.Call{Direction: policy.Egress, Protocol: q.call.Protocol, Peer: b.Addr(), Port: b.Port()}.Canonical()
+		peer, port := whyNotCall(in, e, question{process: q.process, call: &c})
+		if matches := peer == "" && port == ""; matches == denies {
+			return denies
 		}
 	}
-	if c.Listen {
-		return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonUngoverned}
-	}
+	return !denies && len(backends) > 0
+}
+
+// judgement decides by the rules that enforce, and if they allow, asks what all would have said. It
+// also returns the candidate that decides, or nil.
+func judgement(all []candidate, q question) (Decision, *candidate) {
+	var enforcing []*candidate
+	every := make([]*candidate, len(all))
 	for i := range all {
-		if cand := &all[i]; cand.dir == c.Direction && !cand.denies() && cand.hits() {
-			return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonRule, Rule: cand.rule, Ref: cand.ref}
+		every[i] = &all[i]
+		if !all[i].audits() {
+			enforcing = append(enforcing, &all[i])
 		}
 	}
-	for i := range all {
-		if cand := &all[i]; cand.dir == c.Direction && !cand.denies() && cand.who == "" {
-			if policy.IsLoopback(c.Peer) {
-				return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonLoopback}
-			}
-			return denial(cand, policy.ReasonDefault)
+	d, by := decide(enforcing, q)
+	if d.Denies() {
+		return d, by
+	}
+	audited, auditedBy := decide(every, q)
+	if audited.Denies() {
+		audited.Verdict, audited.Would = policy.VerdictAudit, audited.Verdict
+		return audited, auditedBy
+	}
+	return d, by
+}
+
+// decide: the first Deny rule that matches. Else, if no Allow rule makes the direction default-deny
+// for the process, all passes. Else the first Allow rule that matches, those last that make nothing
+// default-deny, else the default. Where Allow
+// rules match a query's call, the first that also allows its name, else the first of them denies. For
+// a Listen only Deny rules count.
+func decide(all []*candidate, q question) (Decision, *candidate) {
+	c := q.call
+	var governing *candidate
+	for _, cand := range all {
+		if cand.dir != c.Direction {
+			continue
+		}
+		if cand.denies() && cand.hits() {
+			return denial(cand, policy.ReasonRule), cand
+		}
+		if governing == nil && cand.governs() {
+			governing = cand
 		}
 	}
-	return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonUngoverned}
+	if c.Listen || governing == nil {
+		return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonUngoverned}, nil
+	}
+	var refusing *candidate
+	for _, cand := range optionalLast(all) {
+		if cand.dir != c.Direction || cand.denies() || !cand.hits() {
+			continue
+		}
+		if cand.allows(q.query) {
+			return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonRule, Rule: cand.rule, Ref: cand.ref}, cand
+		}
+		if refusing == nil {
+			refusing = cand
+		}
+	}
+	switch {
+	case refusing != nil:
+		return denial(refusing, policy.ReasonRule), refusing
+	case policy.IsLoopback(c.Peer):
+		return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonLoopback}, nil
+	}
+	return denial(governing, policy.ReasonDefault), governing
+}
+
+// optionalLast puts the Allow rules that make nothing default-deny behind the others.
+func optionalLast(all []*candidate) []*candidate {
+	out := slices.Clone(all)
+	slices.SortStableFunc(out, func(a, b *candidate) int {
+		switch optionalA, optionalB := a.yaml.Optional[a.dir], b.yaml.Optional[b.dir]; {
+		case optionalA == optionalB:
+			return 0
+		case optionalA:
+			return 1
+		}
+		return -1
+	})
+	return out
 }
 
 // denial is what a violation of a rule gets.

@@ -2,6 +2,7 @@ package match
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -13,30 +14,68 @@ import (
 // whyNotSelected says why a rule's process selector does not select a process; "" if it does.
 func whyNotSelected(pol *policy.Policy, r *policy.Rule, s *policy.ProcessSelector, p *Process) string {
 	w := &p.Workload
+	if why := whyNotWorkload(pol, w); why != "" {
+		return why
+	}
 	switch {
-	case pol.Metadata.Namespace != w.Namespace:
-		return fmt.Sprintf("the policy is of namespace %s, the workload of %s", pol.Metadata.Namespace, show(w.Namespace))
-	case !pol.Spec.PodSelector.Matches(w.Labels):
-		return "podSelector: " + whyNotLabels(pol.Spec.PodSelector, w.Labels)
+	case !pol.Concerns(r, w):
+		return "endpointSelector: " + whyNotLabels(r.Subject.LabelSelector, policy.EndpointLabels(w.Labels, w.Namespace, w.ServiceAccount, w.NamespaceLabels))
 	case s.Origins != nil && !slices.Contains(s.Origins, p.Origin):
 		return fmt.Sprintf("origin %s is none of %s", show(string(p.Origin)), join(s.Origins))
 	case s.Containers != nil && !anyGlob(s.Containers, w.Container):
 		return fmt.Sprintf("container %s matches none of %s", show(w.Container), join(s.Containers))
 	case s.ContainerTypes != nil && !slices.Contains(s.ContainerTypes, policy.ContainerType(w.ContainerType)):
 		return fmt.Sprintf("container type %s is none of %s", show(w.ContainerType), join(s.ContainerTypes))
-	case s.Binaries == nil:
+	case s.Users != nil && !slices.Contains(s.Users, p.User):
+		return fmt.Sprintf("user %d is none of %s", p.User, join(s.Users))
+	case s.Groups != nil && !slices.Contains(s.Groups, p.Group):
+		return fmt.Sprintf("group %d is none of %s", p.Group, join(s.Groups))
+	case s.Binaries == nil && s.Scripts == nil:
 		return ""
-	case p.Truncated && r.Action == policy.ActionDeny:
+	case p.Truncated && r.Denies():
 		// A cut path could be any: a Deny rule takes it for one of its own (fails closed).
 		return ""
 	case p.Truncated:
 		return "the path was cut, so that it matches no binaries of an Allow rule"
-	case anyGlob(s.Binaries, p.Exe), p.Script != "" && anyGlob(s.Binaries, p.Script):
+	case s.Scripts != nil && !runs(s.Scripts, p):
+		return fmt.Sprintf("binary %s with script %s is none of the scripts", show(p.Exe), show(p.Script))
+	case s.Binaries == nil, anyGlob(s.Binaries, p.Exe), p.Script != "" && anyGlob(s.Binaries, p.Script):
 		return ""
 	case p.Script != "":
 		return fmt.Sprintf("neither binary %s nor script %s matches any of %s", show(p.Exe), show(p.Script), join(s.Binaries))
 	}
 	return fmt.Sprintf("binary %s matches none of %s", show(p.Exe), join(s.Binaries))
+}
+
+// runs says whether a process runs one of the scripts.
+func runs(scripts []policy.Script, p *Process) bool {
+	return p.Script != "" && slices.ContainsFunc(scripts, func(s policy.Script) bool {
+		return s.Interpreter.Match(p.Exe) && s.Path.Match(p.Script)
+	})
+}
+
+// whyNotWorkload says why a policy is not about a workload; "" if it is.
+func whyNotWorkload(pol *policy.Policy, w *policy.Workload) string {
+	s := &pol.Spec
+	switch {
+	case pol.Selects(w):
+		return ""
+	case w.Host != nil:
+		if pol.Kind != policy.KindHostProcessPolicy {
+			return "the policy is about pods, the process is one of the node"
+		}
+		return fmt.Sprintf("hostSelector: unit %s, cgroup %s", show(w.Host.Unit), show(w.Host.Cgroup))
+	case pol.Kind == policy.KindHostProcessPolicy:
+		return "the policy is about processes of the node"
+	case pol.Metadata.Namespace != "" && pol.Metadata.Namespace != w.Namespace:
+		return fmt.Sprintf("the policy is of namespace %s, the workload of %s", pol.Metadata.Namespace, show(w.Namespace))
+	case !s.PodSelector.Matches(w.Labels):
+		return "podSelector: " + whyNotLabels(s.PodSelector, w.Labels)
+	}
+	if labels := policy.NamespaceLabels(w.Namespace, w.NamespaceLabels); s.NamespaceSelector != nil && !s.NamespaceSelector.Matches(labels) {
+		return "namespaceSelector: " + whyNotLabels(*s.NamespaceSelector, labels)
+	}
+	return fmt.Sprintf("service account %s is none of %s", show(w.ServiceAccount), join(s.ServiceAccounts))
 }
 
 // whyNotLabels names the first requirement that labels do not meet.
@@ -74,7 +113,7 @@ func anyGlob(globs []policy.Glob, s string) bool {
 }
 
 // whyNotPeer says why an entry does not match the other end of a call; "" if it does.
-func whyNotPeer(p *policy.Peers, node policy.Node, c *Call) string {
+func whyNotPeer(in *Input, p *policy.Peers, c *Call) string {
 	if p.Any() {
 		return ""
 	}
@@ -85,32 +124,115 @@ func whyNotPeer(p *policy.Peers, node policy.Node, c *Call) string {
 		return "the call has no address, and the entry names peers"
 	}
 	peer := c.Peer
-	for _, cidr := range p.CIDRs {
-		if cidr.Contains(peer) {
-			return ""
+	excepted, matches := cidrs(in, p, peer)
+	switch {
+	case matches, slices.ContainsFunc(p.Entities, func(e policy.Entity) bool { return isEntity(in, e, peer) }):
+		return ""
+	case endpoint(in, p.Endpoints, peer), slices.ContainsFunc(in.World.Services, func(s policy.Service) bool { return serves(p.Services, &s, peer) }):
+		return ""
+	case slices.ContainsFunc(c.Names, func(name string) bool { return anyName(p.FQDNs, name) }):
+		return ""
+	case excepted != "":
+		return excepted
+	}
+	known := ""
+	if p.FQDNs != nil {
+		known = ", and DNS has told no name for it"
+		if len(c.Names) > 0 {
+			known = ", and DNS has told for it only " + join(c.Names)
 		}
 	}
-	excepted := ""
+	return fmt.Sprintf("peer %s is in none of %s%s", peer, peerNames(p), known)
+}
+
+// cidrs says whether an address is in one of an entry's CIDRs; excepted says why it is not though
+// one of them seems to say so.
+func cidrs(in *Input, p *policy.Peers, peer netip.Addr) (excepted string, matches bool) {
+	if p.External && in.Inside(peer) {
+		return fmt.Sprintf("peer %s is inside the cluster, where CIDRs do not count", peer), false
+	}
+	if slices.ContainsFunc(p.CIDRs, func(c netip.Prefix) bool { return c.Contains(peer) }) {
+		return "", true
+	}
 	for _, set := range p.CIDRSets {
 		if !set.CIDR.Contains(peer) {
 			continue
 		}
 		i := slices.IndexFunc(set.Except, func(e netip.Prefix) bool { return e.Contains(peer) })
 		if i < 0 {
-			return ""
+			return "", true
 		}
 		excepted = fmt.Sprintf("peer %s is in %s, but excepted by %s", peer, set.CIDR, set.Except[i])
 	}
-	host := slices.Contains(node.HostAddresses(), peer)
-	for _, e := range p.Entities {
-		if e == policy.EntityHost && host || e == policy.EntityWorld && !host && !policy.IsLoopback(peer) {
-			return ""
+	return excepted, false
+}
+
+// isEntity says whether an address is one of an entity's.
+func isEntity(in *Input, e policy.Entity, peer netip.Addr) bool {
+	one := func(list []netip.Addr) bool {
+		return slices.ContainsFunc(list, func(a netip.Addr) bool {
+			a, ok := policy.Real(a)
+			return ok && a == peer
+		})
+	}
+	w := &in.World
+	world := !policy.IsLoopback(peer) && !in.Inside(peer)
+	switch e {
+	case policy.EntityAll:
+		return true
+	case policy.EntityWorld:
+		return world
+	case policy.EntityWorldIPv4:
+		return world && peer.Is4()
+	case policy.EntityWorldIPv6:
+		return world && peer.Is6()
+	case policy.EntityHost:
+		return slices.Contains(in.Node.HostAddresses(), peer)
+	case policy.EntityRemoteNode:
+		return one(w.RemoteNodes)
+	case policy.EntityKubeAPIServer:
+		return one(w.APIServers)
+	case policy.EntityHealth:
+		return one(w.Health)
+	case policy.EntityMetadata:
+		return slices.Contains(policy.MetadataAddresses(), peer)
+	case policy.EntityCluster:
+		return slices.Contains(in.Node.HostAddresses(), peer) || one(w.RemoteNodes) || one(w.Health) ||
+			len(in.EndpointsAt(peer)) > 0 || !policy.IsLoopback(peer) && slices.ContainsFunc(w.Cluster, func(p netip.Prefix) bool { return p.Contains(peer) })
+	case policy.EntityNone:
+	}
+	return false
+}
+
+// endpoint says whether one of the selectors selects an endpoint at an address.
+func endpoint(in *Input, selectors []policy.EndpointSelector, peer netip.Addr) bool {
+	for _, e := range in.EndpointsAt(peer) {
+		labels := in.World.LabelsOf(e)
+		if slices.ContainsFunc(selectors, func(s policy.EndpointSelector) bool { return s.Matches(labels) }) {
+			return true
 		}
 	}
-	if excepted != "" {
-		return excepted
+	return false
+}
+
+// serves says whether one of the selectors selects a service, and an address is one of the service's or
+// of what is behind it.
+func serves(selectors []policy.ServiceSelector, s *policy.Service, peer netip.Addr) bool {
+	if policy.IsLoopback(peer) || !slices.ContainsFunc(selectors, func(t policy.ServiceSelector) bool { return t.Matches(s) }) {
+		return false
 	}
-	return fmt.Sprintf("peer %s is in none of %s", peer, peerNames(p))
+	is := func(a netip.Addr) bool {
+		a, ok := policy.Real(a)
+		return ok && a == peer
+	}
+	return slices.ContainsFunc(s.Addresses, is) || slices.ContainsFunc(s.Ports, func(p policy.ServicePort) bool {
+		return slices.ContainsFunc(p.Backends, func(b netip.AddrPort) bool { return is(b.Addr()) })
+	})
+}
+
+// anyName says whether one of the selectors matches a name.
+func anyName(selectors []policy.FQDNSelector, name string) bool {
+	return slices.ContainsFunc(selectors, func(s policy.FQDNSelector) bool { return s.Pattern().Match(name) })
 }
 
 // peerNames lists what an entry says about peers.
@@ -129,27 +251,83 @@ func peerNames(p *policy.Peers) string {
 	for _, e := range p.Entities {
 		names = append(names, string(e))
 	}
+	for _, s := range p.FQDNs {
+		names = append(names, s.String())
+	}
+	for _, s := range p.Endpoints {
+		names = append(names, "endpoints "+selectorName(s.LabelSelector))
+	}
+	for _, s := range p.Services {
+		switch {
+		case s.K8sService != nil:
+			names = append(names, "service "+s.K8sService.Namespace+"/"+s.K8sService.ServiceName)
+		case s.K8sServiceSelector != nil:
+			names = append(names, "services "+selectorName(s.K8sServiceSelector.Selector))
+		}
+	}
 	return join(names)
 }
 
+// selectorName shows a selector of labels.
+func selectorName(s policy.LabelSelector) string {
+	parts := make([]string, 0, len(s.MatchLabels)+len(s.MatchExpressions))
+	for _, key := range slices.Sorted(maps.Keys(s.MatchLabels)) {
+		parts = append(parts, key+"="+show(s.MatchLabels[key]))
+	}
+	for _, r := range s.MatchExpressions {
+		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", r.Key, r.Operator, strings.Join(r.Values, "|"))))
+	}
+	return "{" + strings.Join(parts, " ") + "}"
+}
+
 // whyNotPort says why an entry does not match the protocol and port of a call; "" if it does.
-func whyNotPort(rules []policy.PortRule, c *Call) string {
-	if rules == nil {
+func whyNotPort(in *Input, e *policy.Entry, q question) string {
+	c := q.call
+	if e.ICMPs != nil {
+		return whyNotICMP(e.ICMPs, c)
+	}
+	if e.Ports == nil {
 		return ""
 	}
 	var names []string
-	for _, r := range rules {
-		for _, p := range r.Ports {
-			if matchesPort(p, c) {
+	for _, p := range e.Ports {
+		if p.Name != "" {
+			if hasPort(c) && matchesName(in, p, q) {
 				return ""
 			}
-			names = append(names, portName(p))
+		} else if matchesPort(p, c) {
+			return ""
 		}
+		names = append(names, portName(p))
 	}
 	if !hasPort(c) {
 		return "the call has no address, and the entry names ports"
 	}
 	return fmt.Sprintf("%s is none of %s", callPort(c), join(names))
+}
+
+// whyNotICMP says why a call is none of the messages; "" if it is one.
+func whyNotICMP(messages []policy.ICMPField, c *Call) string {
+	for _, f := range messages {
+		if hasPort(c) && c.ICMPType != nil && c.Protocol == f.Protocol() && *c.ICMPType == f.Type {
+			return ""
+		}
+	}
+	return callPort(c) + " is none of the types of icmps"
+}
+
+// matchesName says whether a port by its name is the call's: of the called pod, or of the process's own.
+func matchesName(in *Input, p policy.Port, q question) bool {
+	ports := q.process.Workload.Ports
+	if q.call.Direction == policy.Egress {
+		ports = nil
+		for _, e := range in.EndpointsAt(q.call.Peer) {
+			ports = append(ports, e.Ports...)
+		}
+	}
+	return slices.ContainsFunc(p.Named(ports), func(n policy.NamedPort) bool {
+		return n.Port == q.call.Port && n.Protocol.Numbers()[0] == q.call.Protocol
+	})
 }
 
 // hasPort says whether the protocol and port of a call count. Without an address (AF_PACKET, vsock, …)
@@ -177,6 +355,8 @@ func portName(p policy.Port) string {
 	}
 	first, last, ok := p.Range()
 	switch {
+	case p.Name != "":
+		return name + "/" + p.Name
 	case !ok:
 		return name
 	case first == last:
