@@ -25,6 +25,7 @@ var ours = []part{
 	{"runtime/identity", nil, "it is the vocabulary: pure"},
 	{"policy/match", []string{"policy", "-policy/compile"}, "it is the reference that compile is measured against"},
 	{"policy/compile", []string{"policy", "-policy/match"}, "it is pure"},
+	{"policy/cases", []string{"policy", "-policy/compile"}, "it is pure, and asks the reference"},
 	{"policy", nil, "it is pure"},
 	{"probes", []string{"policy/compile", "policy"}, "the kernel side knows tables, not containers"},
 	{"runtime", nil, "runtimes know neither the kernel side nor policies"},

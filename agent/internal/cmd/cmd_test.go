@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/sirupsen/logrus"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -219,30 +218,6 @@ func TestStartOf(t *testing.T) {
 		var usage usageError
 		if test.bad && !errors.As(err, &usage) {
 			t.Errorf("--since %q: %v is no usage error", test.since, err)
-		}
-	}
-}
-
-func TestParseCall(t *testing.T) {
-	for text, want := range map[string]policy.Call{
-		"192.0.2.1:443":       {Protocol: 6, Peer: netip.MustParseAddr("192.0.2.1"), Port: 443},
-		"192.0.2.1:53/UDP":    {Protocol: 17, Peer: netip.MustParseAddr("192.0.2.1"), Port: 53},
-		"[2001:db8::1]:9/132": {Protocol: 132, Peer: netip.MustParseAddr("2001:db8::1"), Port: 9},
-		"192.0.2.1/ICMP":      {Protocol: 1, Peer: netip.MustParseAddr("192.0.2.1")},
-		"2001:db8::1/ICMPv6":  {Protocol: 58, Peer: netip.MustParseAddr("2001:db8::1")},
-		"192.0.2.1/47":        {Protocol: 47, Peer: netip.MustParseAddr("192.0.2.1")},
-	} {
-		got, err := parseCall(text)
-		if err != nil {
-			t.Error(err)
-		}
-		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", text, diff)
-		}
-	}
-	for _, text := range []string{"", "192.0.2.1", "example.com:443", "192.0.2.1:443/HTTP", "192.0.2.1:443/ANY", "192.0.2.1:70000", "192.0.2.1/300"} {
-		if got, err := parseCall(text); err == nil {
-			t.Errorf("%q is %+v", text, got)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -86,6 +85,11 @@ func (p Program) goodPolicies(c *cobra.Command, paths []string) ([]*policy.Polic
 			return nil, err
 		}
 	}
+	return p.rightPolicies(paths)
+}
+
+// rightPolicies reads files and folders with policies that must all be right.
+func (p Program) rightPolicies(paths []string) ([]*policy.Policy, error) {
 	files, err := p.readPolicies(paths)
 	if err != nil {
 		return nil, err
@@ -118,46 +122,13 @@ func (f *explainFlags) question() (in policy.Input, p policy.Process, c policy.C
 	case (f.to == "") == (f.from == ""):
 		return in, p, c, errors.New("give one of --to and --from")
 	case f.to != "":
-		c, err = parseCall(f.to)
+		c, err = policy.ParseCall(f.to)
 		c.Direction = policy.Egress
 	default:
-		c, err = parseCall(f.from)
+		c, err = policy.ParseCall(f.from)
 		c.Direction = policy.Ingress
 	}
 	return in, p, c, err
-}
-
-// parseCall reads ADDRESS:PORT/PROTOCOL.
-func parseCall(text string) (policy.Call, error) {
-	const form = "write it as 192.0.2.1:443/TCP, [2001:db8::1]:53/UDP or 192.0.2.1/ICMP"
-	where, name, given := strings.Cut(text, "/")
-	if !given {
-		name = string(policy.ProtocolTCP)
-	}
-	var c policy.Call
-	switch numbers := policy.Protocol(name).Numbers(); {
-	case len(numbers) == 1:
-		c.Protocol = numbers[0]
-	default:
-		n, err := strconv.ParseUint(name, 10, 8)
-		if err != nil {
-			return c, fmt.Errorf("reading %q: %q is no protocol: %s", text, name, form)
-		}
-		c.Protocol = uint8(n)
-	}
-	if at, err := netip.ParseAddrPort(where); err == nil {
-		c.Peer, c.Port = at.Addr(), at.Port()
-		return c, nil
-	}
-	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(where, "["), "]"))
-	if err != nil {
-		return c, fmt.Errorf("reading %q: %q is no address with a port: %s", text, where, form)
-	}
-	if slices.Contains(policy.ProtocolAny.Numbers(), c.Protocol) {
-		return c, fmt.Errorf("reading %q: %s needs a port: %s", text, name, form)
-	}
-	c.Peer = addr
-	return c, nil
 }
 
 // writeExplanation writes columns: the rules of the call's direction in the policies that select the
@@ -172,7 +143,7 @@ func (p Program) writeExplanation(e match.Explanation, policies []*policy.Policy
 	others := newSection(p.Stdout, "POLICY", "WHY NOT")
 	anyRule, told := false, map[string]bool{}
 	for _, r := range e.Rules {
-		name := r.Rule[:strings.LastIndexByte(r.Rule, '/')]
+		name := policyOf(r)
 		switch {
 		case !selected[name] && !told[name]:
 			told[name] = true
@@ -193,6 +164,9 @@ func (p Program) writeExplanation(e match.Explanation, policies []*policy.Policy
 	}
 	return nil
 }
+
+// policyOf is the name of the policy that a rule is in.
+func policyOf(r match.RuleTrace) string { return r.Rule[:strings.LastIndexByte(r.Rule, '/')] }
 
 func mark(r match.RuleTrace) string {
 	switch {

@@ -21,7 +21,7 @@ func (p Program) policy() *cobra.Command {
 		Args:  cobra.ArbitraryArgs, // group complains
 		RunE:  group,
 	}
-	c.AddCommand(p.check(), p.explain())
+	c.AddCommand(p.check(), p.explain(), p.test())
 	return c
 }
 
@@ -40,30 +40,55 @@ func (p Program) readPolicies(paths []string) ([]policy.File, error) {
 }
 
 func (p Program) readPath(path string) ([]policy.File, error) {
-	if path == "-" {
-		data, err := io.ReadAll(io.LimitReader(p.Stdin, policy.MaxFileSize+1))
+	if path != "-" {
+		info, err := os.Stat(path)
 		if err != nil {
-			return nil, fmt.Errorf("reading standard input: %w", err)
+			return nil, fmt.Errorf("reading policies: %w", err)
 		}
-		return []policy.File{parse("stdin", data)}, nil
+		if info.IsDir() {
+			return readDir(path)
+		}
 	}
-	info, err := os.Stat(path)
+	data, err := p.readFile(path, policy.MaxFileSize)
 	if err != nil {
-		return nil, fmt.Errorf("reading policies: %w", err)
+		return nil, err
 	}
-	if info.IsDir() {
-		return readDir(path)
+	return []policy.File{parse(nameOf(path), data)}, nil
+}
+
+// nameOf is how a file is named in messages.
+func nameOf(path string) string {
+	if path == "-" {
+		return "stdin"
+	}
+	return path
+}
+
+// open opens a file, or for "-" standard input.
+func (p Program) open(path string) (io.ReadCloser, error) {
+	if path == "-" {
+		return io.NopCloser(p.Stdin), nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading policies: %w", err)
 	}
-	defer func() { _ = f.Close() }() // it was only read
-	data, err := io.ReadAll(io.LimitReader(f, policy.MaxFileSize+1))
+	return f, nil
+}
+
+// readFile reads a file, or for "-" standard input, and of what is larger than most bytes one byte
+// more: enough for the parser to refuse it.
+func (p Program) readFile(path string, most int64) ([]byte, error) {
+	f, err := p.open(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading policies: %w", err)
+		return nil, err
 	}
-	return []policy.File{parse(path, data)}, nil
+	defer func() { _ = f.Close() }() // it was only read
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", nameOf(path), err)
+	}
+	return data, nil
 }
 
 func parse(name string, data []byte) policy.File {

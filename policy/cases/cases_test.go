@@ -1,0 +1,171 @@
+package cases_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/cases"
+)
+
+const good = `apiVersion: sallyport.dev/v1alpha1
+kind: PolicyTest
+policies: [checkout.yaml, ../shared]
+node: {addresses: [192.0.2.1]}
+workload: {namespace: shop, podLabels: {app: checkout}, container: checkout}
+cases:
+- {name: pays, binary: /usr/bin/checkout, to: "203.0.113.9:443/TCP", expect: Allow, rule: shop/checkout/pay}
+- name: shells
+  origin: Exec
+  binary: /bin/sh
+  to: ["203.0.113.9:443", "[2001:db8::1]:53/UDP"]
+  expect: Deny
+  reason: default
+  alert: critical
+- {name: kubelet, from: "192.0.2.1:8081", expect: Allow}
+- {name: serves, listen: 8080/TCP, workload: {container: other, containerType: Sidecar}, expect: Allow, reason: ungoverned}
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: PolicyTest
+cases:
+- {name: elsewhere, to: 192.0.2.7/ICMP, expect: Audit, would: Kill}
+`
+
+const shop = `apiVersion: sallyport.dev/v1alpha1
+kind: ProcessPolicy
+metadata: {name: checkout, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: checkout}}
+  onViolation: {alert: critical}
+  rules:
+  - name: pay
+    processes: [{containers: [checkout]}]
+    egress: [{toCIDR: [203.0.113.0/24]}]
+    ingress: [{fromEntities: [host]}]
+  - {name: exec, action: Deny, processes: [{origins: [Exec]}], egress: [{toPorts: [{ports: [{port: 53}]}]}]}
+`
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	sets, err := cases.Parse("t.yaml", []byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range sets {
+		got = append(got, fmt.Sprintf("%d %q %v", s.Line, s.Policies, s.Node.Addresses))
+		for _, c := range s.Cases {
+			got = append(got, fmt.Sprintf("%d %s | %s | %s | %s", c.Line, c.Name, c.Who(), c.What(), c.Process.Workload.ContainerType))
+		}
+	}
+	want := []string{
+		`1 ["checkout.yaml" "../shared"] [192.0.2.1]`,
+		`7 pays | Main /usr/bin/checkout in shop/checkout (app=checkout) | to 203.0.113.9:443/TCP | App`,
+		`8 shells: to 203.0.113.9:443/TCP | Exec /bin/sh in shop/checkout (app=checkout) | to 203.0.113.9:443/TCP | App`,
+		`8 shells: to [2001:db8::1]:53/UDP | Exec /bin/sh in shop/checkout (app=checkout) | to [2001:db8::1]:53/UDP | App`,
+		`15 kubelet | Main in shop/checkout (app=checkout) | from 192.0.2.1:8081/TCP | App`,
+		`16 serves | Main in shop/other (app=checkout) | listen 8080/TCP | Sidecar`,
+		`18 [] []`,
+		`21 elsewhere | Main in default/app | to 192.0.2.7/ICMP | App`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	sets, err := cases.Parse("t.yaml", []byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	policies, err := policy.Parse("shop.yaml", []byte(shop))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for i := range sets {
+		for _, r := range sets[i].Run(policies) {
+			got = append(got, fmt.Sprint(r.Passed(), " ", strings.Join(r.Failures, ", ")))
+		}
+	}
+	want := []string{
+		"true ",
+		"false verdict is Allow, not Deny, reason is rule, not default, alert is none, not critical", // the program's rule covers every origin
+		"false reason is rule, not default",
+		"true ",
+		"true ",
+		"false verdict is Allow, not Audit, would is none, not Kill",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	in := func(one string) string {
+		return "apiVersion: sallyport.dev/v1alpha1\nkind: PolicyTest\ncases:\n- " + one + "\n"
+	}
+	for name, tt := range map[string]struct{ text, want string }{
+		"nothing":          {"# nothing\n", "t.yaml: holds no cases: a document begins with kind: PolicyTest"},
+		"a policy":         {shop, `kind: "ProcessPolicy" is none of PolicyTest`},
+		"no cases":         {"apiVersion: sallyport.dev/v1alpha1\nkind: PolicyTest\n", "cases: is missing"},
+		"empty cases":      {"apiVersion: sallyport.dev/v1alpha1\nkind: PolicyTest\ncases: []\n", "cases: is empty: it would say nothing"},
+		"misspelt field":   {in("{name: a, bniary: /x, to: 192.0.2.1/ICMP, expect: Deny}"), "t.yaml:4:13: cases[0].bniary: unknown field: did you mean binary?"},
+		"no expectation":   {in("{name: a, to: 192.0.2.1/ICMP}"), "cases[0].expect: is missing: Allow, Deny, …"},
+		"no name":          {in("{to: 192.0.2.1/ICMP, expect: Deny}"), "cases[0].name: is missing"},
+		"empty name":       {in(`{name: "", to: 192.0.2.1/ICMP, expect: Deny}`), "cases[0].name: is empty"},
+		"no target":        {in("{name: a, expect: Deny}"), "a case has one of to, from and listen"},
+		"two targets":      {in("{name: a, to: 192.0.2.1/ICMP, from: 192.0.2.1/ICMP, expect: Deny}"), "a case has one of to, from and listen"},
+		"no address":       {in("{name: a, to: example.com:443, expect: Deny}"), `"example.com:443" is no address with a port`},
+		"no port":          {in("{name: a, listen: http, expect: Deny}"), `"http" is no port: write it as 8080/TCP`},
+		"misspelt verdict": {in("{name: a, to: 192.0.2.1/ICMP, expect: deny}"), `cases[0].expect: "deny" is none of Allow, Audit, Deny, Drop, Reset or Kill: did you mean Deny?`},
+		"would of nothing": {in("{name: a, to: 192.0.2.1/ICMP, expect: Deny, would: Kill}"), "cases[0].would: is only decided for an audited call"},
+		"half a rule":      {in("{name: a, to: 192.0.2.1/ICMP, expect: Deny, rule: pay}"), `"pay" is no name of a rule: NAMESPACE/POLICY/RULE`},
+		"twice":            {in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}\n- {name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `"a" is also the name of the case in line 4`},
+		"node":             {"node: {addresses: [here]}\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `node.addresses[0]: "here" is no address`},
+		"policies":         {"policies: ['']\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `policies[0]: "" names no file`},
+		"twins":            {in("{name: a, to: [], expect: Deny}"), "cases[0].to: is empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sets, err := cases.Parse("t.yaml", []byte(tt.text))
+			var errs policy.Errors
+			if sets != nil || !errors.As(err, &errs) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%d sets and %v, which does not say %s", len(sets), err, tt.want)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(good))
+	f.Add([]byte(shop))
+	f.Add([]byte("kind: PolicyTest\ncases: &c [*c, {to: *c}]\n"))
+	f.Add([]byte(`{"apiVersion": "sallyport.dev/v1alpha1", "kind": "PolicyTest", "cases": [{"name": "a", "to": "192.0.2.1:1/255", "expect": "Deny"}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		sets, err := cases.Parse("f.yaml", data)
+		var errs policy.Errors
+		switch {
+		case err == nil:
+			for i := range sets {
+				if got := sets[i].Run(nil); len(got) != len(sets[i].Cases) {
+					t.Errorf("%d results of %d cases", len(got), len(sets[i].Cases))
+				}
+			}
+		case sets != nil || !errors.As(err, &errs):
+			t.Fatalf("%d sets and the error %v", len(sets), err)
+		default:
+			for _, e := range errs {
+				if strings.ContainsAny(e.Error(), "\n\r\x1b\x00") {
+					t.Errorf("error %q", e.Error())
+				}
+			}
+		}
+	})
+}
