@@ -26,6 +26,7 @@ var ours = []part{
 	{"policy/match", []string{"policy", "-policy/compile"}, "it is the reference that compile is measured against"},
 	{"policy/compile", []string{"policy", "-policy/match"}, "it is pure"},
 	{"policy/cases", []string{"policy", "-policy/compile"}, "it is pure, and asks the reference"},
+	{"policy/format", []string{"policy", "-policy/compile", "-policy/match"}, "it is pure, and knows policies and their cases"},
 	{"policy", nil, "it is pure"},
 	{"probes", []string{"policy/compile", "policy"}, "the kernel side knows tables, not containers"},
 	{"runtime", nil, "runtimes know neither the kernel side nor policies"},

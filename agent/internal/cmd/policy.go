@@ -21,7 +21,7 @@ func (p Program) policy() *cobra.Command {
 		Args:  cobra.ArbitraryArgs, // group complains
 		RunE:  group,
 	}
-	c.AddCommand(p.check(), p.explain(), p.test())
+	c.AddCommand(p.check(), p.explain(), p.test(), p.format())
 	return c
 }
 
