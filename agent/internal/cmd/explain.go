@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -111,12 +110,8 @@ func (f *explainFlags) question() (in policy.Input, p policy.Process, c policy.C
 		return in, p, c, fmt.Errorf("reading --origin: %q is none of Main, Exec, Probe, Host, Unknown", f.origin)
 	}
 	p = policy.Process{Workload: f.workload, Origin: policy.Origin(f.origin), Exe: f.binary, Script: f.script}
-	for _, text := range f.addresses {
-		addr, err := netip.ParseAddr(text)
-		if err != nil {
-			return in, p, c, fmt.Errorf("reading --node-address: %q is no address", text)
-		}
-		in.Node.Addresses = append(in.Node.Addresses, addr)
+	if in.Node, err = nodeOf(f.addresses); err != nil {
+		return in, p, c, err
 	}
 	switch {
 	case (f.to == "") == (f.from == ""):

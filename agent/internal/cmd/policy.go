@@ -13,15 +13,26 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
+const policyHelp = `Work with policies, without root and without a running agent.
+
+A policy is written, or learnt from what was seen, and read by people; check says whether it is right, test
+whether it does what it is for, diff what it would change, and explain why one call is decided as it is.
+
+  sallyport policy learn flows.jsonl > checkout.yaml
+  sallyport policy format -w checkout.yaml
+  sallyport policy check checkout.yaml
+  sallyport policy test checkout_test.yaml
+  sallyport policy diff --policies checkout.yaml --events flows.jsonl`
+
 func (p Program) policy() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
-		Short: "Check policies, and ask what they mean",
-		Long:  "Check policies, and ask what they mean. Needs neither root nor a running agent.",
+		Short: "Check, test, compare, learn and format policies, and ask what they mean",
+		Long:  policyHelp,
 		Args:  cobra.ArbitraryArgs, // group complains
 		RunE:  group,
 	}
-	c.AddCommand(p.check(), p.explain(), p.test(), p.format())
+	c.AddCommand(p.check(), p.explain(), p.test(), p.diff(), p.learn(), p.format())
 	return c
 }
 
