@@ -250,6 +250,17 @@ func (d *decoder) text(v value) (s string, ok bool) {
 	return v.node.Value, true
 }
 
+// boolean decodes true or false; nil where the value is neither.
+func (d *decoder) boolean(v value) *bool {
+	v = d.resolve(v)
+	var b bool
+	if v.node.Kind != yaml.ScalarNode || v.node.ShortTag() != "!!bool" || v.node.Decode(&b) != nil {
+		d.fail(v, "true or false", "is %s, not a boolean", kind(v.node))
+		return nil
+	}
+	return &b
+}
+
 // labels decodes a mapping of strings.
 func (d *decoder) labels(v value) map[string]string {
 	v = d.resolve(v)

@@ -36,9 +36,10 @@ type GlobKind uint8
 
 // The kinds of tokens.
 const (
-	GlobOne  GlobKind = iota // one byte of Set
-	GlobMany                 // any number of bytes of Set
-	GlobDirs                 // nothing, or any bytes that end with /
+	GlobOne    GlobKind = iota // one byte of Set
+	GlobMany                   // any number of bytes of Set
+	GlobDirs                   // nothing, or any bytes that end with /
+	GlobLabels                 // one or more times: bytes of Set, at least one, and a dot; only a NamePattern has it
 )
 
 // ByteSet is a set of bytes: bit b%64 of word b/64 is byte b.
@@ -255,6 +256,7 @@ func (g Glob) Match(s string) bool {
 			case GlobDirs:
 				next[j] = reached[j] || inside && s[j-1] == '/'
 				inside = inside || reached[j]
+			case GlobLabels: // not in a Glob
 			}
 		}
 		reached = next

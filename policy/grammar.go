@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"errors"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,27 +8,118 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// spec decodes spec.
-func (d *decoder) spec(v value) Spec {
+// spec decodes the spec of a policy of ours.
+func (d *decoder) spec(v value, kind string) Spec {
 	s := Spec{Mode: ModeEnforce}
-	fields := slices.Concat([]field{
-		{name: "podSelector", parse: func(v value) { s.PodSelector = d.labelSelector(v) }},
+	present, ok := d.object(v, slices.Concat([]field{
+		{name: "description", parse: func(v value) { s.Description, _ = d.text(v) }},
 		{name: "mode", parse: func(v value) { s.Mode = enum(d, v, []Mode{ModeEnforce, ModeAudit}, nil) }},
 		{name: "onViolation", parse: func(v value) { s.OnViolation = d.onViolation(v) }},
+		{name: "enableDefaultDeny", parse: func(v value) { s.EnableDefaultDeny = d.defaultDeny(v) }},
 		{name: "rules", parse: func(v value) { s.Rules = d.rules(v) }},
-	},
+	}, d.subject(&s, kind),
 		refused("stands inside a rule: spec.rules[].…", "egress", "ingress", "processes", "action"),
 		refused("is named podSelector here", "endpointSelector", "selector"),
 		refused("is an entry of rules with action: Deny here", "egressDeny", "ingressDeny"),
 		refused("is not needed: a direction is governed where an Allow rule names it", "policyTypes"),
-		later("namespaceSelector", "nodeSelector", "serviceAccounts", "enableDefaultDeny", "description"))
-	present, ok := d.object(v, fields)
+		later("nodeSelector")))
 	if !ok {
 		return s
 	}
-	d.require(v, present, "podSelector", "podSelector: {} selects every pod of the namespace")
+	if kind == KindHostProcessPolicy {
+		d.require(v, present, "hostSelector", "hostSelector: {} selects every unit of the node")
+	} else {
+		d.require(v, present, "podSelector", "podSelector: {} selects every pod of the namespace")
+	}
 	d.require(v, present, "rules", "a policy without rules says nothing")
+	d.applyDefaultDeny(v, &s)
 	return s
+}
+
+// subject lists the fields by which a kind says which workloads it is about.
+func (d *decoder) subject(s *Spec, kind string) []field {
+	pods := []field{{name: "podSelector", parse: func(v value) { s.PodSelector = d.labelSelector(v) }}}
+	cluster := []field{
+		{name: "namespaceSelector", parse: func(v value) {
+			selector := d.labelSelector(v)
+			s.NamespaceSelector = &selector
+		}},
+		{name: "serviceAccounts", parse: func(v value) {
+			s.ServiceAccounts = some(d, v, "it would select no pod", func(v value) string {
+				return d.name(v, maxNameLength+1+maxNamespaceLength, "-./", false)
+			})
+		}},
+	}
+	host := []field{{name: "hostSelector", parse: func(v value) { s.HostSelector = d.hostSelector(v) }}}
+	switch kind {
+	case KindClusterProcessPolicy:
+		return slices.Concat(pods, cluster, refused("is of a "+KindHostProcessPolicy, "hostSelector"))
+	case KindHostProcessPolicy:
+		return slices.Concat(host, refused("is not for processes of the node: hostSelector is", "podSelector", "namespaceSelector", "serviceAccounts"))
+	}
+	return slices.Concat(pods, refused("is of a "+KindClusterProcessPolicy, "namespaceSelector", "serviceAccounts"),
+		refused("is of a "+KindHostProcessPolicy, "hostSelector"))
+}
+
+// hostSelector decodes which workloads of the node a policy is about.
+func (d *decoder) hostSelector(v value) *HostSelector {
+	const none = "it would select nothing"
+	s := &HostSelector{}
+	d.object(v, []field{
+		{name: "units", parse: func(v value) {
+			s.Units = some(d, v, none, func(v value) Glob { return d.glob(v, "") })
+		}},
+		{name: "cgroups", parse: func(v value) {
+			s.Cgroups = some(d, v, none, func(v value) Glob { return d.glob(v, "the path below the root of the hierarchy: /system.slice/**") })
+		}},
+	})
+	return s
+}
+
+// defaultDeny decodes enableDefaultDeny.
+func (d *decoder) defaultDeny(v value) *DefaultDeny {
+	out := &DefaultDeny{}
+	present, ok := d.object(v, []field{
+		{name: "egress", parse: func(v value) { out.Egress = d.boolean(v) }},
+		{name: "ingress", parse: func(v value) { out.Ingress = d.boolean(v) }},
+	})
+	if ok && len(present) == 0 {
+		d.fail(v, "egress, ingress or both", "is empty")
+	}
+	return out
+}
+
+// defaultDenyRule is the name of the rule that enableDefaultDeny: true stands for.
+const defaultDenyRule = "enable-default-deny"
+
+// applyDefaultDeny writes enableDefaultDeny into the rules, and where a direction is to be
+// default-deny that no Allow rule names for every process, adds the rule that makes it so.
+func (d *decoder) applyDefaultDeny(v value, s *Spec) {
+	if s.EnableDefaultDeny == nil {
+		return
+	}
+	extra := Rule{Name: defaultDenyRule, Action: ActionAllow, Line: v.node.Line}
+	for dir, want := range []*bool{s.EnableDefaultDeny.Egress, s.EnableDefaultDeny.Ingress} {
+		switch {
+		case want == nil:
+		case !*want:
+			for i := range s.Rules {
+				s.Rules[i].Optional[dir] = true
+			}
+		case Direction(dir) == Egress:
+			extra.Egress = []EgressRule{}
+		default:
+			extra.Ingress = []IngressRule{}
+		}
+	}
+	for i := range s.Rules {
+		if s.Rules[i].Name == defaultDenyRule {
+			d.fail(value{v.node, join(v.path, "rules")}, "give the rule another name", "%s is the name of what enableDefaultDeny adds", defaultDenyRule)
+		}
+	}
+	if extra.Egress != nil || extra.Ingress != nil {
+		s.Rules = append(s.Rules, extra)
+	}
 }
 
 // labelSelector decodes a Kubernetes label selector.
@@ -122,35 +211,35 @@ func (d *decoder) rule(v value) Rule {
 	r := Rule{Action: ActionAllow, Line: v.node.Line}
 	fields := slices.Concat([]field{
 		{name: "name", parse: func(v value) { r.Name = d.name(v, maxRuleNameLength, "-", false) }},
+		{name: "description", parse: func(v value) { r.Description, _ = d.text(v) }},
 		{name: "processes", parse: func(v value) {
 			r.Processes = some(d, v, "it would select no process", d.processSelector)
 		}},
 		{name: "action", parse: func(v value) {
-			r.Action = enum(d, v, []Action{ActionAllow, ActionDeny}, map[string]string{
-				"Audit": "is not supported yet: spec.mode audits a whole policy",
-				"Kill":  "is not supported yet: action: Deny with onViolation: {verdict: Kill} does it",
-			})
+			r.Action = enum(d, v, []Action{ActionAllow, ActionDeny, ActionAudit, ActionKill}, nil)
 		}},
 		{name: "egress", parse: func(v value) { r.Egress = each(d, v, d.egress) }},
 		{name: "ingress", parse: func(v value) { r.Ingress = each(d, v, d.ingress) }},
 		{name: "onViolation", parse: func(v value) { r.OnViolation = d.onViolation(v) }},
 	},
 		refused("is an entry of rules with action: Deny here", "egressDeny", "ingressDeny"),
-		later("enableDefaultDeny", "description"))
+		refused("stands in spec", "enableDefaultDeny"))
 	present, ok := d.object(v, fields)
 	if !ok {
 		return r
 	}
 	_, egress := present["egress"]
 	_, ingress := present["ingress"]
-	switch r.Action {
-	case ActionAllow:
+	if !r.Denies() {
 		if !egress && !ingress {
 			d.fail(v, "egress: [{}] allows all that leaves, egress: [] nothing; the same for ingress",
 				"an Allow rule must name egress or ingress")
 		}
-	case ActionDeny:
-		d.denied(v, &r)
+		return r
+	}
+	d.denied(v, &r)
+	if r.Action == ActionKill && r.OnViolation != nil && r.OnViolation.Verdict != "" && r.OnViolation.Verdict != VerdictKill {
+		d.fail(value{v.node, join(v.path, "onViolation")}, "leave verdict out, or write action: Deny", "action Kill and verdict %s are two verdicts", r.OnViolation.Verdict)
 	}
 	return r
 }
@@ -160,14 +249,17 @@ func (d *decoder) rule(v value) Rule {
 func (d *decoder) denied(v value, r *Rule) {
 	const hint = "leave the field out to deny everything, or fill it"
 	for _, dir := range []Direction{Egress, Ingress} {
-		entries, named := r.Entries(dir)
-		if named && len(entries) == 0 {
+		entries, count, named := r.Entries(dir)
+		if named && count == 0 {
 			d.fail(value{v.node, join(v.path, dir.String())}, hint, "is empty: a Deny rule would deny nothing")
 		}
-		for i, e := range entries {
-			if !e.Peers.Any() && len(e.Peers.CIDRs)+len(e.Peers.CIDRSets)+len(e.Peers.Entities) == 0 {
-				at := value{v.node, v.path + "." + dir.String() + "[" + strconv.Itoa(i) + "]"}
+		for _, e := range entries {
+			at := value{v.node, v.path + "." + dir.String() + "[" + strconv.Itoa(e.Index) + "]"}
+			if e.Peers.None() {
 				d.fail(at, hint, "has an empty list of peers: a Deny rule would deny nothing")
+			}
+			if e.DNS != nil {
+				d.fail(at, "deny the resolver, or allow the other names only", "a Deny rule cannot have rules.dns")
 			}
 		}
 	}
@@ -193,9 +285,37 @@ func (d *decoder) processSelector(v value) ProcessSelector {
 			const hint = "the path of the executable inside the container: /usr/bin/curl, /usr/**, /**/curl; memfd:* for one without a file"
 			s.Binaries = some(d, v, none, func(v value) Glob { return d.glob(v, hint) })
 		}},
-	}, later("scripts", "users", "groups", "arguments"))
+		{name: "scripts", parse: func(v value) { s.Scripts = some(d, v, none, d.script) }},
+		{name: "users", parse: func(v value) { s.Users = some(d, v, none, d.id) }},
+		{name: "groups", parse: func(v value) { s.Groups = some(d, v, none, d.id) }},
+	}, refused("is no identity: a program writes its own arguments; alerts report them", "arguments"))
 	d.object(v, fields)
 	return s
+}
+
+// script decodes one of scripts.
+func (d *decoder) script(v value) Script {
+	const hint = "a path inside the container: /usr/bin/python3*, /app/**"
+	var s Script
+	present, ok := d.object(v, []field{
+		{name: "interpreter", parse: func(v value) { s.Interpreter = d.glob(v, hint) }},
+		{name: "path", parse: func(v value) { s.Path = d.glob(v, hint) }},
+	})
+	if ok {
+		d.require(v, present, "interpreter", "interpreter: /usr/bin/python3*")
+		d.require(v, present, "path", "path: /app/**")
+	}
+	return s
+}
+
+// id decodes a numeric user or group id.
+func (d *decoder) id(v value) uint32 {
+	v = d.resolve(v)
+	n, err := strconv.ParseUint(v.node.Value, 10, 32)
+	if v.node.Kind != yaml.ScalarNode || v.node.ShortTag() != "!!int" || err != nil {
+		d.fail(v, "the number: names are a matter of each image's /etc/passwd", "is %s, not a numeric id", kind(v.node))
+	}
+	return uint32(n)
 }
 
 // glob decodes a pattern. If pathHint is not empty the pattern must be one for an executable.
@@ -213,180 +333,4 @@ func (d *decoder) glob(v value, pathHint string) Glob {
 		d.fail(v, "", "%s is no pattern: %v", quote(s), err)
 	}
 	return g
-}
-
-// egress decodes one entry of egress.
-func (d *decoder) egress(v value) EgressRule {
-	var e EgressRule
-	d.object(v, append([]field{
-		{name: "toCIDR", parse: func(v value) { e.ToCIDR = each(d, v, d.cidr) }},
-		{name: "toCIDRSet", parse: func(v value) { e.ToCIDRSet = each(d, v, d.cidrSet) }},
-		{name: "toEntities", parse: func(v value) { e.ToEntities = each(d, v, d.entity) }},
-		{name: "toPorts", parse: func(v value) { e.ToPorts = d.portRules(v) }},
-	}, later("toFQDNs", "toEndpoints", "toServices", "toGroups", "toNodes", "toRequires", "icmps", "authentication")...))
-	return e
-}
-
-// ingress decodes one entry of ingress.
-func (d *decoder) ingress(v value) IngressRule {
-	var e IngressRule
-	d.object(v, append([]field{
-		{name: "fromCIDR", parse: func(v value) { e.FromCIDR = each(d, v, d.cidr) }},
-		{name: "fromCIDRSet", parse: func(v value) { e.FromCIDRSet = each(d, v, d.cidrSet) }},
-		{name: "fromEntities", parse: func(v value) { e.FromEntities = each(d, v, d.entity) }},
-		{name: "toPorts", parse: func(v value) { e.ToPorts = d.portRules(v) }},
-	}, later("fromEndpoints", "fromGroups", "fromNodes", "fromRequires", "icmps", "authentication")...))
-	return e
-}
-
-// entity decodes the name of an entity.
-func (d *decoder) entity(v value) Entity {
-	not := map[string]string{}
-	for _, name := range []string{
-		"world-ipv4", "world-ipv6", "remote-node", "cluster", "kube-apiserver", "health", "none",
-		"metadata", "init", "ingress", "unmanaged",
-	} {
-		not[name] = "is not supported yet"
-	}
-	return enum(d, v, []Entity{EntityWorld, EntityHost, EntityAll}, not)
-}
-
-// cidr decodes a CIDR or a single address. IPv4-mapped IPv6 becomes IPv4, as everywhere.
-func (d *decoder) cidr(v value) netip.Prefix {
-	s, ok := d.text(v)
-	if !ok {
-		return netip.Prefix{}
-	}
-	p, err := parseCIDR(s)
-	if err != nil {
-		d.fail(v, "", "%s is no CIDR: %v", quote(s), err)
-	}
-	return p
-}
-
-// parseCIDR parses a CIDR without host bits, or an address.
-func parseCIDR(s string) (netip.Prefix, error) {
-	host, bits, slash := strings.Cut(s, "/")
-	a, err := netip.ParseAddr(host)
-	switch {
-	case err != nil:
-		return netip.Prefix{}, errors.New("an address and how many of its leading bits count: 10.0.0.0/8, 2001:db8::/32")
-	case a.Zone() != "":
-		return netip.Prefix{}, errors.New("a zone (%) cannot be matched: leave it out")
-	case !slash:
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	n, err := strconv.ParseUint(bits, 10, 8)
-	if err != nil || int(n) > a.BitLen() || bits != strconv.FormatUint(n, 10) {
-		return netip.Prefix{}, errors.New("behind the / stands a number from 0 to " + strconv.Itoa(a.BitLen()))
-	}
-	p := netip.PrefixFrom(a, int(n))
-	if a.Is4In6() && n >= 96 {
-		p = netip.PrefixFrom(a.Unmap(), int(n)-96)
-	}
-	if p != p.Masked() {
-		return netip.Prefix{}, errors.New("bits behind the prefix are set: write " + p.Masked().String() +
-			" or " + netip.PrefixFrom(p.Addr(), p.Addr().BitLen()).String())
-	}
-	return p, nil
-}
-
-// cidrSet decodes a CIDR with exceptions.
-func (d *decoder) cidrSet(v value) CIDRSet {
-	var s CIDRSet
-	present, ok := d.object(v, append([]field{
-		{name: "cidr", parse: func(v value) { s.CIDR = d.cidr(v) }},
-		{name: "except", parse: func(v value) { s.Except = each(d, v, d.cidr) }},
-	}, later("cidrGroupRef", "cidrGroupSelector")...))
-	if !ok {
-		return s
-	}
-	d.require(v, present, "cidr", "cidr: 10.0.0.0/8")
-	for i, e := range s.Except {
-		if !s.CIDR.IsValid() || !e.IsValid() {
-			continue // reported already
-		}
-		if e.Bits() < s.CIDR.Bits() || !s.CIDR.Contains(e.Addr()) {
-			at := value{d.resolve(v).node, v.path + ".except[" + strconv.Itoa(i) + "]"}
-			d.fail(at, "an exception is a part of the CIDR", "%s is not inside %s", e, s.CIDR)
-		} else if e == s.CIDR {
-			at := value{d.resolve(v).node, v.path + ".except[" + strconv.Itoa(i) + "]"}
-			d.fail(at, "an exception is a part of the CIDR", "%s excepts all of the CIDR", e)
-		}
-	}
-	return s
-}
-
-// portRules decodes toPorts.
-func (d *decoder) portRules(v value) []PortRule {
-	const all = "leave it out for every protocol and port"
-	return some(d, v, all, func(v value) PortRule {
-		var r PortRule
-		present, ok := d.object(v, append([]field{
-			{name: "ports", parse: func(v value) { r.Ports = some(d, v, all, d.port) }},
-		}, later("rules", "serverNames", "terminatingTLS", "originatingTLS", "listener")...))
-		if ok {
-			d.require(v, present, "ports", `ports: [{port: "443", protocol: TCP}]`)
-		}
-		return r
-	})
-}
-
-// port decodes one of ports.
-func (d *decoder) port(v value) Port {
-	var p Port
-	var portAt, endAt *value
-	present, ok := d.object(v, []field{
-		{name: "port", parse: func(v value) { portAt = &v; p.Port = d.portNumber(v) }},
-		{name: "endPort", parse: func(v value) { endAt = &v; p.EndPort = d.portNumber(v) }},
-		{name: "protocol", parse: func(v value) {
-			p.Protocol = enum(d, v, []Protocol{ProtocolTCP, ProtocolUDP, ProtocolSCTP, ProtocolICMP, ProtocolICMPv6, ProtocolAny}, nil)
-		}},
-	})
-	switch {
-	case !ok:
-	case len(present) == 0:
-		d.fail(v, `{port: "443", protocol: TCP}, or {protocol: TCP} for all its ports`, "names neither a port nor a protocol")
-	case endAt != nil && portAt == nil:
-		d.fail(*endAt, "port is the first of the range", "endPort without port")
-	case p.EndPort != 0 && p.EndPort < p.Port:
-		d.fail(*endAt, "", "endPort %d is below port %d", p.EndPort, p.Port)
-	case portAt != nil && slices.Contains([]Protocol{ProtocolICMP, ProtocolICMPv6}, p.Protocol):
-		d.fail(*portAt, "leave the port out", "%s has no ports", p.Protocol)
-	}
-	return p
-}
-
-// portNumber decodes a port, quoted or not.
-func (d *decoder) portNumber(v value) uint16 {
-	v = d.resolve(v)
-	text, tag := v.node.Value, v.node.ShortTag()
-	n, err := strconv.ParseUint(text, 10, 16)
-	switch {
-	case v.node.Kind != yaml.ScalarNode || tag != "!!str" && tag != "!!int":
-		d.fail(v, "", "is %s, not a number from 1 to 65535", kind(v.node))
-	case text == "0":
-		d.fail(v, "leave port out to mean every port of the protocol", "0 is no port")
-	case isPortName(text):
-		d.fail(v, "write its number", "the named port %s is not supported yet", quote(text))
-	case err != nil || n == 0 || text != strconv.FormatUint(n, 10):
-		d.fail(v, "", "%s is no port: a number from 1 to 65535", quote(text))
-	default:
-		return uint16(n)
-	}
-	return 0
-}
-
-// isPortName says whether s could be the name of a port, as Kubernetes has them.
-func isPortName(s string) bool {
-	return len(s) <= 15 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" &&
-		strings.ContainsAny(s, "abcdefghijklmnopqrstuvwxyz") && tagOf(s) == "!!str"
-}
-
-// tagOf returns the YAML type of a plain scalar: 0x50 is a number that is written strangely, not a
-// name.
-func tagOf(s string) string {
-	n := yaml.Node{Kind: yaml.ScalarNode, Value: s}
-	return n.ShortTag()
 }

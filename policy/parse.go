@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -79,7 +80,7 @@ func (d *decoder) parse(data []byte) (policies []*Policy) {
 // unique reports a policy whose name another one of the file has.
 func (d *decoder) unique(earlier []*Policy, p *Policy) {
 	for _, e := range earlier {
-		if e.Name() == p.Name() && p.Metadata.Name != "" {
+		if p.Metadata.Name != "" && e.Name() == p.Name() {
 			at := value{&yaml.Node{Line: p.Line, Column: 1}, "metadata.name"}
 			d.fail(at, "names are unique in a namespace", "policy %s is there twice, first in line %d", quote(p.Name()), e.Line)
 		}
@@ -104,18 +105,19 @@ func (d *decoder) syntax(err error) {
 	d.errs = append(d.errs, e)
 }
 
-// document decodes one document. ok is false where it is no ProcessPolicy at all.
+// document decodes one document. ok is false where it is no policy at all.
 func (d *decoder) document(v value) (p *Policy, ok bool) {
-	if !d.header(v) {
+	kind, ok := d.header(v)
+	if !ok {
 		return nil, false
 	}
-	p = &Policy{APIVersion: APIVersion, Kind: KindProcessPolicy, File: d.file, Line: v.node.Line}
+	p = &Policy{APIVersion: APIVersion, Kind: kind, File: d.file, Line: v.node.Line}
 	seen := func(value) {}
 	present, ok := d.object(v, append([]field{
 		{name: "apiVersion", parse: seen},
 		{name: "kind", parse: seen},
-		{name: "metadata", parse: func(v value) { p.Metadata = d.metadata(v) }},
-		{name: "spec", parse: func(v value) { p.Spec = d.spec(v) }},
+		{name: "metadata", parse: func(v value) { p.Metadata = d.metadata(v, kind) }},
+		{name: "spec", parse: func(v value) { p.Spec = d.spec(v, kind) }},
 	}, refused("is filled in by Kubernetes, a policy cannot set it: remove it", "status")...))
 	if !ok {
 		return nil, false
@@ -125,12 +127,20 @@ func (d *decoder) document(v value) (p *Policy, ok bool) {
 	return p, true
 }
 
+// kinds returns the kinds of documents, and the apiVersion that each has.
+func kinds() (names []string, version map[string]string) {
+	version = map[string]string{
+		KindProcessPolicy: APIVersion, KindClusterProcessPolicy: APIVersion, KindHostProcessPolicy: APIVersion,
+	}
+	return []string{KindProcessPolicy, KindClusterProcessPolicy, KindHostProcessPolicy}, version
+}
+
 // header checks apiVersion and kind first, so that a document of another kind is one error and not
 // one for every field.
-func (d *decoder) header(v value) bool {
+func (d *decoder) header(v value) (kindOf string, ok bool) {
 	if v.node.Kind != yaml.MappingNode {
 		d.fail(v, "a policy begins with apiVersion: "+APIVersion, "the document is %s, not a mapping", kind(v.node))
-		return false
+		return "", false
 	}
 	found := map[string]value{}
 	for i := 0; i+1 < len(v.node.Content); i += 2 {
@@ -144,39 +154,40 @@ func (d *decoder) header(v value) bool {
 	for _, name := range []string{"kind", "apiVersion"} {
 		if at, ok := found[name]; !ok {
 			d.fail(value{v.node, name}, name+": "+want[name], "is missing")
-			return false
+			return "", false
 		} else if _, ok := d.text(at); !ok {
-			return false
+			return "", false
 		}
 	}
-	kindAt, version := found["kind"], d.resolve(found["apiVersion"]).node.Value
-	switch k := d.resolve(kindAt).node.Value; k {
-	case KindProcessPolicy:
-	case "ClusterProcessPolicy", "HostProcessPolicy", "NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "List":
-		d.fail(kindAt, "write it as "+KindProcessPolicy, "%s is not supported yet", k)
-		return false
-	default:
+	names, versions := kinds()
+	k, version := d.resolve(found["kind"]).node.Value, d.resolve(found["apiVersion"]).node.Value
+	if !slices.Contains(names, k) {
 		hint := ""
-		if meant, ok := closest(k, []string{KindProcessPolicy}); ok {
+		if meant, ok := closest(k, names); ok {
 			hint = "did you mean " + meant + "?"
 		}
-		d.fail(kindAt, hint, "%s is no kind of policy: there is %s", quote(k), KindProcessPolicy)
-		return false
+		d.fail(found["kind"], hint, "%s is no kind of policy: there are %s", quote(k), list(names))
+		return "", false
 	}
-	if version != APIVersion {
-		d.fail(found["apiVersion"], "", "%s is not the version of a %s: there is %s", quote(version), KindProcessPolicy, APIVersion)
-		return false
+	if version != versions[k] {
+		d.fail(found["apiVersion"], "", "%s is not the version of a %s: there is %s", quote(version), k, versions[k])
+		return "", false
 	}
-	return true
+	return k, true
 }
 
 // metadata decodes metadata.
-func (d *decoder) metadata(v value) Metadata {
+func (d *decoder) metadata(v value, kind string) Metadata {
 	m := Metadata{Namespace: DefaultNamespace}
+	// A runtime's namespace can hold more than a Kubernetes one: k8s.io, my_Team.
+	namespace := field{name: "namespace", parse: func(v value) { m.Namespace = d.name(v, maxNamespaceLength, "-._", true) }}
+	if kind == KindClusterProcessPolicy || kind == KindHostProcessPolicy {
+		m.Namespace = ""
+		namespace = field{name: "namespace", reason: "is not for a " + kind + ", which is in no namespace"}
+	}
 	present, ok := d.object(v, append([]field{
 		{name: "name", parse: func(v value) { m.Name = d.name(v, maxNameLength, "-.", false) }},
-		// A runtime's namespace can hold more than a Kubernetes one: k8s.io, my_Team.
-		{name: "namespace", parse: func(v value) { m.Namespace = d.name(v, maxNamespaceLength, "-._", true) }},
+		namespace,
 		{name: "labels", parse: func(v value) { m.Labels = d.labels(v) }},
 		{name: "annotations", parse: func(v value) { m.Annotations = d.labels(v) }},
 	}, refused("is filled in by Kubernetes, a policy cannot set it: remove it",

@@ -170,7 +170,7 @@ spec:
     - toCIDR:
       - 10.0.0.0/8
       - 10.0.0.0/33
-      toFQDNs: [{matchName: example.com}]
+      toFQDNs: [{matchName: example.com/}]
       toPorts:
       - ports: [{port: "0", protocol: tcp}, {port: 80, endPort: 70}, {port: https}]
   - name: a
@@ -189,7 +189,7 @@ shop.yaml:7:9: spec.mode: "enforce" is none of Enforce or Audit: did you mean En
 shop.yaml:10:16: spec.rules[0].processes: is empty: it would select no process: leave the field out, or fill it
 shop.yaml:11:5: spec.rules[0].egres: unknown field: did you mean egress?
 shop.yaml:16:9: spec.rules[0].egress[0].toCIDR[1]: "10.0.0.0/33" is no CIDR: behind the / stands a number from 0 to 32
-shop.yaml:17:7: spec.rules[0].egress[0].toFQDNs: is not supported yet
+shop.yaml:17:29: spec.rules[0].egress[0].toFQDNs[0].matchName: "example.com/" is no name: a name has letters, digits, -, _ and dots; other letters are written as xn--…
 shop.yaml:19:24: spec.rules[0].egress[0].toPorts[0].ports[0].port: 0 is no port: leave port out to mean every port of the protocol
 shop.yaml:19:39: spec.rules[0].egress[0].toPorts[0].ports[0].protocol: "tcp" is none of TCP, UDP, SCTP, ICMP, ICMPv6 or ANY: did you mean TCP?
 shop.yaml:19:65: spec.rules[0].egress[0].toPorts[0].ports[1].endPort: endPort 70 is below port 80
@@ -198,7 +198,7 @@ shop.yaml:20:5: spec.rules[1].name: "a" is also the name of rules[0]: rule names
 shop.yaml:21:31: spec.rules[1].ingress[0].fromEntities[0]: "cluster" is not supported yet: there are world, host or all
 shop.yaml:22:5: spec.rules[1].ingress: is there twice, first in line 21
 shop.yaml:23:1: status: is filled in by Kubernetes, a policy cannot set it: remove it
-shop.yaml:25:7: kind: NetworkPolicy is not supported yet: write it as ProcessPolicy`
+shop.yaml:25:7: kind: "NetworkPolicy" is no kind of policy: there are ProcessPolicy, ClusterProcessPolicy or HostProcessPolicy`
 	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -219,7 +219,17 @@ func TestParseRefuses(t *testing.T) {
 		"no kind":            {"apiVersion: sallyport.dev/v1alpha1\n", "kind: is missing"},
 		"other version":      {"apiVersion: sallyport.dev/v1\nkind: ProcessPolicy\n", `"sallyport.dev/v1" is not the version`},
 		"misspelt kind":      {"apiVersion: a\nkind: ProcesPolicy\n", "did you mean ProcessPolicy?"},
-		"cluster kind":       {"apiVersion: sallyport.dev/v1alpha1\nkind: ClusterProcessPolicy\n", "not supported yet"},
+		"cluster kind":       {"apiVersion: sallyport.dev/v1alpha1\nkind: ClusterProcessPolicy\nmetadata: {name: a, namespace: b}\n", "metadata.namespace: is not for a ClusterProcessPolicy"},
+		"cluster selector":   {strings.Replace(in("{egress: []}"), "podSelector: {}", "podSelector: {}\n  namespaceSelector: {}\n  serviceAccounts: [a]", 1), "spec.namespaceSelector: is of a ClusterProcessPolicy"},
+		"host selector":      {strings.Replace(in("{egress: []}"), "podSelector: {}", "hostSelector: {}", 1), "spec.hostSelector: is of a HostProcessPolicy"},
+		"host's pods":        {"apiVersion: sallyport.dev/v1alpha1\nkind: HostProcessPolicy\nmetadata: {name: a}\nspec: {podSelector: {}, rules: [{egress: []}]}", "hostSelector: is missing"},
+		"host's cgroup":      {"apiVersion: sallyport.dev/v1alpha1\nkind: HostProcessPolicy\nmetadata: {name: a}\nspec: {hostSelector: {cgroups: [a]}, rules: [{egress: []}]}", "cgroups[0]: \"a\" begins neither with /"},
+		"kill otherwise":     {in("{action: Kill, onViolation: {verdict: Drop}}"), "action Kill and verdict Drop are two verdicts"},
+		"user by name":       {in("{egress: [], processes: [{users: [root]}]}"), "users[0]: is a string, not a numeric id"},
+		"group too high":     {in("{egress: [], processes: [{groups: [4294967296]}]}"), "not a numeric id"},
+		"half a script":      {in("{egress: [], processes: [{scripts: [{path: /a}]}]}"), "scripts[0].interpreter: is missing"},
+		"arguments":          {in("{egress: [], processes: [{arguments: [-x]}]}"), "processes[0].arguments: is no identity"},
+		"default deny":       {strings.Replace(in("{egress: []}"), "podSelector: {}", "podSelector: {}\n  enableDefaultDeny: {egress: yes please}", 1), "enableDefaultDeny.egress: is a string, not a boolean"},
 		"no spec":            {"apiVersion: sallyport.dev/v1alpha1\nkind: ProcessPolicy\nmetadata: {name: p}\n", "spec: is missing"},
 		"no rules":           {strings.Replace(in(""), "rules: []", "mode: Audit", 1), "spec.rules: is missing"},
 		"empty rules":        {in(""), "spec.rules: is empty"},
@@ -232,14 +242,23 @@ func TestParseRefuses(t *testing.T) {
 		"boolean label":      {strings.Replace(in("{egress: []}"), "podSelector: {}", "podSelector: {matchLabels: {a: true}}", 1), "is a boolean, not a string"},
 		"deny empty list":    {in("{action: Deny, egress: []}"), "spec.rules[0].egress: is empty: a Deny rule would deny nothing"},
 		"deny empty peers":   {in("{action: Deny, egress: [{}, {toCIDR: []}]}"), "spec.rules[0].egress[1]: has an empty list of peers"},
-		"action audit":       {in("{action: Audit, egress: []}"), "spec.mode audits a whole policy"},
+		"action audit":       {in("{action: Audit, egress: []}"), "a Deny rule would deny nothing"},
 		"empty violation":    {in("{egress: [], onViolation: {}}"), "is empty: verdict, alert or both"},
 		"relative binary":    {in("{egress: [], processes: [{binaries: [curl]}]}"), "begins neither with / nor with memfd:"},
 		"bad glob":           {in(`{egress: [], processes: [{binaries: ["/bin/{a,b}"]}]}`), "braces are not supported"},
 		"misspelt origin":    {in("{egress: [], processes: [{origins: [exec]}]}"), "did you mean Exec?"},
-		"later selector":     {in("{egress: [], processes: [{users: [0]}]}"), "processes[0].users: is not supported yet"},
-		"later http":         {in("{egress: [{toPorts: [{ports: [{port: 80}], rules: {http: [{}]}}]}]}"), "toPorts[0].rules: is not supported yet"},
+		"later http":         {in("{egress: [{toPorts: [{ports: [{port: 80}], rules: {http: [{}]}}]}]}"), "toPorts[0].rules.http: is not supported yet"},
 		"no ports":           {in("{egress: [{toPorts: []}]}"), "leave it out for every protocol and port"},
+		"empty FQDN":         {in("{egress: [{toFQDNs: [{}]}]}"), "toFQDNs[0]: has not exactly one of matchName and matchPattern"},
+		"two in one FQDN":    {in("{egress: [{toFQDNs: [{matchName: a, matchPattern: b}]}]}"), "has not exactly one of"},
+		"pattern as name":    {in("{egress: [{toFQDNs: [{matchName: '*.a'}]}]}"), "matchPattern is for patterns"},
+		"FQDN of a peer":     {in("{ingress: [{toFQDNs: [{matchName: a}]}]}"), "toFQDNs: unknown field"},
+		"DNS without a port": {in("{egress: [{toPorts: [{ports: [{protocol: UDP}], rules: {dns: [{matchName: a}]}}]}]}"), "toPorts[0].rules.dns: needs a port"},
+		"DNS over SCTP":      {in("{egress: [{toPorts: [{ports: [{port: 53, protocol: SCTP}], rules: {dns: [{matchName: a}]}}]}]}"), "does not run over SCTP"},
+		"DNS inwards":        {in("{ingress: [{toPorts: [{ports: [{port: 53}], rules: {dns: [{matchName: a}]}}]}]}"), "not possible for ingress"},
+		"DNS denied":         {in("{action: Deny, egress: [{toPorts: [{ports: [{port: 53}], rules: {dns: [{matchName: a}]}}]}]}"), "cannot have rules.dns"},
+		"empty DNS":          {in("{egress: [{toPorts: [{ports: [{port: 53}], rules: {dns: []}}]}]}"), "rules.dns: is empty"},
+		"empty L7 rules":     {in("{egress: [{toPorts: [{ports: [{port: 53}], rules: {}}]}]}"), "toPorts[0].rules: is empty"},
 		"port and protocol":  {in("{egress: [{toPorts: [{ports: [{}]}]}]}"), "names neither a port nor a protocol"},
 		"icmp port":          {in("{egress: [{toPorts: [{ports: [{port: 8, protocol: ICMP}]}]}]}"), "ICMP has no ports"},
 		"endPort alone":      {in("{egress: [{toPorts: [{ports: [{endPort: 8}]}]}]}"), "endPort without port"},

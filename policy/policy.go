@@ -7,23 +7,27 @@
 package policy
 
 import (
-	"net/netip"
+	"cmp"
+	"encoding/json"
+	"fmt"
 	"slices"
 )
 
-// What a document must say to be a ProcessPolicy.
+// What a document must say to be a policy of ours.
 const (
-	APIVersion          = "sallyport.dev/v1alpha1"
-	KindProcessPolicy   = "ProcessPolicy"
-	DefaultNamespace    = "default" // of a policy without metadata.namespace
-	maxNameLength       = 253
-	maxNamespaceLength  = 76 // containerd's limit; Kubernetes' is 63
-	maxRuleNameLength   = 63
-	maxLabelValueLength = 4096 // containerd's limit; Kubernetes' is 63
+	APIVersion               = "sallyport.dev/v1alpha1"
+	KindProcessPolicy        = "ProcessPolicy"
+	KindClusterProcessPolicy = "ClusterProcessPolicy" // of the pods of every namespace
+	KindHostProcessPolicy    = "HostProcessPolicy"    // of the node's own processes
+	DefaultNamespace         = "default"              // of a policy without metadata.namespace
+	maxNameLength            = 253
+	maxNamespaceLength       = 76 // containerd's limit; Kubernetes' is 63
+	maxRuleNameLength        = 63
+	maxLabelValueLength      = 4096 // containerd's limit; Kubernetes' is 63
 )
 
-// Policy is one ProcessPolicy document. In every list of the model nil means that the field is
-// missing and an empty list that it is there and empty: the two mean different things.
+// Policy is one document. In every list of the model nil means that the field is missing and an
+// empty list that it is there and empty: the two mean different things.
 type Policy struct {
 	APIVersion string   `json:"apiVersion"`
 	Kind       string   `json:"kind"`
@@ -33,32 +37,93 @@ type Policy struct {
 	Line       int      `json:"-"` // of the document's first field, from 1
 }
 
-// Name is how people write the policy: namespace/name.
-func (p *Policy) Name() string { return p.Metadata.Namespace + "/" + p.Metadata.Name }
+// Name is how people write the policy: namespace/name for a ProcessPolicy; of other kinds, whose names
+// are names of their own, Kind:namespace/name or Kind:name.
+func (p *Policy) Name() string {
+	name := p.Metadata.Name
+	if p.Metadata.Namespace != "" {
+		name = p.Metadata.Namespace + "/" + name
+	}
+	if p.Kind == KindProcessPolicy || p.Kind == "" {
+		return name
+	}
+	return p.Kind + ":" + name
+}
 
 // RuleName is how people write one of the policy's rules: namespace/policy/rule.
 func (p *Policy) RuleName(r *Rule) string { return p.Name() + "/" + r.Name }
 
-// Selects says whether the policy is about a workload: same namespace, and the pod selector
-// matches its labels. Whether a rule selects a process in it is another question.
+// Compare orders policies as they decide: by namespace, name and kind. Policies of the cluster come
+// before those of a namespace.
+func Compare(a, b *Policy) int {
+	return cmp.Or(cmp.Compare(a.Metadata.Namespace, b.Metadata.Namespace), cmp.Compare(a.Metadata.Name, b.Metadata.Name), cmp.Compare(a.Kind, b.Kind))
+}
+
+// Selects says whether the policy is about a workload. Whether a rule selects a process in it is
+// another question.
 func (p *Policy) Selects(w *Workload) bool {
-	return p.Metadata.Namespace == w.Namespace && p.Spec.PodSelector.Matches(w.Labels)
+	s := &p.Spec
+	switch {
+	case (w.Host != nil) != (p.Kind == KindHostProcessPolicy):
+		return false
+	case p.Kind == KindHostProcessPolicy:
+		return s.HostSelector != nil && s.HostSelector.Matches(w.Host)
+	case p.Metadata.Namespace != "" && p.Metadata.Namespace != w.Namespace:
+		return false
+	}
+	return s.PodSelector.Matches(w.Labels) &&
+		(s.NamespaceSelector == nil || s.NamespaceSelector.Matches(NamespaceLabels(w.Namespace, w.NamespaceLabels))) &&
+		(s.ServiceAccounts == nil || slices.Contains(s.ServiceAccounts, w.ServiceAccount) ||
+			slices.Contains(s.ServiceAccounts, w.Namespace+"/"+w.ServiceAccount))
 }
 
 // Metadata names a policy. Labels and annotations have no meaning of their own.
 type Metadata struct {
 	Name        string            `json:"name"`
-	Namespace   string            `json:"namespace"`
+	Namespace   string            `json:"namespace,omitzero"` // empty: the policy is in none
 	Labels      map[string]string `json:"labels,omitzero"`
 	Annotations map[string]string `json:"annotations,omitzero"`
 }
 
-// Spec is what a policy demands of the workloads that PodSelector selects.
+// Spec is what a policy demands of the workloads that it selects.
 type Spec struct {
-	PodSelector LabelSelector `json:"podSelector"` // required when written; {} selects every workload of the namespace
-	Mode        Mode          `json:"mode"`
-	OnViolation *OnViolation  `json:"onViolation,omitzero"` // default of the rules that say nothing
-	Rules       []Rule        `json:"rules"`
+	Description       string         `json:"description,omitzero"`
+	PodSelector       LabelSelector  `json:"podSelector"`                // required when written, but for a HostProcessPolicy; {} selects every pod
+	NamespaceSelector *LabelSelector `json:"namespaceSelector,omitzero"` // of a ClusterProcessPolicy; nil: every namespace
+	ServiceAccounts   []string       `json:"serviceAccounts,omitzero"`   // of a ClusterProcessPolicy: name or namespace/name; nil: every one
+	HostSelector      *HostSelector  `json:"hostSelector,omitzero"`      // of a HostProcessPolicy
+	Mode              Mode           `json:"mode"`
+	OnViolation       *OnViolation   `json:"onViolation,omitzero"` // default of the rules that say nothing
+	EnableDefaultDeny *DefaultDeny   `json:"enableDefaultDeny,omitzero"`
+	Rules             []Rule         `json:"rules"`
+}
+
+// MarshalJSON leaves podSelector out where a policy is about the node, and the rule that
+// enableDefaultDeny stands for.
+func (s Spec) MarshalJSON() ([]byte, error) {
+	type plain Spec
+	s.Rules = slices.DeleteFunc(slices.Clone(s.Rules), func(r Rule) bool { return r.Name == defaultDenyRule })
+	var v any = plain(s)
+	if s.HostSelector != nil {
+		v = struct {
+			plain
+			PodSelector *LabelSelector `json:"podSelector,omitzero"`
+		}{plain: plain(s)}
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("writing a spec: %w", err)
+	}
+	return text, nil
+}
+
+// DefaultDeny says for each direction whether the Allow rules of a policy make it default-deny, as
+// they do where nothing is said. With false they allow what other policies' default would deny, and
+// no more. With true the direction is default-deny for all processes of the workloads, also if no
+// rule names it.
+type DefaultDeny struct {
+	Egress  *bool `json:"egress,omitzero"`
+	Ingress *bool `json:"ingress,omitzero"`
 }
 
 // Mode says whether a policy acts or only tells.
@@ -77,162 +142,32 @@ type Action string
 const (
 	ActionAllow Action = "Allow"
 	ActionDeny  Action = "Deny"
+	ActionAudit Action = "Audit" // tells what Deny would have denied
+	ActionKill  Action = "Kill"  // as Deny, with the verdict Kill
 )
 
-// Rule says what the processes it selects may, or for Deny may not, reach. An Allow rule makes
-// every direction it names default-deny for those processes. A Deny rule that names no direction
-// denies both.
+// Rule says what the processes it selects may, or unless its action is Allow may not, reach. An Allow
+// rule makes every direction it names default-deny for those processes. A rule that is not Allow and
+// names no direction is about both.
 type Rule struct {
 	Name        string            `json:"name"`
+	Description string            `json:"description,omitzero"`
 	Processes   []ProcessSelector `json:"processes,omitzero"` // OR-ed; nil: every process
 	Action      Action            `json:"action"`
 	Egress      []EgressRule      `json:"egress,omitzero"`  // OR-ed; empty: nothing leaves
 	Ingress     []IngressRule     `json:"ingress,omitzero"` // OR-ed; empty: nothing enters
 	OnViolation *OnViolation      `json:"onViolation,omitzero"`
 	Line        int               `json:"-"`
+	// Optional says by direction that the rule, though it allows, makes nothing default-deny. It
+	// comes from enableDefaultDeny.
+	Optional [2]bool `json:"-"`
 }
 
-// ProcessSelector selects processes: all fields that are there must match. A nil field matches
-// every process.
-type ProcessSelector struct {
-	Origins        []Origin        `json:"origins,omitzero"`
-	Containers     []Glob          `json:"containers,omitzero"` // on the container's name
-	ContainerTypes []ContainerType `json:"containerTypes,omitzero"`
-	Binaries       []Glob          `json:"binaries,omitzero"` // on the resolved executable, or the script it runs
-}
+// Denies says whether what the rule matches is denied, or for Audit told as if it were.
+func (r *Rule) Denies() bool { return r.Action != ActionAllow && r.Action != "" }
 
-// ContainerType is a container's place in its pod. The words are those of runtime/identity.
-type ContainerType string
-
-// The container types that a policy can name.
-const (
-	ContainerApp       ContainerType = "App"
-	ContainerInit      ContainerType = "Init"
-	ContainerSidecar   ContainerType = "Sidecar"
-	ContainerEphemeral ContainerType = "Ephemeral"
-)
-
-// EgressRule is one entry of a rule's egress list: peers AND ports.
-type EgressRule struct {
-	ToCIDR     []netip.Prefix `json:"toCIDR,omitzero"`
-	ToCIDRSet  []CIDRSet      `json:"toCIDRSet,omitzero"`
-	ToEntities []Entity       `json:"toEntities,omitzero"`
-	ToPorts    []PortRule     `json:"toPorts,omitzero"`
-}
-
-// IngressRule is one entry of a rule's ingress list: peers AND ports. The ports are the workload's.
-type IngressRule struct {
-	FromCIDR     []netip.Prefix `json:"fromCIDR,omitzero"`
-	FromCIDRSet  []CIDRSet      `json:"fromCIDRSet,omitzero"`
-	FromEntities []Entity       `json:"fromEntities,omitzero"`
-	ToPorts      []PortRule     `json:"toPorts,omitzero"`
-}
-
-// Entry is an EgressRule or an IngressRule without its direction.
-type Entry struct {
-	Peers Peers
-	Ports []PortRule // OR-ed; nil: every protocol and port
-}
-
-// Peers says which other ends an entry is about. The fields are OR-ed; all nil means every peer,
-// also where a call has no address. A field that is empty adds no peer.
-type Peers struct {
-	CIDRs    []netip.Prefix
-	CIDRSets []CIDRSet
-	Entities []Entity
-}
-
-// Any says whether the peers are every peer: none is named, or the entity all is.
-func (p *Peers) Any() bool {
-	if p.CIDRs == nil && p.CIDRSets == nil && p.Entities == nil {
-		return true
-	}
-	return slices.Contains(p.Entities, EntityAll)
-}
-
-// CIDRSet is a CIDR without some of its parts.
-type CIDRSet struct {
-	CIDR   netip.Prefix   `json:"cidr"`
-	Except []netip.Prefix `json:"except,omitzero"` // each inside CIDR
-}
-
-// Entity is a class of peers with a name.
-type Entity string
-
-// The entities.
-const (
-	EntityAll   Entity = "all"   // every peer, as if none were named
-	EntityHost  Entity = "host"  // the node's own addresses, loopback excepted
-	EntityWorld Entity = "world" // every address that is neither the node's nor loopback
-)
-
-// PortRule is one entry of toPorts. Ports is never empty.
-type PortRule struct {
-	Ports []Port `json:"ports"`
-}
-
-// Port is a protocol and one port, a range of ports, or all ports.
-type Port struct {
-	Port     uint16   `json:"port,omitzero,string"` // 0: every port
-	EndPort  uint16   `json:"endPort,omitzero"`     // last port of a range; 0: Port alone
-	Protocol Protocol `json:"protocol,omitzero"`    // "" is ANY
-}
-
-// Range returns the first and the last port; ok is false where the protocol's every port is meant
-// (and its calls without a port).
-func (p Port) Range() (first, last uint16, ok bool) {
-	if p.Port == 0 {
-		return 0, 0, false
-	}
-	return p.Port, max(p.Port, p.EndPort), true
-}
-
-// Protocol is a transport protocol by its name.
-type Protocol string
-
-// The protocols.
-const (
-	ProtocolAny    Protocol = "ANY" // with a port: TCP, UDP and SCTP; without: everything
-	ProtocolTCP    Protocol = "TCP"
-	ProtocolUDP    Protocol = "UDP"
-	ProtocolSCTP   Protocol = "SCTP"
-	ProtocolICMP   Protocol = "ICMP"
-	ProtocolICMPv6 Protocol = "ICMPv6"
-)
-
-// IP protocol numbers, as IANA assigns them.
-const (
-	ipProtoICMP   = 1
-	ipProtoTCP    = 6
-	ipProtoUDP    = 17
-	ipProtoICMPv6 = 58
-	ipProtoSCTP   = 132
-)
-
-// Numbers returns the IP protocol numbers that a Port's protocol stands for. ANY stands for those
-// that have ports; without a port it means every protocol, which no list can say.
-func (p Protocol) Numbers() []uint8 {
-	switch p {
-	case ProtocolTCP:
-		return []uint8{ipProtoTCP}
-	case ProtocolUDP:
-		return []uint8{ipProtoUDP}
-	case ProtocolSCTP:
-		return []uint8{ipProtoSCTP}
-	case ProtocolICMP:
-		return []uint8{ipProtoICMP}
-	case ProtocolICMPv6:
-		return []uint8{ipProtoICMPv6}
-	case ProtocolAny, "":
-		return []uint8{ipProtoTCP, ipProtoUDP, ipProtoSCTP}
-	}
-	return nil
-}
-
-// AnyPort says whether a port stands for every protocol and port.
-func (p Port) AnyPort() bool {
-	return p.Port == 0 && (p.Protocol == ProtocolAny || p.Protocol == "")
-}
+// Audits says whether a rule of the policy only tells.
+func (p *Policy) Audits(r *Rule) bool { return p.Spec.Mode == ModeAudit || r.Action == ActionAudit }
 
 // OnViolation says what a call gets that a Deny rule matches or that an Allow rule's default-deny
 // stops. An empty field is the spec's, and else the default: Deny, warning.
@@ -255,33 +190,8 @@ func (s *Spec) Violation(r *Rule) OnViolation {
 			v.Alert = o.Alert
 		}
 	}
+	if r.Action == ActionKill {
+		v.Verdict = VerdictKill
+	}
 	return v
-}
-
-// Entries returns a rule's entries in one direction. named is false where the rule says nothing
-// about the direction. A rule that names it with an empty list has no entry: as an Allow rule it
-// allows nothing there.
-func (r *Rule) Entries(d Direction) (entries []Entry, named bool) {
-	if r.Egress == nil && r.Ingress == nil && r.Action == ActionDeny {
-		return []Entry{{}}, true
-	}
-	if d == Egress {
-		for _, e := range r.Egress {
-			entries = append(entries, Entry{Peers{e.ToCIDR, e.ToCIDRSet, e.ToEntities}, e.ToPorts})
-		}
-		return entries, r.Egress != nil
-	}
-	for _, e := range r.Ingress {
-		entries = append(entries, Entry{Peers{e.FromCIDR, e.FromCIDRSet, e.FromEntities}, e.ToPorts})
-	}
-	return entries, r.Ingress != nil
-}
-
-// Selectors returns a rule's process selectors; a rule without any has one that selects every
-// process.
-func (r *Rule) Selectors() []ProcessSelector {
-	if r.Processes == nil {
-		return []ProcessSelector{{}}
-	}
-	return r.Processes
 }

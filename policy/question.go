@@ -2,6 +2,7 @@ package policy
 
 import (
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"strconv"
 )
@@ -21,6 +22,24 @@ type Workload struct {
 	Container     string            // its name inside the pod, or its id without a pod
 	Labels        map[string]string // the pod's, or without a pod its own
 	ContainerType string            // App, Init, …; anything else matches no containerTypes
+
+	NamespaceLabels map[string]string // of the pod's namespace
+	ServiceAccount  string            // the pod's
+	Host            *HostUnit         // not nil: processes of the node itself, and all of the above but Key is empty
+}
+
+// HostUnit is a workload of the node itself.
+type HostUnit struct {
+	Unit   string // the systemd unit; "" without one
+	Cgroup string // path of its cgroup, from the root of the hierarchy: /system.slice/ssh.service
+}
+
+// NamespaceLabels returns the labels of a namespace with the one that every namespace has: its name.
+func NamespaceLabels(name string, labels map[string]string) map[string]string {
+	out := make(map[string]string, len(labels)+1)
+	maps.Copy(out, labels)
+	out["kubernetes.io/metadata.name"] = name
+	return out
 }
 
 // Node is what policies can say about the node. Loopback among the addresses is left out: it is
@@ -49,6 +68,8 @@ type Process struct {
 	Exe       string // resolved path inside the container, or memfd:NAME
 	Script    string // the script that an interpreter runs by its #! line; else empty
 	Truncated bool   // Exe or Script was cut: neither can be compared with a pattern
+	User      uint32 // effective, as the node sees it
+	Group     uint32
 }
 
 // Call is one socket call, or a packet: who is at the other end, and by which protocol and port.
@@ -58,6 +79,16 @@ type Call struct {
 	Peer      netip.Addr // invalid: the call has no address (AF_PACKET, vsock, …)
 	Port      uint16     // egress: the peer's, ingress: the workload's; 0: the call has none
 	Listen    bool       // a bind, listen or accept: nobody is at the other end yet; see Canonical
+	// Names are those that DNS answers have told the workload for Peer and that have not expired, in
+	// the form of NormalName. toFQDNs is asked for them when something leaves.
+	Names []string
+}
+
+// Query is a DNS query that a process sends to a resolver. The call is that of the query's packet or
+// connection; a query inside is judged if the call is allowed by a rule that has rules.dns.
+type Query struct {
+	Call Call
+	Name string // in the form of NormalName
 }
 
 // Canonical returns the call as the kernel judges it. The peer is unmapped and has no zone, and the

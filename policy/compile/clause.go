@@ -1,7 +1,6 @@
 package compile
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -14,9 +13,13 @@ import (
 type clause struct {
 	rule     Rule
 	selector *policy.ProcessSelector
-	peers    uint32 // id of a peer selector, if anyPeer is not set
+	script   *policy.Script // of the selector's; nil: it has none
+	optional bool           // an Allow rule that makes nothing default-deny
+	peers    uint32         // id of a peer selector, if anyPeer is not set
 	anyPeer  bool
-	ports    []portSpan // nil: every protocol and port
+	ports    []portSpan            // nil: every protocol and port
+	names    []policy.FQDNSelector // peers by name, besides those of peers
+	queries  []policy.FQDNSelector // names that may be asked for; nil: nothing is said about queries
 }
 
 // portSpan is a protocol and a range of its ports; first 0 is every port and no port.
@@ -28,9 +31,7 @@ type portSpan struct {
 // ordered returns the policies by namespace and name, and reports names that are there twice.
 func ordered(in []*policy.Policy) (out []*policy.Policy, errs Errors) {
 	out = slices.Clone(in)
-	slices.SortStableFunc(out, func(a, b *policy.Policy) int {
-		return cmp.Or(cmp.Compare(a.Metadata.Namespace, b.Metadata.Namespace), cmp.Compare(a.Metadata.Name, b.Metadata.Name))
-	})
+	slices.SortStableFunc(out, policy.Compare)
 	for i, p := range out {
 		if i > 0 && out[i-1].Name() == p.Name() {
 			errs = append(errs, policyError(p, nil, "is there twice"))
@@ -56,22 +57,43 @@ func (c *compiler) expand(p *policy.Policy) (out []clause) {
 		selectors := r.Selectors()
 		for s := range selectors {
 			for _, d := range []Direction{Egress, Ingress} {
-				entries, named := r.Entries(d)
-				if !named {
-					continue
-				}
-				if len(entries) == 0 {
-					// egress: [] has no entry to match, but its default-deny needs a bit.
-					entries = []policy.Entry{{Peers: policy.Peers{CIDRs: []netip.Prefix{}}}}
-				}
-				for e := range entries {
-					cl := clause{rule: newRule(p, r, d, s*len(entries)+e), selector: &selectors[s]}
-					if err := c.match(&cl, &entries[e]); err != nil {
-						c.errs = append(c.errs, policyError(p, r, err.Error()))
-					}
-					out = append(out, cl)
-				}
+				out = append(out, c.direction(part{p, r, &selectors[s], s}, d)...)
 			}
+		}
+	}
+	return out
+}
+
+// part is a rule of a policy with one of its process selectors, the index-th.
+type part struct {
+	policy   *policy.Policy
+	rule     *policy.Rule
+	selector *policy.ProcessSelector
+	index    int
+}
+
+// direction makes the clauses of a part of a rule in one direction.
+func (c *compiler) direction(of part, d Direction) (out []clause) {
+	p, r, selector := of.policy, of.rule, of.selector
+	entries, count, named := r.Entries(d)
+	if !named {
+		return nil
+	}
+	if len(entries) == 0 {
+		// egress: [] has no entry to match, but its default-deny needs a bit.
+		entries, count = []policy.Entry{{Peers: policy.Peers{CIDRs: []netip.Prefix{}}}}, 1
+	}
+	for e := range entries {
+		cl := clause{rule: newRule(p, r, d, of.index*count+entries[e].Index), selector: selector, optional: r.Optional[d]}
+		if err := c.match(&cl, &entries[e]); err != nil {
+			c.errs = append(c.errs, policyError(p, r, err.Error()))
+		}
+		// The patterns of one script belong together, so that each script has a bit of its own.
+		for i := range max(1, len(selector.Scripts)) {
+			if selector.Scripts != nil {
+				cl.script = &selector.Scripts[i]
+			}
+			out = append(out, cl)
 		}
 	}
 	return out
@@ -83,7 +105,7 @@ func newRule(p *policy.Policy, r *policy.Rule, d Direction, index int) Rule {
 	name := p.RuleName(r)
 	return Rule{
 		Ref: policy.Ref(name, d, index), Name: name, Policy: p.Name(), Direction: d, Index: index,
-		Deny: r.Action == policy.ActionDeny, Audit: p.Spec.Mode == policy.ModeAudit,
+		Deny: r.Denies(), Audit: p.Audits(r),
 		Verdict: violation.Verdict.Number(), Severity: violation.Alert.Number(),
 	}
 }
@@ -96,20 +118,19 @@ func (c *compiler) match(cl *clause, e *policy.Entry) (err error) {
 			return err
 		}
 	}
-	for _, pr := range e.Ports {
-		for _, p := range pr.Ports {
-			if p.AnyPort() {
-				cl.ports = nil
-				return nil
-			}
-			protocols := p.Protocol.Numbers()
-			if protocols == nil {
-				return fmt.Errorf("there is no protocol %q", p.Protocol)
-			}
-			first, last, _ := p.Range()
-			for _, protocol := range protocols {
-				cl.ports = append(cl.ports, portSpan{protocol, first, last})
-			}
+	cl.names, cl.queries = e.Peers.FQDNs, e.DNS
+	for _, p := range e.Ports {
+		if p.AnyPort() {
+			cl.ports = nil
+			return nil
+		}
+		protocols := p.Protocol.Numbers()
+		if protocols == nil {
+			return fmt.Errorf("there is no protocol %q", p.Protocol)
+		}
+		first, last, _ := p.Range()
+		for _, protocol := range protocols {
+			cl.ports = append(cl.ports, portSpan{protocol, first, last})
 		}
 	}
 	if e.Ports != nil && cl.ports == nil {

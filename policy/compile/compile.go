@@ -5,11 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 
 	"github.com/sallyport/sallyport/policy"
-	"github.com/sallyport/sallyport/policy/compile/dfa"
 )
 
 type (
@@ -21,10 +20,18 @@ type (
 	Node = policy.Node
 )
 
-// Compile turns policies into tables. Its error is an Errors with everything that stands against
-// it; then there are no tables, and the caller keeps those it had (fails closed).
-func Compile(in Input) (*Tables, error) {
+// Compile turns policies into the tables that the kernel walks. Its error is an Errors with everything
+// that stands against it; then there are no tables, and the caller keeps those it had (fails closed).
+func Compile(in Input) (*Tables, error) { return Enforced{}.Compile(in) }
+
+// Compile compiles for somebody who can judge by more than the kernel does.
+func (e Enforced) Compile(in Input) (*Tables, error) {
 	policies, errs := ordered(in.Policies)
+	for _, p := range policies {
+		for i := range p.Spec.Rules {
+			errs = append(errs, e.unsupported(p, &p.Spec.Rules[i])...)
+		}
+	}
 	c := &compiler{
 		peers: newPeerIndex(in.Node), packer: newPacker(), errs: errs,
 		tables: &Tables{Containers: make(map[uint64]uint32, len(in.Workloads))},
@@ -71,7 +78,12 @@ func (c *compiler) assign(policies []*policy.Policy, workloads []Workload) {
 		}
 		var key []byte
 		var mine []*clause
-		for _, p := range byNamespace[w.Namespace] {
+		// Policies of the cluster come first, as policy.Compare orders them.
+		candidates := byNamespace[""]
+		if w.Namespace != "" {
+			candidates = slices.Concat(candidates, byNamespace[w.Namespace])
+		}
+		for _, p := range candidates {
 			if !p.Selects(w) {
 				continue
 			}
@@ -107,6 +119,11 @@ func (c *compiler) ruleset(key string, clauses []*clause, w *Workload) uint32 {
 	if w != nil {
 		name = workloadName(w)
 	}
+	clauses, err := settle(clauses)
+	if one := (*Error)(nil); errors.As(err, &one) {
+		one.Workload = name
+		c.errs = append(c.errs, one)
+	}
 	if len(clauses) > MaxRules {
 		over := &clauses[MaxRules].rule
 		c.errs = append(c.errs, &Error{
@@ -123,7 +140,12 @@ func (c *compiler) ruleset(key string, clauses []*clause, w *Workload) uint32 {
 
 // workloadName is how errors name a workload.
 func workloadName(w *Workload) string {
-	if w.Pod == "" {
+	switch {
+	case w.Host != nil && w.Host.Unit != "":
+		return w.Host.Unit
+	case w.Host != nil:
+		return w.Host.Cgroup
+	case w.Pod == "":
 		return w.Namespace + "/" + w.Container
 	}
 	return w.Namespace + "/" + w.Pod + "/" + w.Container
@@ -143,10 +165,17 @@ func (c *compiler) fill() {
 			r.add(bit, cl)
 		}
 		c.tables.Peers = append(c.tables.Peers, peerEntries(uint32(id), clauses, &classes, acc)...)
-		var err error
-		if r.Exe, err = c.binaries(clauses); err != nil {
-			c.errs = append(c.errs, tooBig(clauses, c.example[id], err))
+		for _, a := range []struct {
+			into *DFARef
+			what patternsOf
+		}{{&r.Exe, binaries}, {&r.Interpreters, interpreters}, {&r.Scripts, scripts}, {&r.Names, names}, {&r.Queries, queries}} {
+			var err error
+			if *a.into, err = c.automaton(clauses, a.what); err != nil {
+				c.errs = append(c.errs, tooBig(clauses, c.example[id], a.what, err))
+			}
 		}
+		c.tables.Users = append(c.tables.Users, idEntries(uint32(id), clauses, func(s *policy.ProcessSelector) []uint32 { return s.Users })...)
+		c.tables.Groups = append(c.tables.Groups, idEntries(uint32(id), clauses, func(s *policy.ProcessSelector) []uint32 { return s.Groups })...)
 		c.tables.Rulesets = append(c.tables.Rulesets, r)
 	}
 	c.tables.Pages, c.tables.Accepts = c.packer.pages, c.packer.accepts
@@ -166,6 +195,9 @@ func (r *Ruleset) add(bit int, cl *clause) {
 	if cl.anyPeer {
 		r.AnyPeer.Set(bit)
 	}
+	if cl.queries != nil {
+		r.DNS.Set(bit)
+	}
 	origins := policy.Origins()
 	selected := cl.selector.Origins
 	if selected == nil {
@@ -174,14 +206,44 @@ func (r *Ruleset) add(bit int, cl *clause) {
 	for _, o := range selected {
 		r.Origins[o.Number()].Set(bit)
 	}
-	switch {
-	case cl.selector.Binaries == nil:
+	if cl.selector.Users == nil {
+		r.AnyUser.Set(bit)
+	}
+	if cl.selector.Groups == nil {
+		r.AnyGroup.Set(bit)
+	}
+	if cl.script == nil {
+		r.AnyScript.Set(bit)
+	}
+	if cl.selector.Binaries == nil {
 		r.AnyBinary.Set(bit)
-	case cl.rule.Deny:
+	}
+	if cl.rule.Deny && (cl.script != nil || cl.selector.Binaries != nil) {
 		// Which binary a cut path names cannot be told. A Deny rule takes it for one of its
 		// own: a long path must not be the way around it (fails closed).
 		r.Truncated.Set(bit)
 	}
+}
+
+// idEntries makes the user or group entries of a ruleset.
+func idEntries(ruleset uint32, clauses []*clause, of func(*policy.ProcessSelector) []uint32) (entries []IDEntry) {
+	var anyone Bitset
+	own := map[uint32]Bitset{}
+	for bit, cl := range clauses {
+		ids := of(cl.selector)
+		if ids == nil {
+			anyone.Set(bit)
+		}
+		for _, id := range ids {
+			s := own[id]
+			s.Set(bit)
+			own[id] = s
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(own)) {
+		entries = append(entries, IDEntry{ruleset, id, own[id].Or(anyone)})
+	}
+	return entries
 }
 
 // peerEntries makes the peer entries of a ruleset. acc has an empty set for every identity, and has
@@ -213,100 +275,4 @@ func peerEntries(id uint32, clauses []*clause, classes *classes, acc []Bitset) (
 		acc[identity] = Bitset{}
 	}
 	return entries
-}
-
-// binaries makes the automaton that tells which clauses an executable's path matches.
-func (c *compiler) binaries(clauses []*clause) (DFARef, error) {
-	byPattern := map[string]Bitset{}
-	globs := map[string]policy.Glob{}
-	for bit, cl := range clauses {
-		for _, g := range cl.selector.Binaries {
-			s := byPattern[g.String()]
-			s.Set(bit)
-			byPattern[g.String()], globs[g.String()] = s, g
-		}
-	}
-	if len(globs) == 0 {
-		return DFARef{}, nil
-	}
-	// Patterns of the same rules have one tag, so that minimisation can join what the rules
-	// cannot tell apart.
-	var key []byte
-	var sets []Bitset
-	tags := map[Bitset]uint32{}
-	b := &dfa.Builder{}
-	for _, pattern := range sortedKeys(globs) {
-		set := byPattern[pattern]
-		tag, ok := tags[set]
-		if !ok {
-			tag = uint32(len(sets))
-			tags[set] = tag
-			sets = append(sets, set)
-		}
-		b.AddGlob(globs[pattern], tag)
-		key = append(binary.AppendUvarint(key, uint64(len(pattern))), pattern...)
-		for _, w := range set {
-			key = binary.LittleEndian.AppendUint64(key, w)
-		}
-	}
-	if ref, ok := c.dfas[string(key)]; ok {
-		return ref, nil
-	}
-	d, err := b.Build()
-	if err != nil {
-		return DFARef{}, err
-	}
-	ref, err := c.packer.add(d, sets)
-	if err != nil {
-		return DFARef{}, err
-	}
-	c.dfas[string(key)] = ref
-	return ref, nil
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// tooBig names the patterns of a ruleset whose automaton could not be made: those with ** in their
-// middle first, because they make it grow.
-func tooBig(clauses []*clause, workload string, err error) *Error {
-	const most = 8
-	e := &Error{Workload: workload, Reason: err.Error()}
-	seen := map[string]bool{}
-	var costly, other []string
-	for _, cl := range clauses {
-		for _, g := range cl.selector.Binaries {
-			switch text := g.String(); {
-			case seen[text]:
-				continue
-			case strings.Contains(strings.TrimSuffix(text, "**"), "*"):
-				if len(costly) == 0 {
-					e.Policy, e.Rule = cl.rule.Policy, cl.rule.Name
-				}
-				costly = append(costly, fmt.Sprintf("%q", text))
-			default:
-				if e.Rule == "" {
-					e.Policy, e.Rule = cl.rule.Policy, cl.rule.Name
-				}
-				other = append(other, fmt.Sprintf("%q", text))
-			}
-			seen[g.String()] = true
-		}
-	}
-	named := slices.Concat(costly, other)
-	more := ""
-	if len(named) > most {
-		more = fmt.Sprintf(" and %d more", len(named)-most)
-		named = named[:most]
-	}
-	if errors.Is(err, dfa.ErrTooBig) {
-		e.Reason = "binaries: " + strings.Join(named, ", ") + more + ": " + err.Error()
-	}
-	return e
 }

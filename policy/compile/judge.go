@@ -20,17 +20,28 @@ type Decision struct {
 // Judge decides about a call by the tables alone, step by step as the kernel does. A workload that
 // the tables do not know is governed by nothing here; what an unknown one gets in the kernel is the
 // agent's configuration.
-func (t *Tables) Judge(p policy.Process, c policy.Call) Decision {
+func (t *Tables) Judge(p policy.Process, c policy.Call) Decision { return t.ask(&p, c, nil) }
+
+// JudgeQuery decides about a DNS query: the call that carries it, and the name.
+func (t *Tables) JudgeQuery(p policy.Process, q policy.Query) Decision {
+	return t.ask(&p, q.Call, &q.Name)
+}
+
+// ask judges a call, and if query is not nil also the name that is asked for in it.
+func (t *Tables) ask(p *policy.Process, c policy.Call, query *string) Decision {
 	c = c.Canonical()
 	id := t.Containers[p.Workload.Key]
 	r := &t.Rulesets[id]
-	who := t.who(r, &p)
-	match := t.peer(id, r, c.Peer).And(t.port(id, r, &c))
-	d := r.judge(who.AndNot(r.Audit), match, &c)
+	who := t.who(id, r, p)
+	m := matched{call: &c, rules: t.peer(id, r, &c).And(t.port(id, r, &c))}
+	if query != nil {
+		m.silent = r.DNS.AndNot(t.Accepts[Walk(t.Pages, r.Queries, *query)])
+	}
+	d := r.judge(who.AndNot(r.Audit), &m)
 	if d.Verdict != policy.VerdictAllow.Number() || who.And(r.Audit) == (Bitset{}) {
 		return d
 	}
-	audit := r.judge(who, match, &c)
+	audit := r.judge(who, &m)
 	if audit.Verdict == policy.VerdictAllow.Number() {
 		return d
 	}
@@ -38,21 +49,41 @@ func (t *Tables) Judge(p policy.Process, c policy.Call) Decision {
 	return audit
 }
 
-// who returns the rules that select a process.
-func (t *Tables) who(r *Ruleset, p *policy.Process) Bitset {
-	binary := r.AnyBinary
-	if p.Truncated {
-		// No rule can be told by half a path: see Ruleset.Truncated.
-		binary = binary.Or(r.Truncated)
-	} else {
-		binary = binary.Or(t.Accepts[Walk(t.Pages, r.Exe, p.Exe)]).Or(t.Accepts[Walk(t.Pages, r.Exe, p.Script)])
-	}
-	return r.Origins[p.Origin.Number()].And(binary)
+// matched is a call and the rules that match its peer and port.
+type matched struct {
+	call   *policy.Call
+	rules  Bitset
+	silent Bitset // rules that do not allow the name that is asked for
 }
 
-// judge decides by the rules that select the process and the rules that match the call.
-func (r *Ruleset) judge(who, match Bitset, c *policy.Call) Decision {
-	hit := who.And(match)
+// who returns the rules that select a process.
+func (t *Tables) who(id uint32, r *Ruleset, p *policy.Process) Bitset {
+	who := r.Origins[p.Origin.Number()].And(ofID(t.Users, id, p.User, r.AnyUser)).And(ofID(t.Groups, id, p.Group, r.AnyGroup))
+	if p.Truncated {
+		// No rule can be told by half a path: see Ruleset.Truncated.
+		return who.And(r.AnyBinary.And(r.AnyScript).Or(r.Truncated))
+	}
+	accepts := func(ref DFARef, s string) Bitset { return t.Accepts[Walk(t.Pages, ref, s)] }
+	script := r.AnyScript
+	if p.Script != "" {
+		script = script.Or(accepts(r.Interpreters, p.Exe).And(accepts(r.Scripts, p.Script)))
+	}
+	return who.And(script).And(r.AnyBinary.Or(accepts(r.Exe, p.Exe)).Or(accepts(r.Exe, p.Script)))
+}
+
+// ofID returns the rules that select the processes of a user or group.
+func ofID(entries []IDEntry, ruleset, id uint32, anyone Bitset) Bitset {
+	i, ok := slices.BinarySearchFunc(entries, IDEntry{Ruleset: ruleset, ID: id}, func(a, b IDEntry) int {
+		return cmp.Or(cmp.Compare(a.Ruleset, b.Ruleset), cmp.Compare(a.ID, b.ID))
+	})
+	if !ok {
+		return anyone
+	}
+	return entries[i].Bits
+}
+
+func (r *Ruleset) judge(who Bitset, m *matched) Decision {
+	hit, c := who.And(m.rules), m.call
 	if bit, ok := hit.And(r.Deny[c.Direction]).First(); ok {
 		return r.denied(bit, policy.ReasonRule)
 	}
@@ -61,9 +92,13 @@ func (r *Ruleset) judge(who, match Bitset, c *policy.Call) Decision {
 		allow.Reason = policy.ReasonUngoverned.Number()
 		return allow
 	}
-	if bit, ok := hit.And(r.Allow[c.Direction]).First(); ok {
+	hit = hit.And(r.Allow[c.Direction])
+	if bit, ok := hit.AndNot(m.silent).First(); ok {
 		allow.Reason, allow.Ref = policy.ReasonRule.Number(), r.Rules[bit].Ref
 		return allow
+	}
+	if bit, ok := hit.First(); ok {
+		return r.denied(bit, policy.ReasonRule)
 	}
 	first, governed := who.And(r.Allow[c.Direction]).First()
 	switch {
@@ -83,18 +118,22 @@ func (r *Ruleset) denied(bit int, reason policy.Reason) Decision {
 }
 
 // peer returns the rules that match the other end.
-func (t *Tables) peer(id uint32, r *Ruleset, a netip.Addr) Bitset {
-	if !a.IsValid() {
+func (t *Tables) peer(id uint32, r *Ruleset, c *policy.Call) Bitset {
+	if !c.Peer.IsValid() {
 		return r.AnyPeer
 	}
-	want := PeerEntry{Ruleset: id, Identity: t.Identity(a)}
+	bits := r.AnyPeer
+	want := PeerEntry{Ruleset: id, Identity: t.Identity(c.Peer)}
 	i, ok := slices.BinarySearchFunc(t.Peers, want, func(a, b PeerEntry) int {
 		return cmp.Or(cmp.Compare(a.Ruleset, b.Ruleset), cmp.Compare(a.Identity, b.Identity))
 	})
-	if !ok {
-		return r.AnyPeer
+	if ok {
+		bits = t.Peers[i].Bits
 	}
-	return t.Peers[i].Bits
+	for _, name := range c.Names {
+		bits = bits.Or(t.Accepts[Walk(t.Pages, r.Names, name)])
+	}
+	return bits
 }
 
 // Identity returns the class of an address: that of the longest prefix it is in.

@@ -46,6 +46,8 @@ type Tables struct {
 	Addresses  []AddressEntry    // longest prefix wins; has ::/0 and ::ffff:0:0/96 always; sorted by address, length
 	Peers      []PeerEntry       // sorted by ruleset, identity
 	Ports      []PortEntry       // sorted by ruleset, protocol, port, length
+	Users      []IDEntry         // sorted by ruleset, id
+	Groups     []IDEntry         // sorted by ruleset, id
 	Pages      []Page            // DFAs, packed
 	Accepts    []Bitset          // accept sets of the DFAs; 0 is the empty set
 }
@@ -79,25 +81,46 @@ type PortEntry struct {
 	Length   uint8  // 0 to 16: how many leading bits of Port count
 }
 
+// IDEntry gives the rules of one ruleset that select the processes of one user or group. It holds all of
+// them, AnyUser or AnyGroup included; no entry means those.
+type IDEntry struct {
+	Ruleset uint32
+	ID      uint32
+	Bits    Bitset
+}
+
 // Ruleset is what governs one or more containers that the same rules select.
 type Ruleset struct {
-	Allow     [2]Bitset           // by Direction; egress: [] is a rule here that matches no peer
-	Deny      [2]Bitset           // by Direction
-	Audit     Bitset              // rules of policies in mode Audit
-	Origins   [OriginCount]Bitset // rules that select a process of this origin
-	AnyBinary Bitset              // rules whose process selector names no binaries
-	Truncated Bitset              // what a path too long for the label matches: Deny rules with binaries (fails closed for them)
-	AnyPeer   Bitset              // rules that match every peer, also where there is no address
-	AnyPort   Bitset              // rules that match every protocol and port
-	Exe       DFARef              // path → accept set
-	Rules     []Rule              // by bit, at most MaxRules, first rule first
+	Allow                 [2]Bitset           // by Direction; egress: [] is a rule here that matches no peer
+	Deny                  [2]Bitset           // by Direction
+	Audit                 Bitset              // rules of policies in mode Audit
+	Origins               [OriginCount]Bitset // rules that select a process of this origin
+	AnyBinary             Bitset              // rules whose process selector names no binaries
+	AnyScript             Bitset              // rules whose process selector names no scripts
+	AnyUser               Bitset              // rules whose process selector names no users
+	AnyGroup              Bitset              // rules whose process selector names no groups
+	Truncated             Bitset              // what a path too long for the label matches: Deny rules with binaries or scripts (fails closed for them)
+	AnyPeer               Bitset              // rules that match every peer, also where there is no address
+	AnyPort               Bitset              // rules that match every protocol and port
+	DNS                   Bitset              // rules with rules.dns: what they allow carries queries, which Queries is asked about
+	Exe                   DFARef              // path → accept set
+	Interpreters, Scripts DFARef              // path of the executable, and of its script → accept sets, which are ANDed
+	Names                 DFARef              // name that DNS has told for the peer → rules whose toFQDNs match it
+	Queries               DFARef              // name that a query asks for → rules whose rules.dns match it
+	Rules                 []Rule              // by bit, at most MaxRules, first rule first
 }
 
 // How a call is judged:
 //
-//	who = Origins[origin] & (AnyBinary | Accepts[Exe(exe)] | Accepts[Exe(script)])
-//	      or, if the path was cut, Origins[origin] & (AnyBinary | Truncated): no DFA is asked
+//	who = Origins[origin] & user & group & (AnyBinary | Accepts[Exe(exe)] | Accepts[Exe(script)])
+//	      & (AnyScript | Accepts[Interpreters(exe)] & Accepts[Scripts(script)])
+//	      or, if the path was cut, Origins[origin] & user & group & (AnyBinary & AnyScript | Truncated): no DFA is asked
 //	hit = who & peer & port
+//
+// The kernel does not ask for users, groups and scripts: see Enforced.
+//
+// peer is the PeerEntry's bits or AnyPeer, and for each name that DNS has told the workload for the
+// peer Accepts[Names(name)] besides.
 //
 // First bit of hit & Deny[dir] → its verdict; else first bit of hit & Allow[dir] → Allow; else, if
 // who & Allow[dir] is not empty, its first rule's verdict by default (loopback excepted); else
@@ -106,6 +129,10 @@ type Ruleset struct {
 // That is done with the bits of Audit taken out of who. If it allows and who has bits of Audit, it
 // is done again with all of who: if that denies, the verdict is Audit, with the rule, reason and
 // verdict (Event.Would) of the second time; else the outcome of the first time stands.
+
+// A DNS query is judged as the call that carries it. Where hit & Allow[Egress] is not empty, its first
+// bit that is in Accepts[Queries(name)] or not in DNS allows; if there is none, the query is denied by
+// the first bit, with reason rule.
 
 // DFARef is where a DFA begins. A zero ref is no DFA: it accepts nothing.
 type DFARef struct {

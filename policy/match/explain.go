@@ -34,21 +34,32 @@ type RuleTrace struct {
 // Explain decides as Judge does and says for every rule of every policy why it matched or did not.
 func Explain(in Input, p Process, c Call) Explanation {
 	c = c.Canonical()
-	all := candidates(in, p, c)
-	e := Explanation{Decision: judgement(all, c), Rules: make([]RuleTrace, 0, len(all))}
-	e.Why = sentence(e.Decision, c)
+	return explain(candidates(in, p, c), question{process: &p, call: &c})
+}
+
+// ExplainQuery decides as JudgeQuery does and explains as Explain does.
+func ExplainQuery(in Input, p Process, q policy.Query) Explanation {
+	c := q.Call.Canonical()
+	return explain(candidates(in, p, c), question{process: &p, call: &c, query: &q.Name})
+}
+
+func explain(all []candidate, q question) Explanation {
+	d, by := judgement(all, q)
+	e := Explanation{Decision: d, Why: sentence(d, q), Rules: make([]RuleTrace, 0, len(all))}
 	for i := range all {
-		e.Rules = append(e.Rules, trace(&all[i], c, e.Decision))
+		e.Rules = append(e.Rules, trace(&all[i], q, d, &all[i] == by))
 	}
 	return e
 }
 
 // trace explains one candidate.
-func trace(cand *candidate, c Call, d Decision) RuleTrace {
+func trace(cand *candidate, q question, d Decision, decides bool) RuleTrace {
+	c := q.call
+	allows := cand.denies() || !c.Listen && cand.allows(q.query)
 	t := RuleTrace{
 		Rule: cand.rule, Selector: cand.selector, Entry: cand.entry, File: cand.policy.File, Line: cand.yaml.Line,
 		Direction: cand.dir.String(), Action: cand.yaml.Action, Mode: cand.policy.Spec.Mode, Ref: cand.ref,
-		Selects: cand.who == "", Matches: cand.dir == c.Direction && cand.hits() && (cand.denies() || !c.Listen), Decides: cand.ref == d.Ref,
+		Selects: cand.who == "", Matches: cand.dir == c.Direction && cand.hits() && allows, Decides: decides,
 	}
 	switch {
 	case cand.who != "":
@@ -61,6 +72,8 @@ func trace(cand *candidate, c Call, d Decision) RuleTrace {
 		t.Why = cand.port
 	case c.Listen && !cand.denies():
 		t.Why = "allows peers: whether it lets one in is asked when one comes"
+	case !allows:
+		t.Why = fmt.Sprintf("allows the resolver, but the name %s is none of %s", show(*q.query), join(cand.dns))
 	default:
 		t.Why = "matches the process, the peer and the port"
 	}
@@ -71,11 +84,15 @@ func trace(cand *candidate, c Call, d Decision) RuleTrace {
 }
 
 // sentence says a decision in one sentence.
-func sentence(d Decision, c Call) string {
+func sentence(d Decision, q question) string {
+	c := q.call
 	var because string
 	switch d.Reason {
 	case policy.ReasonRule:
 		because = "rule " + d.Rule + " matches"
+		if q.query != nil && (d.Denies() || d.Would != "") {
+			because = "rule " + d.Rule + " denies the query for " + show(*q.query)
+		}
 	case policy.ReasonDefault:
 		because = "rules select the process for " + c.Direction.String() + " and none allows the call; the first is " + d.Rule
 	case policy.ReasonUngoverned:

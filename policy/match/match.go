@@ -7,7 +7,6 @@
 package match
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/sallyport/sallyport/policy"
@@ -41,7 +40,16 @@ func (d Decision) Denies() bool {
 // process's own.
 func Judge(in Input, p Process, c Call) Decision {
 	c = c.Canonical()
-	return judgement(candidates(in, p, c), c)
+	d, _ := judgement(candidates(in, p, c), question{call: &c})
+	return d
+}
+
+// JudgeQuery decides about a DNS query: by the call that carries it, and where a rule allows that,
+// also by the name that is asked for.
+func JudgeQuery(in Input, p Process, q policy.Query) Decision {
+	c := q.Call.Canonical()
+	d, _ := judgement(candidates(in, p, c), question{call: &c, query: &q.Name})
+	return d
 }
 
 // candidate is one rule of a policy with one of its process selectors and one of its entries, and
@@ -51,28 +59,37 @@ type candidate struct {
 	ref      uint64
 	policy   *policy.Policy
 	yaml     *policy.Rule
-	selector int // of the rule's process selectors
-	entry    int // of the rule's entries in direction; -1: the rule has none, and matches no call
+	selector int                   // of the rule's process selectors
+	entry    int                   // of the rule's list of the direction; -1: it is empty, and matches no call
+	dns      []policy.FQDNSelector // names that may be asked for inside; nil: every name
 	dir      policy.Direction
 	who      string // why it does not select the process; "": it does
 	peer     string // why it does not match the peer; "": it does
 	port     string // why it does not match the protocol and port; "": it does
 }
 
-func (c *candidate) audits() bool { return c.policy.Spec.Mode == policy.ModeAudit }
-func (c *candidate) denies() bool { return c.yaml.Action == policy.ActionDeny }
+func (c *candidate) audits() bool { return c.policy.Audits(c.yaml) }
+func (c *candidate) denies() bool { return c.yaml.Denies() }
 func (c *candidate) hits() bool   { return c.who == "" && c.peer == "" && c.port == "" }
+
+// governs says whether a candidate makes its direction default-deny for the process.
+func (c *candidate) governs() bool {
+	return c.who == "" && !c.denies() && !c.yaml.Optional[c.dir]
+}
+
+// allows says whether a candidate that allows a call also allows what is asked inside.
+func (c *candidate) allows(query *string) bool {
+	return query == nil || c.dns == nil || anyName(c.dns, *query)
+}
 
 // candidates lists all rules of all policies in the order in which they decide: by namespace and
 // name of the policy, as written in it, and for each rule by process selector, direction and entry.
 func candidates(in Input, p Process, c Call) (out []candidate) {
 	policies := slices.Clone(in.Policies)
-	slices.SortStableFunc(policies, func(a, b *policy.Policy) int {
-		return cmp.Or(cmp.Compare(a.Metadata.Namespace, b.Metadata.Namespace), cmp.Compare(a.Metadata.Name, b.Metadata.Name))
-	})
+	slices.SortStableFunc(policies, policy.Compare)
 	for _, pol := range policies {
 		for i := range pol.Spec.Rules {
-			out = append(out, ofRule(in.Node, pol, &pol.Spec.Rules[i], question{&p, &c})...)
+			out = append(out, ofRule(in.Node, pol, &pol.Spec.Rules[i], question{process: &p, call: &c})...)
 		}
 	}
 	return out
@@ -82,6 +99,7 @@ func candidates(in Input, p Process, c Call) (out []candidate) {
 type question struct {
 	process *Process
 	call    *Call
+	query   *string // the name that a DNS query asks for; nil: the call alone is asked about
 }
 
 // ofRule lists the candidates of one rule.
@@ -89,7 +107,7 @@ func ofRule(node policy.Node, pol *policy.Policy, r *policy.Rule, q question) (o
 	for s, selector := range r.Selectors() {
 		who := whyNotSelected(pol, r, &selector, q.process)
 		for _, dir := range []policy.Direction{policy.Egress, policy.Ingress} {
-			entries, named := r.Entries(dir)
+			entries, count, named := r.Entries(dir)
 			if !named {
 				continue
 			}
@@ -100,11 +118,12 @@ func ofRule(node policy.Node, pol *policy.Policy, r *policy.Rule, q question) (o
 				out = append(out, cand)
 				continue
 			}
-			for e := range entries {
-				cand.entry = e
-				cand.ref = policy.Ref(cand.rule, dir, s*len(entries)+e)
-				cand.peer = whyNotPeer(&entries[e].Peers, node, q.call)
-				cand.port = whyNotPort(entries[e].Ports, q.call)
+			for i := range entries {
+				e := &entries[i]
+				cand.entry, cand.dns = e.Index, e.DNS
+				cand.ref = policy.Ref(cand.rule, dir, s*count+e.Index)
+				cand.peer = whyNotPeer(&e.Peers, node, q.call)
+				cand.port = whyNotPort(e.Ports, q.call)
 				out = append(out, cand)
 			}
 		}
@@ -112,51 +131,69 @@ func ofRule(node policy.Node, pol *policy.Policy, r *policy.Rule, q question) (o
 	return out
 }
 
-// judgement decides by the rules that enforce, and if they allow, asks what all would have said.
-func judgement(all []candidate, c Call) Decision {
-	var enforcing []candidate
-	for _, cand := range all {
-		if !cand.audits() {
-			enforcing = append(enforcing, cand)
+// judgement decides by the rules that enforce, and if they allow, asks what all would have said. It
+// also returns the candidate that decides, or nil.
+func judgement(all []candidate, q question) (Decision, *candidate) {
+	var enforcing []*candidate
+	every := make([]*candidate, len(all))
+	for i := range all {
+		every[i] = &all[i]
+		if !all[i].audits() {
+			enforcing = append(enforcing, &all[i])
 		}
 	}
-	d := decide(enforcing, c)
+	d, by := decide(enforcing, q)
 	if d.Denies() {
-		return d
+		return d, by
 	}
-	audited := decide(all, c)
+	audited, auditedBy := decide(every, q)
 	if audited.Denies() {
 		audited.Verdict, audited.Would = policy.VerdictAudit, audited.Verdict
-		return audited
+		return audited, auditedBy
 	}
-	return d
+	return d, by
 }
 
-// decide: the first Deny rule that matches, else the first Allow rule that matches, else the default.
-// For a Listen only Deny rules count.
-func decide(all []candidate, c Call) Decision {
-	for i := range all {
-		if cand := &all[i]; cand.dir == c.Direction && cand.denies() && cand.hits() {
-			return denial(cand, policy.ReasonRule)
+// decide: the first Deny rule that matches. Else, if no Allow rule makes the direction default-deny
+// for the process, all passes. Else the first Allow rule that matches, else the default. Where Allow
+// rules match a query's call, the first that also allows its name, else the first of them denies. For
+// a Listen only Deny rules count.
+func decide(all []*candidate, q question) (Decision, *candidate) {
+	c := q.call
+	var governing *candidate
+	for _, cand := range all {
+		if cand.dir != c.Direction {
+			continue
+		}
+		if cand.denies() && cand.hits() {
+			return denial(cand, policy.ReasonRule), cand
+		}
+		if governing == nil && cand.governs() {
+			governing = cand
 		}
 	}
-	if c.Listen {
-		return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonUngoverned}
+	if c.Listen || governing == nil {
+		return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonUngoverned}, nil
 	}
-	for i := range all {
-		if cand := &all[i]; cand.dir == c.Direction && !cand.denies() && cand.hits() {
-			return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonRule, Rule: cand.rule, Ref: cand.ref}
+	var refusing *candidate
+	for _, cand := range all {
+		if cand.dir != c.Direction || cand.denies() || !cand.hits() {
+			continue
+		}
+		if cand.allows(q.query) {
+			return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonRule, Rule: cand.rule, Ref: cand.ref}, cand
+		}
+		if refusing == nil {
+			refusing = cand
 		}
 	}
-	for i := range all {
-		if cand := &all[i]; cand.dir == c.Direction && !cand.denies() && cand.who == "" {
-			if policy.IsLoopback(c.Peer) {
-				return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonLoopback}
-			}
-			return denial(cand, policy.ReasonDefault)
-		}
+	switch {
+	case refusing != nil:
+		return denial(refusing, policy.ReasonRule), refusing
+	case policy.IsLoopback(c.Peer):
+		return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonLoopback}, nil
 	}
-	return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonUngoverned}
+	return denial(governing, policy.ReasonDefault), governing
 }
 
 // denial is what a violation of a rule gets.

@@ -134,6 +134,56 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestJudgeNames is the meaning of toFQDNs and rules.dns.
+func TestJudgeNames(t *testing.T) {
+	t.Parallel()
+	p := match.Process{Workload: policy.Workload{Namespace: "shop"}, Origin: policy.OriginMain, Exe: "/web"}
+	const resolver = "{name: dns, egress: [{toCIDR: [10.96.0.10], toPorts: [{ports: [{port: 53}], rules: {dns: [{matchPattern: '*.shop.example'}]}}]}]}"
+	named := func(peer string, names ...string) match.Call {
+		c := call(tcp, peer, 443)
+		c.Names = names
+		return c
+	}
+	for _, tt := range []struct {
+		name  string
+		rules []string
+		c     match.Call
+		query string
+		want  string
+	}{
+		{"told", []string{"{egress: [{toFQDNs: [{matchPattern: '*.example'}]}]}"}, named("203.0.113.1", "x.test", "a.example"), "", "Allow rule shop/p0/rule-0"},
+		{"not told", []string{"{egress: [{toFQDNs: [{matchPattern: '*.example'}]}]}"}, named("203.0.113.1"), "", "Deny warning default shop/p0/rule-0"},
+		{"told another", []string{"{egress: [{toFQDNs: [{matchPattern: '*.example'}]}]}"}, named("203.0.113.1", "example"), "", "Deny warning default shop/p0/rule-0"},
+		{"or an address", []string{"{egress: [{toFQDNs: [{matchName: a}], toCIDR: [203.0.113.0/24]}]}"}, named("203.0.113.1"), "", "Allow rule shop/p0/rule-0"},
+		{"denied by name", []string{"{action: Deny, egress: [{toFQDNs: [{matchName: a}]}]}"}, named("203.0.113.1", "a"), "", "Deny warning rule shop/p0/rule-0"},
+		{"inwards", []string{"{action: Deny, egress: [{toFQDNs: [{matchName: a}]}]}"}, ingress(named("203.0.113.1", "a")), "", "Allow ungoverned"},
+		{"the resolver", []string{resolver}, call(udp, "10.96.0.10", 53), "", "Allow rule shop/p0/dns"},
+		{"a good name", []string{resolver}, call(udp, "10.96.0.10", 53), "a.shop.example", "Allow rule shop/p0/dns"},
+		{"a bad name", []string{resolver}, call(tcp, "10.96.0.10", 53), "evil.example", "Deny warning rule shop/p0/dns"},
+		{"another resolver", []string{resolver}, call(udp, "10.96.0.11", 53), "a.shop.example", "Deny warning default shop/p0/dns"},
+		{"another port of the resolver", []string{resolver}, call(udp, "10.96.0.10", 54), "", "Deny warning default shop/p0/dns"},
+		{"a rule without names allows all", []string{resolver, "{name: all, egress: [{toPorts: [{ports: [{port: 53}]}]}]}"}, call(udp, "10.96.0.10", 53), "evil.example", "Allow rule shop/p1/all"},
+		{"only one of two ports", []string{"{egress: [{toPorts: [{ports: [{port: 53}], rules: {dns: [{matchName: a}]}}, {ports: [{port: 5353}]}]}]}"}, call(udp, "10.96.0.10", 5353), "b", "Allow rule shop/p0/rule-0"},
+		{"audited", []string{"Audit " + resolver}, call(udp, "10.96.0.10", 53), "evil.example", "Audit(Deny) warning rule shop/p0/dns"},
+		{"denied resolver", []string{resolver, "{name: no, action: Deny, egress: [{toCIDR: [10.96.0.0/16]}]}"}, call(udp, "10.96.0.10", 53), "a.shop.example", "Deny warning rule shop/p1/no"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			e := match.Explain(input(t, tt.rules...), p, tt.c)
+			if tt.query != "" {
+				e = match.ExplainQuery(input(t, tt.rules...), p, policy.Query{Call: tt.c, Name: tt.query})
+			}
+			if got := short(e.Decision); got != tt.want {
+				t.Errorf("got %s, not %s\n%s", got, tt.want, e.Why)
+			}
+		})
+	}
+	e := match.ExplainQuery(input(t, resolver), p, policy.Query{Call: call(udp, "10.96.0.10", 53), Name: "evil.example"})
+	if e.Why != "Deny: rule shop/p0/dns denies the query for evil.example" || e.Rules[0].Why != "allows the resolver, but the name evil.example is none of [*.shop.example]" {
+		t.Errorf("%s; %s", e.Why, e.Rules[0].Why)
+	}
+}
+
 // short writes a decision down.
 func short(d match.Decision) string {
 	words := []string{string(d.Verdict)}

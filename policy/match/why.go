@@ -13,30 +13,66 @@ import (
 // whyNotSelected says why a rule's process selector does not select a process; "" if it does.
 func whyNotSelected(pol *policy.Policy, r *policy.Rule, s *policy.ProcessSelector, p *Process) string {
 	w := &p.Workload
+	if why := whyNotWorkload(pol, w); why != "" {
+		return why
+	}
 	switch {
-	case pol.Metadata.Namespace != w.Namespace:
-		return fmt.Sprintf("the policy is of namespace %s, the workload of %s", pol.Metadata.Namespace, show(w.Namespace))
-	case !pol.Spec.PodSelector.Matches(w.Labels):
-		return "podSelector: " + whyNotLabels(pol.Spec.PodSelector, w.Labels)
 	case s.Origins != nil && !slices.Contains(s.Origins, p.Origin):
 		return fmt.Sprintf("origin %s is none of %s", show(string(p.Origin)), join(s.Origins))
 	case s.Containers != nil && !anyGlob(s.Containers, w.Container):
 		return fmt.Sprintf("container %s matches none of %s", show(w.Container), join(s.Containers))
 	case s.ContainerTypes != nil && !slices.Contains(s.ContainerTypes, policy.ContainerType(w.ContainerType)):
 		return fmt.Sprintf("container type %s is none of %s", show(w.ContainerType), join(s.ContainerTypes))
-	case s.Binaries == nil:
+	case s.Users != nil && !slices.Contains(s.Users, p.User):
+		return fmt.Sprintf("user %d is none of %s", p.User, join(s.Users))
+	case s.Groups != nil && !slices.Contains(s.Groups, p.Group):
+		return fmt.Sprintf("group %d is none of %s", p.Group, join(s.Groups))
+	case s.Binaries == nil && s.Scripts == nil:
 		return ""
-	case p.Truncated && r.Action == policy.ActionDeny:
+	case p.Truncated && r.Denies():
 		// A cut path could be any: a Deny rule takes it for one of its own (fails closed).
 		return ""
 	case p.Truncated:
 		return "the path was cut, so that it matches no binaries of an Allow rule"
-	case anyGlob(s.Binaries, p.Exe), p.Script != "" && anyGlob(s.Binaries, p.Script):
+	case s.Scripts != nil && !runs(s.Scripts, p):
+		return fmt.Sprintf("binary %s with script %s is none of the scripts", show(p.Exe), show(p.Script))
+	case s.Binaries == nil, anyGlob(s.Binaries, p.Exe), p.Script != "" && anyGlob(s.Binaries, p.Script):
 		return ""
 	case p.Script != "":
 		return fmt.Sprintf("neither binary %s nor script %s matches any of %s", show(p.Exe), show(p.Script), join(s.Binaries))
 	}
 	return fmt.Sprintf("binary %s matches none of %s", show(p.Exe), join(s.Binaries))
+}
+
+// runs says whether a process runs one of the scripts.
+func runs(scripts []policy.Script, p *Process) bool {
+	return p.Script != "" && slices.ContainsFunc(scripts, func(s policy.Script) bool {
+		return s.Interpreter.Match(p.Exe) && s.Path.Match(p.Script)
+	})
+}
+
+// whyNotWorkload says why a policy is not about a workload; "" if it is.
+func whyNotWorkload(pol *policy.Policy, w *policy.Workload) string {
+	s := &pol.Spec
+	switch {
+	case pol.Selects(w):
+		return ""
+	case w.Host != nil:
+		if pol.Kind != policy.KindHostProcessPolicy {
+			return "the policy is about pods, the process is one of the node"
+		}
+		return fmt.Sprintf("hostSelector: unit %s, cgroup %s", show(w.Host.Unit), show(w.Host.Cgroup))
+	case pol.Kind == policy.KindHostProcessPolicy:
+		return "the policy is about processes of the node"
+	case pol.Metadata.Namespace != "" && pol.Metadata.Namespace != w.Namespace:
+		return fmt.Sprintf("the policy is of namespace %s, the workload of %s", pol.Metadata.Namespace, show(w.Namespace))
+	case !s.PodSelector.Matches(w.Labels):
+		return "podSelector: " + whyNotLabels(s.PodSelector, w.Labels)
+	}
+	if labels := policy.NamespaceLabels(w.Namespace, w.NamespaceLabels); s.NamespaceSelector != nil && !s.NamespaceSelector.Matches(labels) {
+		return "namespaceSelector: " + whyNotLabels(*s.NamespaceSelector, labels)
+	}
+	return fmt.Sprintf("service account %s is none of %s", show(w.ServiceAccount), join(s.ServiceAccounts))
 }
 
 // whyNotLabels names the first requirement that labels do not meet.
@@ -107,10 +143,25 @@ func whyNotPeer(p *policy.Peers, node policy.Node, c *Call) string {
 			return ""
 		}
 	}
+	if slices.ContainsFunc(c.Names, func(name string) bool { return anyName(p.FQDNs, name) }) {
+		return ""
+	}
 	if excepted != "" {
 		return excepted
 	}
-	return fmt.Sprintf("peer %s is in none of %s", peer, peerNames(p))
+	known := ""
+	if p.FQDNs != nil {
+		known = ", and DNS has told no name for it"
+		if len(c.Names) > 0 {
+			known = ", and DNS has told for it only " + join(c.Names)
+		}
+	}
+	return fmt.Sprintf("peer %s is in none of %s%s", peer, peerNames(p), known)
+}
+
+// anyName says whether one of the selectors matches a name.
+func anyName(selectors []policy.FQDNSelector, name string) bool {
+	return slices.ContainsFunc(selectors, func(s policy.FQDNSelector) bool { return s.Pattern().Match(name) })
 }
 
 // peerNames lists what an entry says about peers.
@@ -129,22 +180,23 @@ func peerNames(p *policy.Peers) string {
 	for _, e := range p.Entities {
 		names = append(names, string(e))
 	}
+	for _, s := range p.FQDNs {
+		names = append(names, s.String())
+	}
 	return join(names)
 }
 
 // whyNotPort says why an entry does not match the protocol and port of a call; "" if it does.
-func whyNotPort(rules []policy.PortRule, c *Call) string {
-	if rules == nil {
+func whyNotPort(ports []policy.Port, c *Call) string {
+	if ports == nil {
 		return ""
 	}
 	var names []string
-	for _, r := range rules {
-		for _, p := range r.Ports {
-			if matchesPort(p, c) {
-				return ""
-			}
-			names = append(names, portName(p))
+	for _, p := range ports {
+		if matchesPort(p, c) {
+			return ""
 		}
+		names = append(names, portName(p))
 	}
 	if !hasPort(c) {
 		return "the call has no address, and the entry names ports"

@@ -24,13 +24,20 @@ type Case struct {
 type Question struct {
 	Process policy.Process
 	Call    policy.Call
+	Query   string // also ask for this name in the call, if it is not empty
 }
 
 // Random makes the case of a seed, with this many questions. The policies have been written as
 // JSON and parsed, so that they are what an agent could have read; the error is that of parsing
 // and always a bug.
-func Random(seed uint64, questions int) (Case, error) {
-	g := &generator{rand.New(rand.NewPCG(seed, 0))} //nolint:gosec // a case must come again with its seed
+func Random(seed uint64, questions int) (Case, error) { return random(seed, questions, false) }
+
+// Enforced makes a case with nothing in it that the kernel does not judge by: what
+// compile.Compile refuses, and names.
+func Enforced(seed uint64, questions int) (Case, error) { return random(seed, questions, true) }
+
+func random(seed uint64, questions int, enforced bool) (Case, error) {
+	g := &generator{rand.New(rand.NewPCG(seed, 0)), enforced} //nolint:gosec // a case must come again with its seed
 	c := Case{Input: policy.Input{Workloads: g.workloads(), Node: policy.Node{Addresses: g.nodeAddresses()}}}
 	for i := range 1 + g.IntN(4) {
 		text, err := json.Marshal(g.policy(i))
@@ -44,12 +51,21 @@ func Random(seed uint64, questions int) (Case, error) {
 		c.Input.Policies = append(c.Input.Policies, parsed...)
 	}
 	for range questions {
-		c.Questions = append(c.Questions, Question{g.process(c.Input.Workloads), g.call()})
+		q := Question{Process: g.process(c.Input.Workloads), Call: g.call()}
+		if !enforced && g.IntN(3) == 0 {
+			q.Query = g.name()
+			q.Call.Direction, q.Call.Listen, q.Call.Port = policy.Egress, false, 53
+			q.Call.Protocol = pick[uint8](g, 17, 17, 6)
+		}
+		c.Questions = append(c.Questions, q)
 	}
 	return c, nil
 }
 
-type generator struct{ *rand.Rand }
+type generator struct {
+	*rand.Rand
+	enforced bool // only what the kernel judges by
+}
 
 // pick returns one of a list.
 func pick[T any](g *generator, list ...T) T { return list[g.IntN(len(list))] }
@@ -68,7 +84,14 @@ func some[T any](g *generator, absent int, list ...T) []T {
 
 func (g *generator) workloads() (out []policy.Workload) {
 	for i := range 1 + g.IntN(4) {
+		if g.IntN(8) == 0 {
+			out = append(out, policy.Workload{Key: uint64(i + 1), Host: &policy.HostUnit{
+				Unit: pick(g, "ssh.service", "cron.service", ""), Cgroup: pick(g, "/system.slice/ssh.service", "/user.slice/a"),
+			}})
+			continue
+		}
 		out = append(out, policy.Workload{
+			NamespaceLabels: map[string]string{"team": pick(g, "red", "blue")}, ServiceAccount: pick(g, "payer", "other", ""),
 			Key: uint64(i + 1), Namespace: pick(g, "shop", "shop", "default"), Pod: fmt.Sprintf("pod-%d", i/2),
 			Container: pick(g, "web", "sidecar", "db"), ContainerType: pick(g, "App", "Init", "Sidecar", "Ephemeral", "Sandbox"),
 			Labels: map[string]string{"app": pick(g, "web", "db"), pick(g, "tier", "env"): pick(g, "a", "b")},
@@ -91,12 +114,37 @@ func (g *generator) policy(i int) *policy.Policy {
 		Metadata: policy.Metadata{Name: fmt.Sprintf("p%d", 9-i), Namespace: pick(g, "shop", "shop", "default")},
 		Spec: policy.Spec{
 			Mode: pick(g, policy.ModeEnforce, policy.ModeEnforce, policy.ModeAudit), PodSelector: g.selector(), OnViolation: g.onViolation(),
+			EnableDefaultDeny: g.defaultDeny(),
 		},
+	}
+	switch g.IntN(8) {
+	case 0:
+		p.Kind, p.Metadata.Namespace = policy.KindClusterProcessPolicy, ""
+		if g.IntN(2) == 0 {
+			p.Spec.NamespaceSelector = &policy.LabelSelector{MatchLabels: map[string]string{"team": pick(g, "red", "blue")}}
+		}
+		p.Spec.ServiceAccounts = some(g, 2, "payer", "shop/payer", "default/other")
+	case 1:
+		p.Kind, p.Metadata.Namespace, p.Spec.PodSelector = policy.KindHostProcessPolicy, "", policy.LabelSelector{}
+		p.Spec.HostSelector = &policy.HostSelector{Units: globs(some(g, 3, "ssh.service", "*.service")), Cgroups: globs(some(g, 3, "/system.slice/**", "/user.slice/*"))}
 	}
 	for r := range 1 + g.IntN(4) {
 		p.Spec.Rules = append(p.Spec.Rules, g.rule(r))
 	}
 	return p
+}
+
+func (g *generator) defaultDeny() *policy.DefaultDeny {
+	if g.enforced {
+		return nil // not every combination can be enforced
+	}
+	switch g.IntN(6) {
+	case 0:
+		return &policy.DefaultDeny{Egress: pick(g, new(true), new(false), nil), Ingress: new(false)}
+	case 1:
+		return &policy.DefaultDeny{Ingress: new(true)}
+	}
+	return nil
 }
 
 func (g *generator) selector() (s policy.LabelSelector) {
@@ -124,13 +172,16 @@ func (g *generator) onViolation() *policy.OnViolation {
 }
 
 func (g *generator) rule(i int) policy.Rule {
-	r := policy.Rule{Name: fmt.Sprintf("r%d", i), Action: pick(g, policy.ActionAllow, policy.ActionAllow, policy.ActionDeny), OnViolation: g.onViolation()}
+	r := policy.Rule{Name: fmt.Sprintf("r%d", i), Action: pick(g, policy.ActionAllow, policy.ActionAllow, policy.ActionAllow, policy.ActionAllow, policy.ActionDeny, policy.ActionDeny, policy.ActionAudit, policy.ActionKill), OnViolation: g.onViolation()}
+	if r.Action == policy.ActionKill && r.OnViolation != nil {
+		r.OnViolation = &policy.OnViolation{Alert: policy.SeverityInfo}
+	}
 	if g.IntN(3) > 0 {
 		for range 1 + g.IntN(2) {
 			r.Processes = append(r.Processes, g.processSelector())
 		}
 	}
-	deny := r.Action == policy.ActionDeny
+	deny := r.Denies()
 	ways := 1 + g.IntN(3) // bit 0: egress, bit 1: ingress
 	if deny {
 		ways = g.IntN(4)
@@ -139,14 +190,14 @@ func (g *generator) rule(i int) policy.Rule {
 		r.Egress = []policy.EgressRule{}
 		for range g.entries(deny) {
 			p := g.peers(deny)
-			r.Egress = append(r.Egress, policy.EgressRule{ToCIDR: p.CIDRs, ToCIDRSet: p.CIDRSets, ToEntities: p.Entities, ToPorts: g.ports()})
+			r.Egress = append(r.Egress, policy.EgressRule{ToCIDR: p.CIDRs, ToCIDRSet: p.CIDRSets, ToEntities: p.Entities, ToFQDNs: p.FQDNs, ToPorts: g.ports(!deny)})
 		}
 	}
 	if ways&2 != 0 {
 		r.Ingress = []policy.IngressRule{}
 		for range g.entries(deny) {
 			p := g.peers(deny)
-			r.Ingress = append(r.Ingress, policy.IngressRule{FromCIDR: p.CIDRs, FromCIDRSet: p.CIDRSets, FromEntities: p.Entities, ToPorts: g.ports()})
+			r.Ingress = append(r.Ingress, policy.IngressRule{FromCIDR: p.CIDRs, FromCIDRSet: p.CIDRSets, FromEntities: p.Entities, ToPorts: g.ports(false)})
 		}
 	}
 	return r
@@ -166,6 +217,18 @@ func (g *generator) processSelector() (s policy.ProcessSelector) {
 	s.Containers = globs(some(g, 3, "web", "side*", "d?", "[w-z]*", "**"))
 	s.ContainerTypes = some(g, 3, policy.ContainerApp, policy.ContainerInit, policy.ContainerSidecar, policy.ContainerEphemeral)
 	s.Binaries = globs(some(g, 2, "/usr/bin/curl", "/usr/bin/*", "/usr/**", "/**/sh", "/bin/?sh", "/app/[a-c]*", "/**/lib/*.so", "memfd:*", "/**"))
+	if g.enforced {
+		return s
+	}
+	if g.IntN(6) == 0 {
+		s.Users = some(g, 2, uint32(0), uint32(1000))
+		s.Groups = some(g, 3, uint32(0), uint32(5))
+	}
+	if g.IntN(8) == 0 {
+		for range 1 + g.IntN(2) {
+			s.Scripts = append(s.Scripts, policy.Script{Interpreter: globs([]string{pick(g, "/usr/bin/*", "/bin/?sh")})[0], Path: globs([]string{pick(g, "/app/**", "/usr/local/bin/*.sh", "/app/a")})[0]})
+		}
+	}
 	return s
 }
 
@@ -191,6 +254,12 @@ func (g *generator) peers(deny bool) (p policy.Peers) {
 				set("::/0", "2001:db8::/32"), set("10.1.0.0/16"), set("2001:db8::/32", "2001:db8::1/128")),
 		}
 	}
+	if !g.enforced && g.IntN(3) == 0 {
+		p.FQDNs = g.fqdns()
+		if g.IntN(2) == 0 {
+			return policy.Peers{FQDNs: p.FQDNs}
+		}
+	}
 	p.Entities = some(g, 2, policy.EntityWorld, policy.EntityWorld, policy.EntityHost, policy.EntityHost, policy.EntityAll)
 	if !deny && g.IntN(12) == 0 {
 		return policy.Peers{CIDRs: []netip.Prefix{}} // selects no peer
@@ -209,7 +278,31 @@ func set(cidr string, except ...string) policy.CIDRSet {
 	return policy.CIDRSet{CIDR: netip.MustParsePrefix(cidr), Except: prefixes(except...)}
 }
 
-func (g *generator) ports() []policy.PortRule {
+func (g *generator) fqdns() (out []policy.FQDNSelector) {
+	for range 1 + g.IntN(3) {
+		if g.IntN(2) == 0 {
+			out = append(out, policy.FQDNSelector{MatchName: name(g.name())})
+			continue
+		}
+		out = append(out, policy.FQDNSelector{MatchPattern: name(pick(g, "*", "*.example", "**.example", "a*.example", "*.b.example", "**.b*.example", "*-1.*.example"))})
+	}
+	return out
+}
+
+func (g *generator) name() string {
+	return pick(g, "example", "a.example", "b.example", "a.b.example", "c.a.b.example", "x-1.b.example", "other.test")
+}
+
+// name parses a name or pattern that is known to be good.
+func name(text string) policy.NamePattern {
+	p, err := policy.ParseNamePattern(text)
+	if err != nil {
+		panic(err) // a constant of this file is wrong
+	}
+	return p
+}
+
+func (g *generator) ports(dns bool) []policy.PortRule {
 	list := []policy.Port{
 		{Port: 443, Protocol: policy.ProtocolTCP},
 		{Port: 53},
@@ -226,7 +319,11 @@ func (g *generator) ports() []policy.PortRule {
 	var out []policy.PortRule
 	if g.IntN(3) > 0 {
 		for range 1 + g.IntN(2) {
-			out = append(out, policy.PortRule{Ports: some(g, 0, list...)})
+			r := policy.PortRule{Ports: some(g, 0, list...)}
+			if dns && !g.enforced && g.IntN(2) == 0 {
+				r = policy.PortRule{Ports: some(g, 0, list[1], list[2], list[3]), Rules: &policy.L7Rules{DNS: g.fqdns()}}
+			}
+			out = append(out, r)
 		}
 	}
 	return out
@@ -236,6 +333,7 @@ func (g *generator) process(workloads []policy.Workload) policy.Process {
 	all := policy.Origins()
 	p := policy.Process{
 		Workload: pick(g, workloads...), Origin: pick(g, all[:]...), Truncated: g.IntN(12) == 0,
+		User: pick[uint32](g, 0, 1000, 7), Group: pick[uint32](g, 0, 5),
 		Exe: pick(g, "/usr/bin/curl", "/usr/bin/sh", "/bin/bash", "/bin/ash", "/app/a", "/app/b/c", "/opt/lib/x.so", "memfd:x", "memfd:a/b", "/usr"),
 	}
 	if g.IntN(4) == 0 {
@@ -252,6 +350,12 @@ func (g *generator) call() policy.Call {
 	}
 	if g.IntN(12) == 0 {
 		c.Peer = netip.Addr{}
+	}
+	for range g.IntN(4) - 1 {
+		if g.enforced {
+			break
+		}
+		c.Names = append(c.Names, g.name())
 	}
 	c.Listen = g.IntN(8) == 0
 	if c.Protocol == 6 || c.Protocol == 17 || c.Protocol == 132 {

@@ -85,7 +85,7 @@ func TestKernelJudgesAsTheReference(t *testing.T) {
 	outcomes := map[string]int{}
 	policies, questions := cases()
 	for seed := range uint64(policies) {
-		c, err := policytest.Random(seed, questions)
+		c, err := policytest.Enforced(seed, questions)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"syscall"
 	"testing"
 	"time"
@@ -125,7 +126,11 @@ func withoutKill(policies []*policy.Policy) {
 	for _, p := range policies {
 		spare(p.Spec.OnViolation)
 		for i := range p.Spec.Rules {
-			spare(p.Spec.Rules[i].OnViolation)
+			r := &p.Spec.Rules[i]
+			spare(r.OnViolation)
+			if r.Action == policy.ActionKill {
+				r.Action = policy.ActionDeny
+			}
 		}
 	}
 }
@@ -166,7 +171,7 @@ func TestRealCallsAreJudgedAsTheReference(t *testing.T) {
 		seeds = 25
 	}
 	for seed := range seeds {
-		c, err := policytest.Random(1000+seed, 16)
+		c, err := policytest.Enforced(1000+seed, 16)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +185,7 @@ func TestRealCallsAreJudgedAsTheReference(t *testing.T) {
 			at := int(seed+uint64(i)) % len(c.Input.Workloads)
 			caller := all[at].callers[i%len(all[at].callers)]
 			call, ok := realCall(q.Call)
-			if !ok || last[caller] == call.Canonical() {
+			if !ok || reflect.DeepEqual(last[caller], call.Canonical()) {
 				continue // the same allowed call again is told once
 			}
 			last[caller] = call.Canonical()

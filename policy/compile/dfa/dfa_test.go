@@ -25,7 +25,7 @@ func build(tb testing.TB, patterns ...string) (*dfa.DFA, []policy.Glob) {
 			tb.Fatalf("%s: %v", p, err)
 		}
 		globs = append(globs, g)
-		b.AddGlob(g, uint32(i))
+		b.Add(g.Tokens(), uint32(i))
 	}
 	d, err := b.Build()
 	if err != nil {
@@ -165,7 +165,7 @@ func TestBuildGivesUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.AddGlob(g, 0)
+	b.Add(g.Tokens(), 0)
 	if _, err := b.Build(); !errors.Is(err, dfa.ErrTooBig) {
 		t.Fatalf("got %v, not ErrTooBig", err)
 	}
@@ -182,6 +182,41 @@ func TestEmptyBuilderMatchesNothing(t *testing.T) {
 	}
 }
 
+// FuzzNames holds the automaton to the definition of names.
+func FuzzNames(f *testing.F) {
+	f.Add("**.example", "*.b*.example", "a.b.example")
+	f.Add("*", "**.*", "")
+	f.Add("**.*-*.x", "a.*", "a.b-c.x")
+	f.Fuzz(func(t *testing.T, p1, p2, s string) {
+		b := &dfa.Builder{}
+		var want []uint32
+		for i, text := range []string{p1, p2} {
+			p, err := policy.ParseNamePattern(text)
+			if err != nil || len(s) > 256 || len(text) > 64 {
+				return
+			}
+			b.Add(p.Tokens(), uint32(i))
+			if p.Match(s) {
+				want = append(want, uint32(i))
+			}
+		}
+		d, err := b.Build()
+		if errors.Is(err, dfa.ErrTooBig) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Size() > 1<<16 {
+			return
+		}
+		c, sets := cells(t, d)
+		if diff := cmp.Diff(want, sets[dfa.Walk(c, d.Classes(), s)]); diff != "" {
+			t.Errorf("%q %q on %q: (-names +dfa)\n%s", p1, p2, s, diff)
+		}
+	})
+}
+
 func FuzzDFA(f *testing.F) {
 	f.Add("/usr/**/a", "/b?[a-c]*", "memfd:*", "/usr/x/a")
 	f.Add("/**", "/**/**/b", "x*", "/a/b")
@@ -194,7 +229,7 @@ func FuzzDFA(f *testing.F) {
 				return
 			}
 			globs = append(globs, g)
-			b.AddGlob(g, uint32(i))
+			b.Add(g.Tokens(), uint32(i))
 		}
 		d, err := b.Build()
 		if err != nil {

@@ -14,8 +14,8 @@ import (
 )
 
 // Builder gathers patterns. Every pattern has a tag, a number that the automaton gives back where
-// the pattern matches. Patterns of other syntaxes come in as further Add methods that append
-// states and edges: everything behind the NFA is the same for all.
+// the pattern matches. Every syntax only appends states and edges: what is behind the NFA is the
+// same for all.
 type Builder struct {
 	states []state
 }
@@ -35,12 +35,12 @@ type edge struct {
 
 const noTag = -1
 
-// AddGlob adds a glob.
-func (b *Builder) AddGlob(g policy.Glob, tag uint32) {
+// Add adds a pattern by its steps, those of a policy.Glob or a policy.NamePattern.
+func (b *Builder) Add(steps []policy.GlobToken, tag uint32) {
 	b.start()
 	at := b.add()
 	b.states[0].empty = append(b.states[0].empty, at)
-	for _, t := range g.Tokens() {
+	for _, t := range steps {
 		next := b.add()
 		switch t.Kind {
 		case policy.GlobOne:
@@ -52,7 +52,15 @@ func (b *Builder) AddGlob(g policy.Glob, tag uint32) {
 			inside := b.add()
 			b.states[at].empty = append(b.states[at].empty, inside, next)
 			b.edge(inside, inside, anyByte())
-			b.edge(inside, next, slash())
+			b.edge(inside, next, only('/'))
+		case policy.GlobLabels:
+			// from is not at: what leads to at a second time must have been a whole label.
+			from, inside := b.add(), b.add()
+			b.states[at].empty = append(b.states[at].empty, from)
+			b.edge(from, inside, t.Set)
+			b.edge(inside, inside, t.Set)
+			b.edge(inside, from, only('.'))
+			b.edge(inside, next, only('.'))
 		}
 		at = next
 	}
@@ -81,8 +89,9 @@ func anyByte() policy.ByteSet {
 	return policy.ByteSet{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
 }
 
-func slash() (s policy.ByteSet) {
-	s['/'/64] |= 1 << ('/' % 64)
+// only returns the set of one byte.
+func only(c byte) (s policy.ByteSet) {
+	s[c/64] |= 1 << (c % 64)
 	return s
 }
 

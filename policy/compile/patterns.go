@@ -1,0 +1,153 @@
+package compile
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/compile/dfa"
+)
+
+// pattern is a string pattern of a clause: a policy.Glob, a policy.NamePattern.
+type pattern interface {
+	String() string
+	Tokens() []policy.GlobToken
+}
+
+// patternsOf is one kind of a clause's patterns: each kind has an automaton of its own.
+type patternsOf struct {
+	field string // as people write it
+	of    func(*clause) []pattern
+}
+
+var (
+	binaries = patternsOf{"binaries", func(cl *clause) (out []pattern) {
+		for _, g := range cl.selector.Binaries {
+			out = append(out, g)
+		}
+		return out
+	}}
+	interpreters = patternsOf{"scripts[].interpreter", func(cl *clause) []pattern {
+		if cl.script == nil {
+			return nil
+		}
+		return []pattern{cl.script.Interpreter}
+	}}
+	scripts = patternsOf{"scripts[].path", func(cl *clause) []pattern {
+		if cl.script == nil {
+			return nil
+		}
+		return []pattern{cl.script.Path}
+	}}
+	names   = patternsOf{"toFQDNs", func(cl *clause) []pattern { return fqdns(cl.names) }}
+	queries = patternsOf{"rules.dns", func(cl *clause) []pattern { return fqdns(cl.queries) }}
+)
+
+func fqdns(selectors []policy.FQDNSelector) (out []pattern) {
+	for _, s := range selectors {
+		if p := s.Pattern(); !p.IsZero() {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// automaton makes the automaton that tells which clauses a string matches by their patterns of one
+// kind.
+func (c *compiler) automaton(clauses []*clause, kind patternsOf) (DFARef, error) {
+	byText := map[string]Bitset{}
+	patterns := map[string]pattern{}
+	for bit, cl := range clauses {
+		for _, p := range kind.of(cl) {
+			s := byText[p.String()]
+			s.Set(bit)
+			byText[p.String()], patterns[p.String()] = s, p
+		}
+	}
+	if len(patterns) == 0 {
+		return DFARef{}, nil
+	}
+	// Patterns of the same rules have one tag, so that minimisation can join what the rules
+	// cannot tell apart.
+	key := []byte(kind.field)
+	var sets []Bitset
+	tags := map[Bitset]uint32{}
+	b := &dfa.Builder{}
+	for _, text := range sortedKeys(patterns) {
+		set := byText[text]
+		tag, ok := tags[set]
+		if !ok {
+			tag = uint32(len(sets))
+			tags[set] = tag
+			sets = append(sets, set)
+		}
+		b.Add(patterns[text].Tokens(), tag)
+		key = append(binary.AppendUvarint(key, uint64(len(text))), text...)
+		for _, w := range set {
+			key = binary.LittleEndian.AppendUint64(key, w)
+		}
+	}
+	if ref, ok := c.dfas[string(key)]; ok {
+		return ref, nil
+	}
+	d, err := b.Build()
+	if err != nil {
+		return DFARef{}, err
+	}
+	ref, err := c.packer.add(d, sets)
+	if err != nil {
+		return DFARef{}, err
+	}
+	c.dfas[string(key)] = ref
+	return ref, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// tooBig names the patterns of a ruleset whose automaton could not be made: those with a star in
+// their middle first, because they make it grow.
+func tooBig(clauses []*clause, workload string, kind patternsOf, err error) *Error {
+	const most = 8
+	e := &Error{Workload: workload, Reason: err.Error()}
+	seen := map[string]bool{}
+	var costly, other []string
+	for _, cl := range clauses {
+		for _, p := range kind.of(cl) {
+			switch text := p.String(); {
+			case seen[text]:
+				continue
+			case strings.Contains(strings.TrimSuffix(text, "**"), "*"):
+				if len(costly) == 0 {
+					e.Policy, e.Rule = cl.rule.Policy, cl.rule.Name
+				}
+				costly = append(costly, fmt.Sprintf("%q", text))
+			default:
+				if e.Rule == "" {
+					e.Policy, e.Rule = cl.rule.Policy, cl.rule.Name
+				}
+				other = append(other, fmt.Sprintf("%q", text))
+			}
+			seen[p.String()] = true
+		}
+	}
+	named := slices.Concat(costly, other)
+	more := ""
+	if len(named) > most {
+		more = fmt.Sprintf(" and %d more", len(named)-most)
+		named = named[:most]
+	}
+	if errors.Is(err, dfa.ErrTooBig) {
+		e.Reason = kind.field + ": " + strings.Join(named, ", ") + more + ": " + err.Error()
+	}
+	return e
+}

@@ -1,0 +1,36 @@
+package compile
+
+import (
+	"github.com/sallyport/sallyport/policy"
+)
+
+// Enforced says which parts of the language whoever walks the tables can judge by. What is false is
+// refused where a policy uses it: a rule that is only half enforced is worse than none (fails closed,
+// the caller keeps the tables it had).
+type Enforced struct {
+	Users   bool // Ruleset.AnyUser, Tables.Users, and the same for groups
+	Scripts bool // Ruleset.AnyScript, Interpreters, Scripts
+}
+
+// Everything is what (*Tables).Judge judges by.
+func Everything() Enforced { return Enforced{Users: true, Scripts: true} }
+
+// unsupported refuses what a rule says and nobody would enforce.
+func (e Enforced) unsupported(p *policy.Policy, r *policy.Rule) (errs Errors) {
+	refuse := func(field string) {
+		errs = append(errs, policyError(p, r, field+" is not enforced by this version"))
+	}
+	seen := map[string]bool{}
+	once := func(used bool, field string) {
+		if used && !seen[field] {
+			seen[field] = true
+			refuse(field)
+		}
+	}
+	for _, s := range r.Selectors() {
+		once(s.Users != nil && !e.Users, "processes[].users")
+		once(s.Groups != nil && !e.Users, "processes[].groups")
+		once(s.Scripts != nil && !e.Scripts, "processes[].scripts")
+	}
+	return errs
+}
