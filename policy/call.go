@@ -77,8 +77,8 @@ func ProtocolName(number uint8) string {
 	return strconv.Itoa(int(number))
 }
 
-// String returns the call as ParseCall and ParseListen read it; "no address" where it has none. The
-// direction is not in it.
+// String returns the call as ParseCall and ParseListen read it; "no address" where it has none. Its
+// direction and names are not in it.
 func (c Call) String() string {
 	name := ProtocolName(c.Protocol)
 	switch {

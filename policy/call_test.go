@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"net/netip"
+	"reflect"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,7 +27,7 @@ func TestParseCall(t *testing.T) {
 		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", text, diff)
 		}
-		if again, err := policy.ParseCall(got.String()); err != nil || again != got {
+		if again, err := policy.ParseCall(got.String()); err != nil || !reflect.DeepEqual(again, got) {
 			t.Errorf("%s was written as %s, which is %+v, %v", text, got, again, err)
 		}
 	}
@@ -44,7 +45,7 @@ func TestParseListen(t *testing.T) {
 		"53/UDP":   {Direction: policy.Ingress, Protocol: 17, Port: 53, Listen: true},
 		"8080":     {Direction: policy.Ingress, Protocol: 6, Port: 8080, Listen: true},
 	} {
-		if got, err := policy.ParseListen(text); err != nil || got != want {
+		if got, err := policy.ParseListen(text); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, %v", text, got, err)
 		}
 	}
@@ -64,7 +65,7 @@ func FuzzParseCall(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if again, err := policy.ParseCall(c.String()); err != nil || again != c {
+		if again, err := policy.ParseCall(c.String()); err != nil || !reflect.DeepEqual(again, c) {
 			t.Errorf("%q was written as %s, which is %+v, %v", text, c, again, err)
 		}
 	})

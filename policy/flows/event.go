@@ -37,6 +37,7 @@ type event struct {
 	Binary        string    `json:"binary"`
 	Interpreter   string    `json:"interpreter"`
 	BinaryCut     bool      `json:"binaryCut"`
+	UID           uint32    `json:"uid"`
 	Call          string    `json:"call"`
 	Peer          string    `json:"peer"`
 	PeerName      string    `json:"peerName"`
@@ -105,12 +106,12 @@ func (e *event) flow(o Options) (f Flow, why string) {
 			w.Labels = o.Labels[i].labels
 		}
 	}
-	f.Process = policy.Process{Workload: w, Origin: policy.Origin(e.Origin), Exe: e.Binary, Truncated: e.BinaryCut}
+	f.Process = policy.Process{Workload: w, Origin: policy.Origin(e.Origin), Exe: e.Binary, Truncated: e.BinaryCut, User: e.UID}
 	if e.Interpreter != "" {
 		f.Process.Exe, f.Process.Script = e.Interpreter, e.Binary
 	}
-	if f.Call.Direction == policy.Egress && isHostName(e.PeerName) {
-		f.PeerName = strings.ToLower(strings.TrimSuffix(e.PeerName, "."))
+	if name, ok := hostName(e.PeerName); ok && f.Call.Direction == policy.Egress && f.Call.Peer.IsValid() {
+		f.PeerName, f.Call.Names = name, []string{name}
 	}
 	f.Verdict, f.Would, f.Rule = policy.Verdict(e.Verdict), policy.Verdict(e.Would), e.Rule
 	f.Count, f.First, f.Last = 1, e.Time.UTC(), e.Time.UTC()
@@ -165,20 +166,12 @@ func parseEnd(text string) (policy.Call, bool) {
 	return c, err == nil && c.Peer.IsValid()
 }
 
-// isHostName says whether a name can stand in a policy. Names come from whoever answers a query.
-func isHostName(s string) bool {
-	const longest = 253
-	s = strings.TrimSuffix(s, ".")
-	if s == "" || len(s) > longest {
-		return false
-	}
+// hostName returns a name as policies write it; ok is false where they cannot. Names come from whoever
+// answers a query.
+func hostName(s string) (name string, ok bool) {
 	if _, err := netip.ParseAddr(s); err == nil {
-		return false
+		return "", false
 	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
-			return false
-		}
-	}
-	return true
+	p, err := policy.ParseName(s)
+	return policy.FQDNSelector{MatchName: p}.String(), err == nil
 }

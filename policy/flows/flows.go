@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ var ErrTooMany = errors.New("too many distinct flows: split it, by namespace or 
 type Flow struct {
 	Process  policy.Process // Workload.Pod is the owner's name, see Owner; Labels are nil where none are known
 	Call     policy.Call
-	PeerName string // by which the process looked the peer up; "" where that is not known
+	PeerName string // by which the process looked the peer up, also in Call.Names; "" where that is not known
 	Verdict  policy.Verdict
 	Would    policy.Verdict
 	Rule     string // that decided
@@ -109,7 +110,12 @@ type key struct {
 	origin                                           policy.Origin
 	exe, script                                      string
 	cut                                              bool
-	call                                             policy.Call
+	user                                             uint32
+	direction                                        policy.Direction
+	peer                                             netip.Addr
+	protocol                                         uint8
+	port                                             uint16
+	listen                                           bool
 	name                                             string
 	verdict, would                                   policy.Verdict
 	rule                                             string
@@ -119,7 +125,8 @@ func keyOf(f *Flow) key {
 	w := &f.Process.Workload
 	return key{
 		w.Namespace, w.Pod, w.Container, w.ContainerType, LabelText(w.Labels), f.Process.Origin,
-		f.Process.Exe, f.Process.Script, f.Process.Truncated, f.Call, f.PeerName, f.Verdict, f.Would, f.Rule,
+		f.Process.Exe, f.Process.Script, f.Process.Truncated, f.Process.User,
+		f.Call.Direction, f.Call.Peer, f.Call.Protocol, f.Call.Port, f.Call.Listen, f.PeerName, f.Verdict, f.Would, f.Rule,
 	}
 }
 
@@ -163,10 +170,10 @@ func sorted(seen map[key]*Flow) []Flow {
 		return cmp.Or(
 			cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.pod, b.pod), cmp.Compare(a.container, b.container),
 			cmp.Compare(a.containerType, b.containerType), cmp.Compare(a.labels, b.labels), cmp.Compare(a.origin, b.origin),
-			cmp.Compare(a.exe, b.exe), cmp.Compare(a.script, b.script), cmp.Compare(a.call.Direction, b.call.Direction),
-			a.call.Peer.Compare(b.call.Peer), cmp.Compare(a.call.Protocol, b.call.Protocol), cmp.Compare(a.call.Port, b.call.Port),
+			cmp.Compare(a.exe, b.exe), cmp.Compare(a.script, b.script), cmp.Compare(a.direction, b.direction),
+			a.peer.Compare(b.peer), cmp.Compare(a.protocol, b.protocol), cmp.Compare(a.port, b.port),
 			cmp.Compare(a.name, b.name), cmp.Compare(a.verdict, b.verdict), cmp.Compare(a.would, b.would), cmp.Compare(a.rule, b.rule),
-			boolean(a.cut, b.cut), boolean(a.call.Listen, b.call.Listen))
+			cmp.Compare(a.user, b.user), boolean(a.cut, b.cut), boolean(a.listen, b.listen))
 	})
 	out := make([]Flow, len(keys))
 	for i, k := range keys {
