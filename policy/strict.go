@@ -74,6 +74,9 @@ func (s *Strict) Text(v Value) (text string, ok bool) { return s.d.text(v.v) }
 // Labels reads a mapping of label keys to strings.
 func (s *Strict) Labels(v Value) map[string]string { return s.d.labels(v.v) }
 
+// ID reads a numeric user or group id.
+func (s *Strict) ID(v Value) uint32 { return s.d.id(v.v) }
+
 // Word reads one of a set of words.
 func Word[T ~string](s *Strict, v Value, words ...T) T { return enum(s.d, v.v, words, nil) }
 

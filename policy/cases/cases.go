@@ -32,6 +32,7 @@ type Case struct {
 	Line    int
 	Process policy.Process
 	Call    policy.Call
+	Query   string // the name that the call asks a resolver for; "" for the call itself
 	Want    Want
 }
 
@@ -60,7 +61,12 @@ func (s *Set) Run(policies []*policy.Policy) []Result {
 	out := make([]Result, len(s.Cases))
 	for i := range s.Cases {
 		c := &s.Cases[i]
-		got := match.Explain(in, c.Process, c.Call)
+		var got match.Explanation
+		if c.Query == "" {
+			got = match.Explain(in, c.Process, c.Call)
+		} else {
+			got = match.ExplainQuery(in, c.Process, policy.Query{Call: c.Call, Name: c.Query})
+		}
 		out[i] = Result{Case: c, Got: got, Failures: c.Want.differs(got.Decision)}
 	}
 	return out
@@ -91,31 +97,47 @@ func (w *Want) differs(d match.Decision) (out []string) {
 func (c *Case) Who() string {
 	p := &c.Process
 	parts := []string{string(p.Origin)}
-	if p.Exe != "" {
-		parts = append(parts, p.Exe)
+	for _, text := range []string{p.Exe, p.Script} {
+		if text != "" {
+			parts = append(parts, text)
+		}
 	}
-	if p.Script != "" {
-		parts = append(parts, p.Script)
+	if p.User != 0 || p.Group != 0 {
+		parts = append(parts, fmt.Sprintf("(user %d, group %d)", p.User, p.Group))
 	}
-	labels := make([]string, 0, len(p.Workload.Labels))
-	for key, value := range p.Workload.Labels {
+	return strings.Join(append(parts, "in", where(&p.Workload)), " ")
+}
+
+// where returns a workload as people write it.
+func where(w *policy.Workload) string {
+	if w.Host != nil {
+		return strings.Join(slices.DeleteFunc([]string{"the node", w.Host.Unit, w.Host.Cgroup}, func(s string) bool { return s == "" }), " ")
+	}
+	labels := make([]string, 0, len(w.Labels))
+	for key, value := range w.Labels {
 		labels = append(labels, key+"="+value)
 	}
 	slices.Sort(labels)
-	where := p.Workload.Namespace + "/" + p.Workload.Container
-	if len(labels) > 0 {
-		where += " (" + strings.Join(labels, ",") + ")"
+	if len(labels) == 0 {
+		return w.Namespace + "/" + w.Container
 	}
-	return strings.Join(append(parts, "in", where), " ")
+	return w.Namespace + "/" + w.Container + " (" + strings.Join(labels, ",") + ")"
 }
 
 // What returns the call of a case as people write it.
 func (c *Case) What() string {
+	text := "to " + c.Call.String()
 	switch {
 	case c.Call.Listen:
 		return "listen " + c.Call.String()
 	case c.Call.Direction == policy.Ingress:
-		return "from " + c.Call.String()
+		text = "from " + c.Call.String()
 	}
-	return "to " + c.Call.String()
+	if len(c.Call.Names) > 0 {
+		text += " (" + strings.Join(c.Call.Names, ", ") + ")"
+	}
+	if c.Query != "" {
+		text += " for " + c.Query
+	}
+	return text
 }

@@ -33,6 +33,10 @@ apiVersion: sallyport.dev/v1alpha1
 kind: PolicyTest
 cases:
 - {name: elsewhere, to: 192.0.2.7/ICMP, expect: Audit, would: Kill}
+- {name: by name, user: 7, group: 8, to: [API.example.com:443, "192.0.2.1:443"], names: [www.example.com], expect: Allow}
+- {name: asks, to: "10.96.0.10:53/UDP", query: WWW.example.com., expect: Allow}
+- {name: node, workload: {host: {unit: ssh.service, cgroup: /system.slice/ssh.service}}, to: 192.0.2.1:22, expect: Allow}
+- {name: cluster, workload: {namespace: a, namespaceLabels: {team: x}, serviceAccount: robot}, to: 192.0.2.1:22, expect: Allow, rule: "ClusterProcessPolicy:a/b"}
 `
 
 const shop = `apiVersion: sallyport.dev/v1alpha1
@@ -71,6 +75,11 @@ func TestParse(t *testing.T) {
 		`16 serves | Main in shop/other (app=checkout) | listen 8080/TCP | Sidecar`,
 		`18 [] []`,
 		`21 elsewhere | Main in default/app | to 192.0.2.7/ICMP | App`,
+		`22 by name: to 192.0.0.8:443/TCP (api.example.com, www.example.com) | Main (user 7, group 8) in default/app | to 192.0.0.8:443/TCP (api.example.com, www.example.com) | App`,
+		`22 by name: to 192.0.2.1:443/TCP (www.example.com) | Main (user 7, group 8) in default/app | to 192.0.2.1:443/TCP (www.example.com) | App`,
+		`23 asks | Main in default/app | to 10.96.0.10:53/UDP for www.example.com | App`,
+		`24 node | Main in the node ssh.service /system.slice/ssh.service | to 192.0.2.1:22/TCP | `,
+		`25 cluster | Main in a/app | to 192.0.2.1:22/TCP | App`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -100,6 +109,8 @@ func TestRun(t *testing.T) {
 		"true ",
 		"true ",
 		"false verdict is Allow, not Audit, would is none, not Kill",
+		"true ", "true ", "true ", "true ",
+		"false rule is none, not ClusterProcessPolicy:a/b",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -122,11 +133,16 @@ func TestParseRefuses(t *testing.T) {
 		"empty name":       {in(`{name: "", to: 192.0.2.1/ICMP, expect: Deny}`), "cases[0].name: is empty"},
 		"no target":        {in("{name: a, expect: Deny}"), "a case has one of to, from and listen"},
 		"two targets":      {in("{name: a, to: 192.0.2.1/ICMP, from: 192.0.2.1/ICMP, expect: Deny}"), "a case has one of to, from and listen"},
-		"no address":       {in("{name: a, to: example.com:443, expect: Deny}"), `"example.com:443" is no address with a port`},
+		"no address":       {in("{name: a, from: example.com:443, expect: Deny}"), `"example.com:443" is no address with a port`},
 		"no port":          {in("{name: a, listen: http, expect: Deny}"), `"http" is no port: write it as 8080/TCP`},
 		"misspelt verdict": {in("{name: a, to: 192.0.2.1/ICMP, expect: deny}"), `cases[0].expect: "deny" is none of Allow, Audit, Deny, Drop, Reset or Kill: did you mean Deny?`},
 		"would of nothing": {in("{name: a, to: 192.0.2.1/ICMP, expect: Deny, would: Kill}"), "cases[0].would: is only decided for an audited call"},
 		"half a rule":      {in("{name: a, to: 192.0.2.1/ICMP, expect: Deny, rule: pay}"), `"pay" is no name of a rule: NAMESPACE/POLICY/RULE`},
+		"names of nobody":  {in("{name: a, from: 192.0.2.1/ICMP, names: [a.example], expect: Deny}"), "cases[0].names: is about a call that leaves"},
+		"query of nobody":  {in("{name: a, listen: 80/TCP, query: a.example, expect: Deny}"), "cases[0].query: is about a call that leaves"},
+		"no name of DNS":   {in("{name: a, to: 192.0.2.1/ICMP, names: ['a b'], expect: Deny}"), `cases[0].names[0]: "a b" is no name`},
+		"pod on the node":  {in("{name: a, workload: {host: {}, namespace: a}, to: 192.0.2.1/ICMP, expect: Deny}"), "a process of the node is in no pod"},
+		"user by name":     {in("{name: a, user: nobody, to: 192.0.2.1/ICMP, expect: Deny}"), "cases[0].user: is a string, not a numeric id"},
 		"twice":            {in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}\n- {name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `"a" is also the name of the case in line 4`},
 		"node":             {"node: {addresses: [here]}\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `node.addresses[0]: "here" is no address`},
 		"policies":         {"policies: ['']\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `policies[0]: "" names no file`},

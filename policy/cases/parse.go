@@ -3,6 +3,7 @@ package cases
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/sallyport/sallyport/policy"
@@ -16,7 +17,7 @@ type parser struct {
 	file     string
 	set      Set
 	workload policy.Workload
-	names    map[string]int // line of the case that has the name, in the whole file
+	taken    map[string]int // line of the case that has the name, in the whole file
 }
 
 // Parse reads the documents of a test file. name stands in the errors. The error is a policy.Errors
@@ -24,11 +25,11 @@ type parser struct {
 // look like one that passed.
 func Parse(name string, data []byte) ([]Set, error) {
 	var sets []Set
-	names := map[string]int{}
+	taken := map[string]int{}
 	total := 0
 	err := policy.ReadStrict(name, data, func(s *policy.Strict, v policy.Value) {
 		p := parser{
-			Strict: s, file: name, names: names, set: Set{File: name, Line: v.Line()},
+			Strict: s, file: name, taken: taken, set: Set{File: name, Line: v.Line()},
 			workload: policy.Workload{Namespace: policy.DefaultNamespace, Container: "app", ContainerType: string(policy.ContainerApp)},
 		}
 		p.document(v)
@@ -99,16 +100,33 @@ func (p *parser) node(v policy.Value) {
 
 // readWorkload reads a workload; what it leaves out stays as it is.
 func (p *parser) readWorkload(v policy.Value, w *policy.Workload) {
-	p.Mapping(
+	present, _ := p.Mapping(
 		v,
 		policy.Field{Name: "namespace", Read: p.text(&w.Namespace)},
+		policy.Field{Name: "namespaceLabels", Read: func(v policy.Value) { w.NamespaceLabels = p.Labels(v) }},
 		policy.Field{Name: "podLabels", Read: func(v policy.Value) { w.Labels = p.Labels(v) }},
+		policy.Field{Name: "serviceAccount", Read: p.text(&w.ServiceAccount)},
 		policy.Field{Name: "container", Read: p.text(&w.Container)},
 		policy.Field{Name: "containerType", Read: func(v policy.Value) {
 			w.ContainerType = string(policy.Word(p.Strict, v,
 				policy.ContainerApp, policy.ContainerInit, policy.ContainerSidecar, policy.ContainerEphemeral))
 		}},
+		policy.Field{Name: "host", Read: func(v policy.Value) { w.Host = p.host(v) }},
 	)
+	if !present["host"] {
+		return
+	}
+	if len(present) > 1 {
+		p.Fail(v, "leave the other fields out", "a process of the node is in no pod")
+	}
+	*w = policy.Workload{Host: w.Host}
+}
+
+// host reads a workload of the node itself.
+func (p *parser) host(v policy.Value) *policy.HostUnit {
+	h := &policy.HostUnit{}
+	p.Mapping(v, policy.Field{Name: "unit", Read: p.text(&h.Unit)}, policy.Field{Name: "cgroup", Read: p.text(&h.Cgroup)})
+	return h
 }
 
 // text makes a field that is a string.
@@ -120,6 +138,7 @@ func (p *parser) text(to *string) func(policy.Value) {
 func (p *parser) readCase(v policy.Value) {
 	c := Case{File: p.file, Line: v.Line(), Process: policy.Process{Workload: p.workload, Origin: policy.OriginMain}}
 	var calls []policy.Call
+	var names []string
 	origins := policy.Origins()
 	take := func(direction policy.Direction) func(policy.Value) {
 		return func(v policy.Value) { calls = append(calls, p.calls(v, direction)...) }
@@ -130,7 +149,11 @@ func (p *parser) readCase(v policy.Value) {
 		{Name: "origin", Read: func(v policy.Value) { c.Process.Origin = policy.Word(p.Strict, v, origins[:]...) }},
 		{Name: "binary", Read: p.text(&c.Process.Exe)},
 		{Name: "script", Read: p.text(&c.Process.Script)},
+		{Name: "user", Read: func(v policy.Value) { c.Process.User = p.ID(v) }},
+		{Name: "group", Read: func(v policy.Value) { c.Process.Group = p.ID(v) }},
 		{Name: "to", Read: take(policy.Egress)},
+		{Name: "names", Read: func(v policy.Value) { names = p.names(v) }},
+		{Name: "query", Read: func(v policy.Value) { c.Query = p.name(v) }},
 		{Name: "from", Read: take(policy.Ingress)},
 		{Name: "listen", Read: func(v policy.Value) { calls = append(calls, p.listen(v)...) }},
 	}
@@ -142,6 +165,7 @@ func (p *parser) readCase(v policy.Value) {
 	for _, call := range calls {
 		one := c
 		one.Call = call
+		one.Call.Names = append(slices.Clone(call.Names), names...)
 		if len(calls) > 1 {
 			one.Name += ": " + one.What()
 		}
@@ -161,8 +185,8 @@ func (p *parser) wants(w *Want) []policy.Field {
 		}},
 		{Name: "rule", Read: func(v policy.Value) {
 			w.Rule, _ = p.Text(v)
-			if strings.Count(w.Rule, "/") != 2 {
-				p.Fail(v, "NAMESPACE/POLICY/RULE", policy.Quote(w.Rule)+" is no name of a rule")
+			if !strings.Contains(w.Rule, "/") {
+				p.Fail(v, "NAMESPACE/POLICY/RULE, or KIND:POLICY/RULE for a policy of no namespace", policy.Quote(w.Rule)+" is no name of a rule")
 			}
 		}},
 		{Name: "reason", Read: func(v policy.Value) {
@@ -185,28 +209,65 @@ func (p *parser) check(v policy.Value, c *Case, present map[string]bool) {
 	if targets != 1 {
 		p.Fail(v, "to: 192.0.2.1:443/TCP", "a case has one of to, from and listen")
 	}
+	for _, field := range []string{"names", "query"} {
+		if present[field] && !present["to"] {
+			p.Refuse(v, field, "to: 192.0.2.1:443/TCP", "is about a call that leaves")
+		}
+	}
 	if c.Want.Would != "" && c.Want.Verdict != policy.VerdictAudit {
 		p.Refuse(v, "would", "expect: Audit", "is only decided for an audited call")
 	}
 	if !present["name"] {
 		return
 	}
-	if first, twice := p.names[c.Name]; twice {
+	if first, twice := p.taken[c.Name]; twice {
 		p.Refuse(v, "name", "names are unique in a file", fmt.Sprintf("%s is also the name of the case in line %d", policy.Quote(c.Name), first))
 	}
 	if c.Name == "" {
 		p.Refuse(v, "name", "say what is shown", "is empty")
 	}
-	p.names[c.Name] = c.Line
+	p.taken[c.Name] = c.Line
 }
 
-// calls reads one peer or a list of them.
+// unnamed stands for the address of a peer that is only named: the dummy address of RFC 7600, which is
+// nobody's.
+func unnamed() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 0, 8}) }
+
+// calls reads one peer or a list of them. A peer that leaves may be a name.
 func (p *parser) calls(v policy.Value, direction policy.Direction) []policy.Call {
 	return p.several(v, func(text string) (policy.Call, error) {
+		if name, port, ok := strings.Cut(text, ":"); ok && direction == policy.Egress {
+			if n, err := policy.ParseName(name); err == nil && strings.Trim(name, "0123456789.") != "" {
+				c, err := policy.ParseCall(unnamed().String() + ":" + port)
+				c.Names = []string{policy.FQDNSelector{MatchName: n}.String()}
+				return c, err
+			}
+		}
 		c, err := policy.ParseCall(text)
 		c.Direction = direction
 		return c, err
 	})
+}
+
+// names reads the names that DNS has told the workload for the peer.
+func (p *parser) names(v policy.Value) (out []string) {
+	for _, item := range p.List(v) {
+		out = append(out, p.name(item))
+	}
+	return out
+}
+
+// name reads a DNS name.
+func (p *parser) name(v policy.Value) string {
+	text, ok := p.Text(v)
+	if !ok {
+		return ""
+	}
+	n, err := policy.ParseName(text)
+	if err != nil {
+		p.Fail(v, "www.example.com", policy.Quote(text)+" is no name: "+err.Error())
+	}
+	return policy.FQDNSelector{MatchName: n}.String()
 }
 
 // listen reads one port or a list of them.

@@ -73,13 +73,13 @@ func orderOf(t reflect.Type) order {
 
 // caseOrder is the order of a file of test cases.
 func caseOrder() order {
-	workload := order{names: []string{"namespace", "podLabels", "container", "containerType"}}
+	workload := order{names: []string{"namespace", "namespaceLabels", "podLabels", "serviceAccount", "container", "containerType", "host"}}
 	return order{
 		names: []string{"apiVersion", "kind", "policies", "node", "workload", "cases"},
 		below: map[string]order{"workload": workload, "cases": {
 			names: []string{
-				"name", "workload", "origin", "binary", "script",
-				"to", "from", "listen", "expect", "would", "rule", "reason", "alert",
+				"name", "workload", "origin", "binary", "script", "user", "group",
+				"to", "names", "query", "from", "listen", "expect", "would", "rule", "reason", "alert",
 			},
 			below: map[string]order{"workload": workload},
 		}},

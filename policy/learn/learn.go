@@ -57,7 +57,6 @@ const (
 func Learn(log flows.Log, o Options) (Result, error) {
 	r := Result{LeftOut: map[string]uint64{}}
 	groups := map[string]*group{}
-	o.Addresses = o.Addresses || !namesAllowed()
 	held := map[string]bool{} // group keys whose names a policy can hold
 	for i := range log.Flows {
 		f := &log.Flows[i]
@@ -77,7 +76,7 @@ func Learn(log flows.Log, o Options) (Result, error) {
 		if groups[key] == nil {
 			groups[key] = newGroup(f)
 		}
-		groups[key].add(f, o)
+		groups[key].add(f)
 	}
 	if len(groups) == 0 {
 		return r, nil
@@ -226,7 +225,7 @@ func newGroup(f *flows.Flow) *group {
 }
 
 // add takes in a flow.
-func (g *group) add(f *flows.Flow, o Options) {
+func (g *group) add(f *flows.Flow) {
 	p := &f.Process
 	seen := span{f.Count, f.First, f.Last}
 	g.seen.add(seen)
@@ -238,12 +237,27 @@ func (g *group) add(f *flows.Flow, o Options) {
 		g.rules[key] = &rule{peers: [2]map[peer]*ports{{}, {}}}
 	}
 	peers := g.rules[key].peers[f.Call.Direction]
-	to := peerOf(f, o)
+	to := peer{f.PeerName, f.Call.Peer}
 	if peers[to] == nil {
 		peers[to] = &ports{used: map[policy.Port]bool{}}
 	}
 	peers[to].used[*portOf(&f.Call)] = true
 	peers[to].seen.add(seen)
+}
+
+// resolves says whether the workload was seen asking a resolver. Without a resolver that its policy lets it
+// ask, the kernel learns no name's addresses, and a rule with names would match nothing.
+func (g *group) resolves() bool {
+	for _, r := range g.rules {
+		for _, used := range r.peers[policy.Egress] {
+			for p := range used.used {
+				if isDNS(p) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // sortedRules lists a group's rules by container, origin and program.

@@ -91,14 +91,14 @@ spec:
     - toCIDR: [10.96.0.10]
       toPorts:
       - ports: [{port: "53", protocol: TCP}, {port: "53", protocol: UDP}]
-    # once, 2026-11-01 10:00:07 UTC
-    - toCIDR: ['2001:db8::1']
-      toPorts:
-      - ports: [{protocol: ICMPv6}]
     # 3 times, 2026-11-01 10:00:01 to 2026-11-01 10:00:03 UTC
     - toCIDR: [203.0.113.9, 203.0.113.10]
       toPorts:
       - ports: [{port: "443", protocol: TCP}]
+    # once, 2026-11-01 10:00:07 UTC
+    - toCIDR: ['2001:db8::1']
+      toPorts:
+      - ports: [{protocol: ICMPv6}]
     ingress:
     # once, 2026-11-01 10:00:08 UTC
     - fromCIDR: [10.0.0.7]
@@ -152,6 +152,64 @@ func TestLearnWithoutLabels(t *testing.T) {
 	}
 	if r := learnFrom(t, "", learn.Options{Mode: policy.ModeAudit}); r.YAML != nil || r.Policies != nil {
 		t.Errorf("nothing became %s", r.YAML)
+	}
+}
+
+// TestLearnNames writes names where they are known and the workload asks a resolver.
+func TestLearnNames(t *testing.T) {
+	t.Parallel()
+	named := line("02", labelled+`"peer":"203.0.113.9:443/TCP","peerName":"api.payments.example"`) +
+		line("03", labelled+`"peer":"203.0.113.10:443/TCP","peerName":"API.payments.example."`) +
+		line("04", labelled+`"peer":"203.0.113.11:443/TCP","peerName":"no name: {"`)
+	r := learnFrom(t, line("01", labelled+`"peer":"10.96.0.10:53/UDP"`)+named, learn.Options{Mode: policy.ModeEnforce})
+	const want = `    egress:
+    # once, 2026-11-01 10:00:01 UTC
+    - toCIDR: [10.96.0.10]
+      toPorts:
+      # Every name may be asked for; the answers tell which addresses the names below have.
+      - ports: [{port: "53", protocol: UDP}]
+        rules:
+          dns: [{matchPattern: '*'}]
+    # once, 2026-11-01 10:00:04 UTC
+    - toCIDR: [203.0.113.11]
+      toPorts:
+      - ports: [{port: "443", protocol: TCP}]
+    # 2 times, 2026-11-01 10:00:02 to 2026-11-01 10:00:03 UTC
+    - toFQDNs: [{matchName: api.payments.example}]
+      toPorts:
+      - ports: [{port: "443", protocol: TCP}]
+`
+	if !strings.Contains(string(r.YAML), want) {
+		t.Errorf("got\n%s", r.YAML)
+	}
+	in := policy.Input{Policies: r.Policies}
+	p := policy.Process{
+		Workload: policy.Workload{Namespace: "shop", Container: "checkout", Labels: map[string]string{"app": "checkout"}},
+		Origin:   policy.OriginMain, Exe: "/usr/bin/checkout",
+	}
+	for _, tt := range []struct {
+		address string
+		names   []string
+		denied  bool
+	}{
+		{"203.0.113.9", []string{"api.payments.example"}, false},
+		{"198.51.100.1", []string{"api.payments.example"}, false}, // where the name is now
+		{"203.0.113.9", nil, true},
+		{"203.0.113.9", []string{"payments.example"}, true},
+		{"203.0.113.11", nil, false},
+	} {
+		c := policy.Call{Peer: netip.MustParseAddr(tt.address), Protocol: 6, Port: 443, Names: tt.names}
+		if d := match.Judge(in, p, c); d.Denies() != tt.denied {
+			t.Errorf("%s %v: %s", tt.address, tt.names, d.Verdict)
+		}
+	}
+	for what, r := range map[string]learn.Result{
+		"no resolver": learnFrom(t, named, learn.Options{Mode: policy.ModeEnforce}),
+		"--addresses": learnFrom(t, line("01", labelled+`"peer":"10.96.0.10:53/UDP"`)+named, learn.Options{Mode: policy.ModeEnforce, Addresses: true}),
+	} {
+		if strings.Contains(string(r.YAML), "FQDN") || strings.Contains(string(r.YAML), "dns") || !strings.Contains(string(r.YAML), "203.0.113.9, 203.0.113.10, 203.0.113.11") {
+			t.Errorf("%s\n%s", what, r.YAML)
+		}
 	}
 }
 

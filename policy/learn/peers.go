@@ -9,20 +9,12 @@ import (
 	"strings"
 
 	"github.com/sallyport/sallyport/policy"
-	"github.com/sallyport/sallyport/policy/flows"
 )
 
-// peer is the other end: a name, or else an address.
+// peer is the other end, and by which name it was looked up; "" where that is not known.
 type peer struct {
 	name    string
 	address netip.Addr
-}
-
-func peerOf(f *flows.Flow, o Options) peer {
-	if f.PeerName != "" && !o.Addresses {
-		return peer{name: f.PeerName}
-	}
-	return peer{address: f.Call.Peer}
 }
 
 // ports are the protocols and ports that were used with one peer.
@@ -48,6 +40,12 @@ func portOf(c *policy.Call) *policy.Port {
 	return nil
 }
 
+// isDNS says whether a port is a resolver's.
+func isDNS(p policy.Port) bool {
+	const dns = 53
+	return p.Port == dns && (p.Protocol == policy.ProtocolUDP || p.Protocol == policy.ProtocolTCP)
+}
+
 // ranges lists ports by protocol, those that follow one another as a range.
 func (p *ports) ranges() []policy.Port {
 	list := slices.SortedFunc(maps.Keys(p.used), func(a, b policy.Port) int {
@@ -57,7 +55,8 @@ func (p *ports) ranges() []policy.Port {
 	for _, one := range list {
 		if len(out) > 0 {
 			last := &out[len(out)-1]
-			if _, end, ok := last.Range(); ok && last.Protocol == one.Protocol && end+1 == one.Port {
+			_, end, ok := last.Range()
+			if ok && last.Protocol == one.Protocol && end+1 == one.Port && !isDNS(one) && !isDNS(*last) {
 				last.EndPort = one.Port
 				continue
 			}
@@ -75,11 +74,29 @@ type entry struct {
 	seen     span
 }
 
+// named puts the names in the place of the addresses where there are any; or else takes them away.
+func named(peers map[peer]*ports, names bool) map[peer]*ports {
+	out := map[peer]*ports{}
+	for p, used := range peers {
+		to := peer{name: p.name}
+		if !names || p.name == "" {
+			to = peer{address: p.address}
+		}
+		if out[to] == nil {
+			out[to] = &ports{used: map[policy.Port]bool{}}
+		}
+		maps.Copy(out[to].used, used.used)
+		out[to].seen.add(used.seen)
+	}
+	return out
+}
+
 // entries groups the peers of a direction by their ports, so that the entries together match exactly what
-// was seen. Peers with names stand in entries of their own.
+// was seen. Peers with names stand in entries of their own, behind those with addresses, which their names
+// come from.
 func entries(peers map[peer]*ports, o Options) []entry {
 	byPorts := map[string]*entry{}
-	for p, used := range peers {
+	for p, used := range named(peers, !o.Addresses) {
 		list := used.ranges()
 		key := fmt.Sprint(p.name != "", list)
 		e := byPorts[key]
@@ -102,7 +119,7 @@ func entries(peers map[peer]*ports, o Options) []entry {
 		out = append(out, *e)
 	}
 	slices.SortStableFunc(out, func(a, b entry) int {
-		return cmp.Or(cmp.Compare(len(b.names), len(a.names)), cmp.Compare(fmt.Sprint(a.prefixes, a.names), fmt.Sprint(b.prefixes, b.names)))
+		return cmp.Or(slices.Compare(a.names, b.names), slices.CompareFunc(a.prefixes, b.prefixes, netip.Prefix.Compare))
 	})
 	return out
 }
@@ -138,13 +155,6 @@ func address(p netip.Prefix) string {
 		return p.Addr().String()
 	}
 	return p.String()
-}
-
-// namesAllowed says whether this version's policies can name peers.
-func namesAllowed() bool {
-	const probe = "  rules: [{egress: [{toFQDNs: [{matchName: example.com}]}]}]\n"
-	_, err := policy.Parse("", []byte(document("x", "x", nil)+probe))
-	return err == nil
 }
 
 // sanitized makes a name for a policy or a rule: lower case letters, digits and dashes.

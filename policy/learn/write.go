@@ -31,6 +31,8 @@ func write(groups map[string]*group, o Options) string {
 		name := strings.TrimPrefix(unique(taken, g.namespace+"/"+sanitized(g.name(), maxPolicyName)), g.namespace+"/")
 		b.WriteString(document(g.namespace, name, g.labels))
 		fmt.Fprintf(&b, "  mode: %s\n  rules:\n", o.Mode)
+		o := o
+		o.Addresses = o.Addresses || !g.resolves()
 		names := map[string]bool{"rest": true}
 		for _, key := range g.sortedRules() {
 			g.rules[key].write(&b, key, unique(names, key.name()), o)
@@ -140,13 +142,24 @@ func (r *rule) write(b *strings.Builder, key ruleKey, name string, o Options) {
 		}
 		fmt.Fprintf(b, "    %s:\n", d)
 		for i := range list {
-			list[i].write(b, d)
+			list[i].write(b, d, d == policy.Egress && !o.Addresses && r.names())
 		}
 	}
 }
 
-// write writes one entry, with a comment that says how often and when it was seen.
-func (e *entry) write(b *strings.Builder, d policy.Direction) {
+// names says whether a peer of the rule has a name.
+func (r *rule) names() bool {
+	for p := range r.peers[policy.Egress] {
+		if p.name != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// write writes one entry, with a comment that says how often and when it was seen. If answers is true the
+// kernel is to learn names from what the resolvers among the peers answer.
+func (e *entry) write(b *strings.Builder, d policy.Direction, answers bool) {
 	fmt.Fprintf(b, "    # %s\n    - ", e.seen)
 	if len(e.names) > 0 {
 		parts := make([]string, len(e.names))
@@ -162,18 +175,33 @@ func (e *entry) write(b *strings.Builder, d policy.Direction) {
 		}
 		fmt.Fprintf(b, "%s: [%s]\n", field, strings.Join(parts, ", "))
 	}
-	parts := make([]string, len(e.ports))
-	for i, p := range e.ports {
-		switch {
-		case p.Port == 0:
-			parts[i] = fmt.Sprintf("{protocol: %s}", p.Protocol)
-		case p.EndPort == 0:
-			parts[i] = fmt.Sprintf("{port: %q, protocol: %s}", strconv.Itoa(int(p.Port)), p.Protocol)
-		default:
-			parts[i] = fmt.Sprintf("{port: %q, endPort: %d, protocol: %s}", strconv.Itoa(int(p.Port)), p.EndPort, p.Protocol)
+	var dns, others []string
+	for _, p := range e.ports {
+		if answers && isDNS(p) {
+			dns = append(dns, portText(p))
+		} else {
+			others = append(others, portText(p))
 		}
 	}
-	fmt.Fprintf(b, "      toPorts: [{ports: [%s]}]\n", strings.Join(parts, ", "))
+	b.WriteString("      toPorts:\n")
+	if len(dns) > 0 {
+		fmt.Fprintf(b, "      # Every name may be asked for; the answers tell which addresses the names below have.\n"+
+			"      - ports: [%s]\n        rules: {dns: [{matchPattern: \"*\"}]}\n", strings.Join(dns, ", "))
+	}
+	if len(others) > 0 {
+		fmt.Fprintf(b, "      - ports: [%s]\n", strings.Join(others, ", "))
+	}
+}
+
+// portText writes a port.
+func portText(p policy.Port) string {
+	switch {
+	case p.Port == 0:
+		return fmt.Sprintf("{protocol: %s}", p.Protocol)
+	case p.EndPort == 0:
+		return fmt.Sprintf("{port: %q, protocol: %s}", strconv.Itoa(int(p.Port)), p.Protocol)
+	}
+	return fmt.Sprintf("{port: %q, endPort: %d, protocol: %s}", strconv.Itoa(int(p.Port)), p.EndPort, p.Protocol)
 }
 
 // rest writes the rule that makes every process of what was learnt about default-deny, in both directions.

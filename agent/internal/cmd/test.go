@@ -28,7 +28,9 @@ FILE holds one or more documents:
   node: {addresses: [192.0.2.1]}         # what the entity host stands for
   workload:                              # of the cases that name none
     namespace: shop
+    namespaceLabels: {team: pay}
     podLabels: {app: checkout}
+    serviceAccount: checkout
     container: checkout                  # app, if left out
     containerType: App                   # App, Init, Sidecar or Ephemeral
   cases:
@@ -36,12 +38,17 @@ FILE holds one or more documents:
     origin: Main                         # Main, if left out; Exec, Probe, Host, Unknown
     binary: /usr/bin/checkout
     script: /opt/pay.py                  # where binary is an interpreter
+    user: 1000                           # and group; 0, if left out
     to: 203.0.113.9:443/TCP              # or from: a peer that calls; or listen: 8080/TCP
+    names: [api.payments.example]        # that DNS told the workload for the peer
     expect: Allow                        # Allow, Audit, Deny, Drop, Reset or Kill
     rule: shop/checkout/program          # may be left out, as what follows
     reason: rule                         # rule, default, ungoverned or loopback
     alert: critical                      # of a denial
     would: Kill                          # of expect: Audit, what Enforce would have done
+  - {name: by name, to: api.payments.example:443, expect: Allow}             # an address that is nobody's
+  - {name: query, to: 10.96.0.10:53/UDP, query: www.example.com, expect: Deny} # what it asks a resolver for
+  - {name: node, workload: {host: {unit: ssh.service}}, to: 192.0.2.1:22, expect: Deny}
 
 to, from and listen also take a list; each entry is a case. A case may have a workload of its own; what
 that leaves out is as in the document's.
