@@ -21,10 +21,12 @@ const (
 // Its methods go on after an error, so that all errors of a file are told at once; nothing of a
 // file with an error is used (fails closed: the caller keeps what it had).
 type decoder struct {
-	file  string
-	nodes int
-	errs  Errors
-	full  bool // a bound was reached: errs is all that is told, and nothing more is visited
+	file     string
+	nodes    int
+	errs     Errors
+	sources  bool // keys of labels can have a source before them: k8s:app
+	zeroPort bool // 0 is every port
+	full     bool // a bound was reached: errs is all that is told, and nothing more is visited
 }
 
 // value is one YAML value and where it stands.
@@ -277,7 +279,14 @@ func (d *decoder) labels(v value) map[string]string {
 			continue
 		}
 		present[name] = key
-		d.labelKey(value{key.node, join(v.path, name)}, name)
+		if d.sources {
+			name = d.sourceKey(value{key.node, join(v.path, name)}, name)
+		} else {
+			d.labelKey(value{key.node, join(v.path, name)}, name)
+		}
+		if _, twice := out[name]; twice {
+			d.fail(value{key.node, join(v.path, name)}, "", "is there twice, with another source")
+		}
 		at := value{v.node.Content[i+1], join(v.path, name)}
 		if s, ok := d.text(at); ok {
 			if len(s) > maxLabelValueLength {

@@ -138,8 +138,11 @@ func (d *decoder) requirement(v value) LabelRequirement {
 	present, ok := d.object(v, []field{
 		{name: "key", parse: func(v value) {
 			if key, ok := d.text(v); ok {
-				d.labelKey(v, key)
-				r.Key = key
+				if r.Key = key; d.sources {
+					r.Key = d.sourceKey(v, key)
+				} else {
+					d.labelKey(v, key)
+				}
 			}
 		}},
 		{name: "operator", parse: func(v value) {

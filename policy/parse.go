@@ -124,6 +124,7 @@ func (d *decoder) document(v value) (p *Policy, ok bool) {
 	}
 	d.require(v, present, "metadata", "metadata: {name: NAME, namespace: NAMESPACE}")
 	d.require(v, present, "spec", "a policy without rules says nothing")
+	p.inNamespace()
 	return p, true
 }
 

@@ -172,9 +172,9 @@ spec:
       - 10.0.0.0/33
       toFQDNs: [{matchName: example.com/}]
       toPorts:
-      - ports: [{port: "0", protocol: tcp}, {port: 80, endPort: 70}, {port: https}]
+      - ports: [{port: "0", protocol: tcp}, {port: 80, endPort: 70}, {port: httpS}]
   - name: a
-    ingress: [{fromEntities: [cluster]}]
+    ingress: [{fromEntities: [ingress]}]
     ingress: []
 status: {}
 ---
@@ -193,9 +193,9 @@ shop.yaml:17:29: spec.rules[0].egress[0].toFQDNs[0].matchName: "example.com/" is
 shop.yaml:19:24: spec.rules[0].egress[0].toPorts[0].ports[0].port: 0 is no port: leave port out to mean every port of the protocol
 shop.yaml:19:39: spec.rules[0].egress[0].toPorts[0].ports[0].protocol: "tcp" is none of TCP, UDP, SCTP, ICMP, ICMPv6 or ANY: did you mean TCP?
 shop.yaml:19:65: spec.rules[0].egress[0].toPorts[0].ports[1].endPort: endPort 70 is below port 80
-shop.yaml:19:77: spec.rules[0].egress[0].toPorts[0].ports[2].port: the named port "https" is not supported yet: write its number
+shop.yaml:19:77: spec.rules[0].egress[0].toPorts[0].ports[2].port: "httpS" is no port: a number from 1 to 65535
 shop.yaml:20:5: spec.rules[1].name: "a" is also the name of rules[0]: rule names are unique in a policy
-shop.yaml:21:31: spec.rules[1].ingress[0].fromEntities[0]: "cluster" is not supported yet: there are world, host or all
+shop.yaml:21:31: spec.rules[1].ingress[0].fromEntities[0]: "ingress" is not supported yet: there are all, world, world-ipv4, world-ipv6, host, remote-node, cluster, kube-apiserver, health, metadata or none
 shop.yaml:22:5: spec.rules[1].ingress: is there twice, first in line 21
 shop.yaml:23:1: status: is filled in by Kubernetes, a policy cannot set it: remove it
 shop.yaml:25:7: kind: "NetworkPolicy" is no kind of policy: there are ProcessPolicy, ClusterProcessPolicy or HostProcessPolicy`
@@ -259,6 +259,19 @@ func TestParseRefuses(t *testing.T) {
 		"DNS denied":         {in("{action: Deny, egress: [{toPorts: [{ports: [{port: 53}], rules: {dns: [{matchName: a}]}}]}]}"), "cannot have rules.dns"},
 		"empty DNS":          {in("{egress: [{toPorts: [{ports: [{port: 53}], rules: {dns: []}}]}]}"), "rules.dns: is empty"},
 		"empty L7 rules":     {in("{egress: [{toPorts: [{ports: [{port: 53}], rules: {}}]}]}"), "toPorts[0].rules: is empty"},
+		"label of a source":  {in("{egress: [{toEndpoints: [{matchLabels: {'reserved:host': ''}}]}]}"), "labels of the source \"reserved\" are not known"},
+		"label of a cluster": {in("{egress: [{toEndpoints: [{matchLabels: {io.cilium.k8s.policy.cluster: a}}]}]}"), "other clusters are not known"},
+		"label, two sources": {in("{egress: [{toEndpoints: [{matchLabels: {'k8s:a': b, 'any:a': c}}]}]}"), "is there twice, with another source"},
+		"bad key":            {in("{egress: [{toEndpoints: [{matchExpressions: [{key: 'a b', operator: Exists}]}]}]}"), "is no key of a label"},
+		"source for a pod":   {strings.Replace(in("{egress: []}"), "podSelector: {}", "podSelector: {matchLabels: {'k8s:a': c}}", 1), "is no key of a label"},
+		"two in one service": {in("{egress: [{toServices: [{k8sService: {serviceName: a}, k8sServiceSelector: {selector: {}}}]}]}"), "toServices[0]: has not exactly one of"},
+		"unnamed service":    {in("{egress: [{toServices: [{k8sService: {namespace: a}}]}]}"), "k8sService.serviceName: is missing"},
+		"ports and icmps":    {in("{egress: [{toPorts: [{ports: [{port: 1}]}], icmps: [{fields: [{type: 8}]}]}]}"), "egress[0].icmps: an entry has toPorts or icmps, not both"},
+		"icmp without type":  {in("{egress: [{icmps: [{fields: [{family: IPv6}]}]}]}"), "type: is missing"},
+		"icmp of IPv6":       {in("{egress: [{icmps: [{fields: [{type: PacketTooBig}]}]}]}"), "\"PacketTooBig\" is no type of ICMP messages"},
+		"range from a name":  {in("{egress: [{toPorts: [{ports: [{port: http, endPort: 90}]}]}]}"), "a port by its name begins no range"},
+		"name to a name":     {in("{egress: [{toFQDNs: [{matchName: a}], toPorts: [{ports: [{port: http}]}]}]}"), "egress[0].toPorts: a port by its name is that of a pod"},
+		"later peers":        {in("{egress: [{toGroups: []}]}"), "egress[0].toGroups: is not supported yet"},
 		"port and protocol":  {in("{egress: [{toPorts: [{ports: [{}]}]}]}"), "names neither a port nor a protocol"},
 		"icmp port":          {in("{egress: [{toPorts: [{ports: [{port: 8, protocol: ICMP}]}]}]}"), "ICMP has no ports"},
 		"endPort alone":      {in("{egress: [{toPorts: [{ports: [{endPort: 8}]}]}]}"), "endPort without port"},

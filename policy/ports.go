@@ -1,5 +1,11 @@
 package policy
 
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+)
+
 // PortRule is one entry of toPorts. Ports is never empty.
 type PortRule struct {
 	Ports []Port   `json:"ports"`
@@ -11,15 +17,61 @@ type L7Rules struct {
 	DNS []FQDNSelector `json:"dns,omitzero"` // names that may be asked for
 }
 
-// Port is a protocol and one port, a range of ports, or all ports.
+// Port is a protocol and one port, a range of ports, a port by its name, or all ports.
 type Port struct {
-	Port     uint16   `json:"port,omitzero,string"` // 0: every port
-	EndPort  uint16   `json:"endPort,omitzero"`     // last port of a range; 0: Port alone
-	Protocol Protocol `json:"protocol,omitzero"`    // "" is ANY
+	Port     uint16   // 0: every port
+	EndPort  uint16   // last port of a range; 0: Port alone
+	Name     string   // not empty: the port to which the called pod gives this name, and the above are 0
+	Protocol Protocol // "" is ANY
+}
+
+// MarshalJSON writes a port as policies have it.
+func (p Port) MarshalJSON() ([]byte, error) {
+	out := struct {
+		Port     string   `json:"port,omitzero"`
+		EndPort  uint16   `json:"endPort,omitzero"`
+		Protocol Protocol `json:"protocol,omitzero"`
+	}{p.Name, p.EndPort, p.Protocol}
+	if p.Port != 0 {
+		out.Port = strconv.Itoa(int(p.Port))
+	}
+	text, err := json.Marshal(out)
+	if err != nil {
+		return nil, fmt.Errorf("writing a port: %w", err)
+	}
+	return text, nil
+}
+
+// ICMPRule is one entry of icmps.
+type ICMPRule struct {
+	Fields []ICMPField `json:"fields"`
+}
+
+// ICMPField is a type of ICMP messages.
+type ICMPField struct {
+	Family Family `json:"family,omitzero"` // "" is IPv4
+	Type   uint8  `json:"type"`
+}
+
+// Family is IPv4 or IPv6.
+type Family string
+
+// The families.
+const (
+	FamilyIPv4 Family = "IPv4"
+	FamilyIPv6 Family = "IPv6"
+)
+
+// Protocol returns the IP protocol number of the messages.
+func (f ICMPField) Protocol() uint8 {
+	if f.Family == FamilyIPv6 {
+		return ipProtoICMPv6
+	}
+	return ipProtoICMP
 }
 
 // Range returns the first and the last port; ok is false where the protocol's every port is meant
-// (and its calls without a port).
+// (and its calls without a port). A port with a name has none: see Named.
 func (p Port) Range() (first, last uint16, ok bool) {
 	if p.Port == 0 {
 		return 0, 0, false
@@ -71,5 +123,5 @@ func (p Protocol) Numbers() []uint8 {
 
 // AnyPort says whether a port stands for every protocol and port.
 func (p Port) AnyPort() bool {
-	return p.Port == 0 && (p.Protocol == ProtocolAny || p.Protocol == "")
+	return p.Port == 0 && p.Name == "" && (p.Protocol == ProtocolAny || p.Protocol == "")
 }

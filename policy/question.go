@@ -12,6 +12,7 @@ type Input struct {
 	Policies  []*Policy
 	Workloads []Workload
 	Node      Node
+	World     World
 }
 
 // Workload is one container as the policies see it.
@@ -25,6 +26,7 @@ type Workload struct {
 
 	NamespaceLabels map[string]string // of the pod's namespace
 	ServiceAccount  string            // the pod's
+	Ports           []NamedPort       // the pod's
 	Host            *HostUnit         // not nil: processes of the node itself, and all of the above but Key is empty
 }
 
@@ -79,6 +81,7 @@ type Call struct {
 	Peer      netip.Addr // invalid: the call has no address (AF_PACKET, vsock, …)
 	Port      uint16     // egress: the peer's, ingress: the workload's; 0: the call has none
 	Listen    bool       // a bind, listen or accept: nobody is at the other end yet; see Canonical
+	ICMPType  *uint8     // of an ICMP or ICMPv6 message; nil: not known
 	// Names are those that DNS answers have told the workload for Peer and that have not expired, in
 	// the form of NormalName. toFQDNs is asked for them when something leaves.
 	Names []string

@@ -19,6 +19,7 @@ type clause struct {
 	anyPeer  bool
 	ports    []portSpan            // nil: every protocol and port
 	names    []policy.FQDNSelector // peers by name, besides those of peers
+	named    []policy.Port         // of an ingress clause: ports by name, which ofWorkload makes numbers of
 	queries  []policy.FQDNSelector // names that may be asked for; nil: nothing is said about queries
 }
 
@@ -83,17 +84,27 @@ func (c *compiler) direction(of part, d Direction) (out []clause) {
 		// egress: [] has no entry to match, but its default-deny needs a bit.
 		entries, count = []policy.Entry{{Peers: policy.Peers{CIDRs: []netip.Prefix{}}}}, 1
 	}
-	for e := range entries {
-		cl := clause{rule: newRule(p, r, d, of.index*count+entries[e].Index), selector: selector, optional: r.Optional[d]}
-		if err := c.match(&cl, &entries[e]); err != nil {
+	for i := range entries {
+		e := &entries[i]
+		cl := clause{rule: newRule(p, r, d, of.index*count+e.Index), selector: selector, optional: r.Optional[d]}
+		if err := c.match(&cl, e); err != nil {
 			c.errs = append(c.errs, policyError(p, r, err.Error()))
+			continue
 		}
-		// The patterns of one script belong together, so that each script has a bit of its own.
-		for i := range max(1, len(selector.Scripts)) {
-			if selector.Scripts != nil {
-				cl.script = &selector.Scripts[i]
+		all := []clause{cl}
+		if d == Egress {
+			all = append(all, c.extras(&cl, e)...)
+		} else if hasNamed(e.Ports) && cl.ports != nil {
+			all[0].named = e.Ports
+		}
+		for _, cl := range all {
+			// The patterns of one script belong together, so that each script has a bit of its own.
+			for i := range max(1, len(selector.Scripts)) {
+				if selector.Scripts != nil {
+					cl.script = &selector.Scripts[i]
+				}
+				out = append(out, cl)
 			}
-			out = append(out, cl)
 		}
 	}
 	return out
@@ -119,7 +130,18 @@ func (c *compiler) match(cl *clause, e *policy.Entry) (err error) {
 		}
 	}
 	cl.names, cl.queries = e.Peers.FQDNs, e.DNS
+	for _, f := range e.ICMPs {
+		// The type of a message is asked for as a port: see PortEntry.
+		port := icmpPort(f.Type)
+		cl.ports = append(cl.ports, portSpan{f.Protocol(), port, port})
+	}
+	if e.ICMPs != nil {
+		return nil
+	}
 	for _, p := range e.Ports {
+		if p.Name != "" {
+			continue // see extras and ofWorkload
+		}
 		if p.AnyPort() {
 			cl.ports = nil
 			return nil
@@ -138,6 +160,10 @@ func (c *compiler) match(cl *clause, e *policy.Entry) (err error) {
 	}
 	return nil
 }
+
+// icmpPort is the port that stands for a type of ICMP messages: above all types, so that it is never 0,
+// which is asked for where the type is not known.
+func icmpPort(kind uint8) uint16 { return 256 + uint16(kind) }
 
 // covers says whether a clause can select processes of a workload. Which of them is asked for
 // every process, by its origin and its executable.

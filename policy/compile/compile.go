@@ -32,10 +32,11 @@ func (e Enforced) Compile(in Input) (*Tables, error) {
 			errs = append(errs, e.unsupported(p, &p.Spec.Rules[i])...)
 		}
 	}
+	w := newWorld(&in)
 	c := &compiler{
-		peers: newPeerIndex(in.Node), packer: newPacker(), errs: errs,
+		world: w, peers: newPeerIndex(w), packer: newPacker(), errs: errs,
 		tables: &Tables{Containers: make(map[uint64]uint32, len(in.Workloads))},
-		dfas:   map[string]DFARef{}, rulesets: map[string]uint32{},
+		dfas:   map[string]DFARef{}, rulesets: map[string]uint32{}, spots: map[extrasKey][]spot{}, resolved: map[string]*clause{},
 	}
 	c.assign(policies, in.Workloads)
 	if len(c.errs) == 0 {
@@ -50,6 +51,9 @@ func (e Enforced) Compile(in Input) (*Tables, error) {
 // compiler holds what one compilation has so far.
 type compiler struct {
 	tables   *Tables
+	world    *world
+	spots    map[extrasKey][]spot
+	resolved map[string]*clause // by clause and the ports of a workload
 	peers    *peerIndex
 	packer   *packer
 	dfas     map[string]DFARef // by patterns and their rules
@@ -95,8 +99,12 @@ func (c *compiler) assign(policies []*policy.Policy, workloads []Workload) {
 			}
 			for j := range n.clauses {
 				if n.clauses[j].covers(w) {
-					mine = append(mine, &n.clauses[j])
+					cl := c.ofWorkload(&n.clauses[j], w)
+					mine = append(mine, cl)
 					key = binary.AppendUvarint(key, uint64(n.first+j))
+					if cl != &n.clauses[j] {
+						key = fmt.Appendf(key, "%v", cl.ports)
+					}
 				}
 			}
 		}

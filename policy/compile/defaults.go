@@ -8,6 +8,7 @@ import "github.com/sallyport/sallyport/policy"
 // can go where none does it: then everything passes with it or without it.
 func settle(clauses []*clause) ([]*clause, error) {
 	out := make([]*clause, 0, len(clauses))
+	var last []*clause // behind the others, so that none of them is the one that denies by default
 	for _, cl := range clauses {
 		if !cl.optional || cl.rule.Deny {
 			out = append(out, cl)
@@ -16,19 +17,19 @@ func settle(clauses []*clause) ([]*clause, error) {
 		enforced := governed(clauses, cl.rule.Direction, false)
 		switch told := governed(clauses, cl.rule.Direction, true); {
 		case enforced == everybody, cl.rule.Audit && told == everybody:
-			out = append(out, cl)
+			last = append(last, cl)
 		case enforced == nobody && told == nobody:
 		case enforced == nobody && told == everybody:
 			// It counts only where what is told is asked for.
 			audit := *cl
 			audit.rule.Audit = true
-			out = append(out, &audit)
+			last = append(last, &audit)
 		default:
 			return nil, &Error{Policy: cl.rule.Policy, Rule: cl.rule.Name, Reason: "enableDefaultDeny: false is not enforced by this version " +
 				"where the rules that make " + cl.rule.Direction.String() + " default-deny select some processes only"}
 		}
 	}
-	return out, nil
+	return append(out, last...), nil
 }
 
 // coverage is for which processes a direction is default-deny.

@@ -50,7 +50,7 @@ func differ(t *testing.T, seed uint64, outcomes map[string]int) {
 		}
 		outcomes[string(want.Verdict)+" by "+string(want.Reason)]++
 		if diff := cmp.Diff(expect(want), got); diff != "" {
-			policies, _ := json.MarshalIndent(c.Input.Policies, "", " ")
+			policies, _ := json.Marshal(c.Input.Policies)
 			t.Fatalf("seed %d: %+v\n%+v %q\nreference: %+v (-reference +tables)\n%s\n%s", seed, q.Process, q.Call, q.Query, want, diff, policies)
 		}
 	}
@@ -67,7 +67,7 @@ func TestTablesJudgeAsTheReference(t *testing.T) {
 		differ(t, seed, outcomes)
 	}
 	// A generator that hardly reaches an outcome would prove nothing about it.
-	least := int(seeds / 15)
+	least := int(seeds / 25)
 	for _, v := range []policy.Verdict{policy.VerdictDeny, policy.VerdictDrop, policy.VerdictReset, policy.VerdictKill, policy.VerdictAudit} {
 		for _, r := range []policy.Reason{policy.ReasonRule, policy.ReasonDefault} {
 			if key := string(v) + " by " + string(r); outcomes[key] < least {

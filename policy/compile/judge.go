@@ -156,8 +156,12 @@ func (t *Tables) port(id uint32, r *Ruleset, c *policy.Call) Bitset {
 	if !c.Peer.IsValid() && !c.Listen {
 		return r.AnyPort
 	}
+	port := c.Port
+	if c.ICMPType != nil && (c.Protocol == policy.ICMPField{}.Protocol() || c.Protocol == policy.ICMPField{Family: policy.FamilyIPv6}.Protocol()) {
+		port = icmpPort(*c.ICMPType)
+	}
 	for length := 16; length >= 0; length-- {
-		want := PortEntry{Ruleset: id, Protocol: c.Protocol, Port: c.Port & portMask(uint8(length)), Length: uint8(length)}
+		want := PortEntry{Ruleset: id, Protocol: c.Protocol, Port: port & portMask(uint8(length)), Length: uint8(length)}
 		i, ok := slices.BinarySearchFunc(t.Ports, want, func(a, b PortEntry) int {
 			return cmp.Or(cmp.Compare(a.Ruleset, b.Ruleset), cmp.Compare(a.Protocol, b.Protocol),
 				cmp.Compare(a.Port, b.Port), cmp.Compare(a.Length, b.Length))

@@ -72,7 +72,8 @@ type PeerEntry struct {
 // prefix winning. It holds the rules of all prefixes that cover it, AnyPort included; no entry
 // means Ruleset.AnyPort, and so does a call without an address. A call of a protocol with an
 // address but without a port (ICMP, a raw socket) asks for port 0, which only rules match that name
-// the protocol and no port.
+// the protocol and no port. The kernel does not ask for types of ICMP messages (see Enforced): where the
+// type is known, the port is 256 + type.
 type PortEntry struct {
 	Ruleset  uint32
 	Protocol uint8 // IPPROTO_*

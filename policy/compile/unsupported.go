@@ -10,10 +10,11 @@ import (
 type Enforced struct {
 	Users   bool // Ruleset.AnyUser, Tables.Users, and the same for groups
 	Scripts bool // Ruleset.AnyScript, Interpreters, Scripts
+	ICMP    bool // types of ICMP messages: PortEntry
 }
 
 // Everything is what (*Tables).Judge judges by.
-func Everything() Enforced { return Enforced{Users: true, Scripts: true} }
+func Everything() Enforced { return Enforced{Users: true, Scripts: true, ICMP: true} }
 
 // unsupported refuses what a rule says and nobody would enforce.
 func (e Enforced) unsupported(p *policy.Policy, r *policy.Rule) (errs Errors) {
@@ -31,6 +32,12 @@ func (e Enforced) unsupported(p *policy.Policy, r *policy.Rule) (errs Errors) {
 		once(s.Users != nil && !e.Users, "processes[].users")
 		once(s.Groups != nil && !e.Users, "processes[].groups")
 		once(s.Scripts != nil && !e.Scripts, "processes[].scripts")
+	}
+	for _, d := range []Direction{Egress, Ingress} {
+		entries, _, _ := r.Entries(d)
+		for i := range entries {
+			once(entries[i].ICMPs != nil && !e.ICMP, d.String()+"[].icmps")
+		}
 	}
 	return errs
 }

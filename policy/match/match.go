@@ -36,7 +36,7 @@ func (d Decision) Denies() bool {
 	return d.Verdict != policy.VerdictAllow && d.Verdict != policy.VerdictAudit
 }
 
-// Judge decides about a call. Of in it uses the policies and the node; the workload is the
+// Judge decides about a call. Of in it uses the policies, the node and the world; the workload is the
 // process's own.
 func Judge(in Input, p Process, c Call) Decision {
 	c = c.Canonical()
@@ -89,7 +89,7 @@ func candidates(in Input, p Process, c Call) (out []candidate) {
 	slices.SortStableFunc(policies, policy.Compare)
 	for _, pol := range policies {
 		for i := range pol.Spec.Rules {
-			out = append(out, ofRule(in.Node, pol, &pol.Spec.Rules[i], question{process: &p, call: &c})...)
+			out = append(out, ofRule(&in, pol, &pol.Spec.Rules[i], question{process: &p, call: &c})...)
 		}
 	}
 	return out
@@ -103,7 +103,7 @@ type question struct {
 }
 
 // ofRule lists the candidates of one rule.
-func ofRule(node policy.Node, pol *policy.Policy, r *policy.Rule, q question) (out []candidate) {
+func ofRule(in *Input, pol *policy.Policy, r *policy.Rule, q question) (out []candidate) {
 	for s, selector := range r.Selectors() {
 		who := whyNotSelected(pol, r, &selector, q.process)
 		for _, dir := range []policy.Direction{policy.Egress, policy.Ingress} {
@@ -122,13 +122,37 @@ func ofRule(node policy.Node, pol *policy.Policy, r *policy.Rule, q question) (o
 				e := &entries[i]
 				cand.entry, cand.dns = e.Index, e.DNS
 				cand.ref = policy.Ref(cand.rule, dir, s*count+e.Index)
-				cand.peer = whyNotPeer(&e.Peers, node, q.call)
-				cand.port = whyNotPort(e.Ports, q.call)
+				cand.peer, cand.port = whyNotCall(in, e, q)
+				if dir == policy.Egress && (cand.peer != "" || cand.port != "") && throughService(in, e, q, cand.denies()) {
+					cand.peer, cand.port = "", ""
+				}
 				out = append(out, cand)
 			}
 		}
 	}
 	return out
+}
+
+// whyNotCall says why an entry does not match the other end of a call, and why not its port.
+func whyNotCall(in *Input, e *policy.Entry, q question) (peer, port string) {
+	return whyNotPeer(in, &e.Peers, q.call), whyNotPort(in, e, q)
+}
+
+// throughService says whether an entry matches a call to a service by the backends behind it: where
+// it denies, one is enough, and where it allows, all must match.
+func throughService(in *Input, e *policy.Entry, q question, denies bool) bool {
+	if q.call.Listen || q.call.Direction != policy.Egress || !q.call.Peer.IsValid() {
+		return false
+	}
+	backends := in.Backends(q.call.Peer, q.call.Protocol, q.call.Port)
+	for _, b := range backends {
+		c := policy.Call{Direction: policy.Egress, Protocol: q.call.Protocol, Peer: b.Addr(), Port: b.Port()}.Canonical()
+		peer, port := whyNotCall(in, e, question{process: q.process, call: &c})
+		if matches := peer == "" && port == ""; matches == denies {
+			return denies
+		}
+	}
+	return !denies && len(backends) > 0
 }
 
 // judgement decides by the rules that enforce, and if they allow, asks what all would have said. It
@@ -155,7 +179,8 @@ func judgement(all []candidate, q question) (Decision, *candidate) {
 }
 
 // decide: the first Deny rule that matches. Else, if no Allow rule makes the direction default-deny
-// for the process, all passes. Else the first Allow rule that matches, else the default. Where Allow
+// for the process, all passes. Else the first Allow rule that matches, those last that make nothing
+// default-deny, else the default. Where Allow
 // rules match a query's call, the first that also allows its name, else the first of them denies. For
 // a Listen only Deny rules count.
 func decide(all []*candidate, q question) (Decision, *candidate) {
@@ -176,7 +201,7 @@ func decide(all []*candidate, q question) (Decision, *candidate) {
 		return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonUngoverned}, nil
 	}
 	var refusing *candidate
-	for _, cand := range all {
+	for _, cand := range optionalLast(all) {
 		if cand.dir != c.Direction || cand.denies() || !cand.hits() {
 			continue
 		}
@@ -194,6 +219,21 @@ func decide(all []*candidate, q question) (Decision, *candidate) {
 		return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonLoopback}, nil
 	}
 	return denial(governing, policy.ReasonDefault), governing
+}
+
+// optionalLast puts the Allow rules that make nothing default-deny behind the others.
+func optionalLast(all []*candidate) []*candidate {
+	out := slices.Clone(all)
+	slices.SortStableFunc(out, func(a, b *candidate) int {
+		switch optionalA, optionalB := a.yaml.Optional[a.dir], b.yaml.Optional[b.dir]; {
+		case optionalA == optionalB:
+			return 0
+		case optionalA:
+			return 1
+		}
+		return -1
+	})
+	return out
 }
 
 // denial is what a violation of a rule gets.

@@ -2,6 +2,7 @@ package match
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -110,7 +111,7 @@ func anyGlob(globs []policy.Glob, s string) bool {
 }
 
 // whyNotPeer says why an entry does not match the other end of a call; "" if it does.
-func whyNotPeer(p *policy.Peers, node policy.Node, c *Call) string {
+func whyNotPeer(in *Input, p *policy.Peers, c *Call) string {
 	if p.Any() {
 		return ""
 	}
@@ -121,32 +122,15 @@ func whyNotPeer(p *policy.Peers, node policy.Node, c *Call) string {
 		return "the call has no address, and the entry names peers"
 	}
 	peer := c.Peer
-	for _, cidr := range p.CIDRs {
-		if cidr.Contains(peer) {
-			return ""
-		}
-	}
-	excepted := ""
-	for _, set := range p.CIDRSets {
-		if !set.CIDR.Contains(peer) {
-			continue
-		}
-		i := slices.IndexFunc(set.Except, func(e netip.Prefix) bool { return e.Contains(peer) })
-		if i < 0 {
-			return ""
-		}
-		excepted = fmt.Sprintf("peer %s is in %s, but excepted by %s", peer, set.CIDR, set.Except[i])
-	}
-	host := slices.Contains(node.HostAddresses(), peer)
-	for _, e := range p.Entities {
-		if e == policy.EntityHost && host || e == policy.EntityWorld && !host && !policy.IsLoopback(peer) {
-			return ""
-		}
-	}
-	if slices.ContainsFunc(c.Names, func(name string) bool { return anyName(p.FQDNs, name) }) {
+	excepted, matches := cidrs(in, p, peer)
+	switch {
+	case matches, slices.ContainsFunc(p.Entities, func(e policy.Entity) bool { return isEntity(in, e, peer) }):
 		return ""
-	}
-	if excepted != "" {
+	case endpoint(in, p.Endpoints, peer), slices.ContainsFunc(in.World.Services, func(s policy.Service) bool { return serves(p.Services, &s, peer) }):
+		return ""
+	case slices.ContainsFunc(c.Names, func(name string) bool { return anyName(p.FQDNs, name) }):
+		return ""
+	case excepted != "":
 		return excepted
 	}
 	known := ""
@@ -157,6 +141,91 @@ func whyNotPeer(p *policy.Peers, node policy.Node, c *Call) string {
 		}
 	}
 	return fmt.Sprintf("peer %s is in none of %s%s", peer, peerNames(p), known)
+}
+
+// cidrs says whether an address is in one of an entry's CIDRs; excepted says why it is not though
+// one of them seems to say so.
+func cidrs(in *Input, p *policy.Peers, peer netip.Addr) (excepted string, matches bool) {
+	if p.External && in.Inside(peer) {
+		return fmt.Sprintf("peer %s is inside the cluster, where CIDRs do not count", peer), false
+	}
+	if slices.ContainsFunc(p.CIDRs, func(c netip.Prefix) bool { return c.Contains(peer) }) {
+		return "", true
+	}
+	for _, set := range p.CIDRSets {
+		if !set.CIDR.Contains(peer) {
+			continue
+		}
+		i := slices.IndexFunc(set.Except, func(e netip.Prefix) bool { return e.Contains(peer) })
+		if i < 0 {
+			return "", true
+		}
+		excepted = fmt.Sprintf("peer %s is in %s, but excepted by %s", peer, set.CIDR, set.Except[i])
+	}
+	return excepted, false
+}
+
+// isEntity says whether an address is one of an entity's.
+func isEntity(in *Input, e policy.Entity, peer netip.Addr) bool {
+	one := func(list []netip.Addr) bool {
+		return slices.ContainsFunc(list, func(a netip.Addr) bool {
+			a, ok := policy.Real(a)
+			return ok && a == peer
+		})
+	}
+	w := &in.World
+	world := !policy.IsLoopback(peer) && !in.Inside(peer)
+	switch e {
+	case policy.EntityAll:
+		return true
+	case policy.EntityWorld:
+		return world
+	case policy.EntityWorldIPv4:
+		return world && peer.Is4()
+	case policy.EntityWorldIPv6:
+		return world && peer.Is6()
+	case policy.EntityHost:
+		return slices.Contains(in.Node.HostAddresses(), peer)
+	case policy.EntityRemoteNode:
+		return one(w.RemoteNodes)
+	case policy.EntityKubeAPIServer:
+		return one(w.APIServers)
+	case policy.EntityHealth:
+		return one(w.Health)
+	case policy.EntityMetadata:
+		return slices.Contains(policy.MetadataAddresses(), peer)
+	case policy.EntityCluster:
+		return slices.Contains(in.Node.HostAddresses(), peer) || one(w.RemoteNodes) || one(w.Health) ||
+			len(in.EndpointsAt(peer)) > 0 || !policy.IsLoopback(peer) && slices.ContainsFunc(w.Cluster, func(p netip.Prefix) bool { return p.Contains(peer) })
+	case policy.EntityNone:
+	}
+	return false
+}
+
+// endpoint says whether one of the selectors selects an endpoint at an address.
+func endpoint(in *Input, selectors []policy.EndpointSelector, peer netip.Addr) bool {
+	for _, e := range in.EndpointsAt(peer) {
+		labels := in.World.LabelsOf(e)
+		if slices.ContainsFunc(selectors, func(s policy.EndpointSelector) bool { return s.Matches(labels) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// serves says whether one of the selectors selects a service, and an address is one of the service's or
+// of what is behind it.
+func serves(selectors []policy.ServiceSelector, s *policy.Service, peer netip.Addr) bool {
+	if policy.IsLoopback(peer) || !slices.ContainsFunc(selectors, func(t policy.ServiceSelector) bool { return t.Matches(s) }) {
+		return false
+	}
+	is := func(a netip.Addr) bool {
+		a, ok := policy.Real(a)
+		return ok && a == peer
+	}
+	return slices.ContainsFunc(s.Addresses, is) || slices.ContainsFunc(s.Ports, func(p policy.ServicePort) bool {
+		return slices.ContainsFunc(p.Backends, func(b netip.AddrPort) bool { return is(b.Addr()) })
+	})
 }
 
 // anyName says whether one of the selectors matches a name.
@@ -183,17 +252,48 @@ func peerNames(p *policy.Peers) string {
 	for _, s := range p.FQDNs {
 		names = append(names, s.String())
 	}
+	for _, s := range p.Endpoints {
+		names = append(names, "endpoints "+selectorName(s.LabelSelector))
+	}
+	for _, s := range p.Services {
+		switch {
+		case s.K8sService != nil:
+			names = append(names, "service "+s.K8sService.Namespace+"/"+s.K8sService.ServiceName)
+		case s.K8sServiceSelector != nil:
+			names = append(names, "services "+selectorName(s.K8sServiceSelector.Selector))
+		}
+	}
 	return join(names)
 }
 
+// selectorName shows a selector of labels.
+func selectorName(s policy.LabelSelector) string {
+	parts := make([]string, 0, len(s.MatchLabels)+len(s.MatchExpressions))
+	for _, key := range slices.Sorted(maps.Keys(s.MatchLabels)) {
+		parts = append(parts, key+"="+show(s.MatchLabels[key]))
+	}
+	for _, r := range s.MatchExpressions {
+		parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s %s", r.Key, r.Operator, strings.Join(r.Values, "|"))))
+	}
+	return "{" + strings.Join(parts, " ") + "}"
+}
+
 // whyNotPort says why an entry does not match the protocol and port of a call; "" if it does.
-func whyNotPort(ports []policy.Port, c *Call) string {
-	if ports == nil {
+func whyNotPort(in *Input, e *policy.Entry, q question) string {
+	c := q.call
+	if e.ICMPs != nil {
+		return whyNotICMP(e.ICMPs, c)
+	}
+	if e.Ports == nil {
 		return ""
 	}
 	var names []string
-	for _, p := range ports {
-		if matchesPort(p, c) {
+	for _, p := range e.Ports {
+		if p.Name != "" {
+			if hasPort(c) && matchesName(in, p, q) {
+				return ""
+			}
+		} else if matchesPort(p, c) {
 			return ""
 		}
 		names = append(names, portName(p))
@@ -202,6 +302,30 @@ func whyNotPort(ports []policy.Port, c *Call) string {
 		return "the call has no address, and the entry names ports"
 	}
 	return fmt.Sprintf("%s is none of %s", callPort(c), join(names))
+}
+
+// whyNotICMP says why a call is none of the messages; "" if it is one.
+func whyNotICMP(messages []policy.ICMPField, c *Call) string {
+	for _, f := range messages {
+		if hasPort(c) && c.ICMPType != nil && c.Protocol == f.Protocol() && *c.ICMPType == f.Type {
+			return ""
+		}
+	}
+	return callPort(c) + " is none of the types of icmps"
+}
+
+// matchesName says whether a port by its name is the call's: of the called pod, or of the process's own.
+func matchesName(in *Input, p policy.Port, q question) bool {
+	ports := q.process.Workload.Ports
+	if q.call.Direction == policy.Egress {
+		ports = nil
+		for _, e := range in.EndpointsAt(q.call.Peer) {
+			ports = append(ports, e.Ports...)
+		}
+	}
+	return slices.ContainsFunc(p.Named(ports), func(n policy.NamedPort) bool {
+		return n.Port == q.call.Port && n.Protocol.Numbers()[0] == q.call.Protocol
+	})
 }
 
 // hasPort says whether the protocol and port of a call count. Without an address (AF_PACKET, vsock, …)
@@ -229,6 +353,8 @@ func portName(p policy.Port) string {
 	}
 	first, last, ok := p.Range()
 	switch {
+	case p.Name != "":
+		return name + "/" + p.Name
 	case !ok:
 		return name
 	case first == last:

@@ -38,7 +38,7 @@ func Enforced(seed uint64, questions int) (Case, error) { return random(seed, qu
 
 func random(seed uint64, questions int, enforced bool) (Case, error) {
 	g := &generator{rand.New(rand.NewPCG(seed, 0)), enforced} //nolint:gosec // a case must come again with its seed
-	c := Case{Input: policy.Input{Workloads: g.workloads(), Node: policy.Node{Addresses: g.nodeAddresses()}}}
+	c := Case{Input: policy.Input{Workloads: g.workloads(), Node: policy.Node{Addresses: g.nodeAddresses()}, World: g.world()}}
 	for i := range 1 + g.IntN(4) {
 		text, err := json.Marshal(g.policy(i))
 		if err != nil {
@@ -47,6 +47,9 @@ func random(seed uint64, questions int, enforced bool) (Case, error) {
 		parsed, err := policy.Parse("random.json", text)
 		if err != nil {
 			return Case{}, fmt.Errorf("parsing the random policy %s: %w", text, err)
+		}
+		for _, p := range parsed {
+			g.external(p)
 		}
 		c.Input.Policies = append(c.Input.Policies, parsed...)
 	}
@@ -91,7 +94,7 @@ func (g *generator) workloads() (out []policy.Workload) {
 			continue
 		}
 		out = append(out, policy.Workload{
-			NamespaceLabels: map[string]string{"team": pick(g, "red", "blue")}, ServiceAccount: pick(g, "payer", "other", ""),
+			Ports: g.namedPorts(), NamespaceLabels: map[string]string{"team": pick(g, "red", "blue")}, ServiceAccount: pick(g, "payer", "other", ""),
 			Key: uint64(i + 1), Namespace: pick(g, "shop", "shop", "default"), Pod: fmt.Sprintf("pod-%d", i/2),
 			Container: pick(g, "web", "sidecar", "db"), ContainerType: pick(g, "App", "Init", "Sidecar", "Ephemeral", "Sandbox"),
 			Labels: map[string]string{"app": pick(g, "web", "db"), pick(g, "tier", "env"): pick(g, "a", "b")},
@@ -190,14 +193,25 @@ func (g *generator) rule(i int) policy.Rule {
 		r.Egress = []policy.EgressRule{}
 		for range g.entries(deny) {
 			p := g.peers(deny)
-			r.Egress = append(r.Egress, policy.EgressRule{ToCIDR: p.CIDRs, ToCIDRSet: p.CIDRSets, ToEntities: p.Entities, ToFQDNs: p.FQDNs, ToPorts: g.ports(!deny)})
+			e := policy.EgressRule{
+				ToCIDR: p.CIDRs, ToCIDRSet: p.CIDRSets, ToEntities: p.Entities, ToFQDNs: p.FQDNs, ToEndpoints: p.Endpoints, ToServices: p.Services,
+				ICMPs: g.icmps(),
+			}
+			if e.ICMPs == nil {
+				e.ToPorts = g.ports(!deny, p.FQDNs == nil)
+			}
+			r.Egress = append(r.Egress, e)
 		}
 	}
 	if ways&2 != 0 {
 		r.Ingress = []policy.IngressRule{}
 		for range g.entries(deny) {
 			p := g.peers(deny)
-			r.Ingress = append(r.Ingress, policy.IngressRule{FromCIDR: p.CIDRs, FromCIDRSet: p.CIDRSets, FromEntities: p.Entities, ToPorts: g.ports(false)})
+			e := policy.IngressRule{FromCIDR: p.CIDRs, FromCIDRSet: p.CIDRSets, FromEntities: p.Entities, FromEndpoints: p.Endpoints, ICMPs: g.icmps()}
+			if e.ICMPs == nil {
+				e.ToPorts = g.ports(false, true)
+			}
+			r.Ingress = append(r.Ingress, e)
 		}
 	}
 	return r
@@ -260,7 +274,21 @@ func (g *generator) peers(deny bool) (p policy.Peers) {
 			return policy.Peers{FQDNs: p.FQDNs}
 		}
 	}
-	p.Entities = some(g, 2, policy.EntityWorld, policy.EntityWorld, policy.EntityHost, policy.EntityHost, policy.EntityAll)
+	p.Entities = some(g, 2, policy.EntityWorld, policy.EntityWorld, policy.EntityHost, policy.EntityHost, policy.EntityAll, policy.EntityWorldIPv4,
+		policy.EntityWorldIPv6, policy.EntityRemoteNode, policy.EntityCluster, policy.EntityKubeAPIServer, policy.EntityHealth, policy.EntityMetadata, policy.EntityNone)
+	if g.IntN(3) == 0 {
+		p.Endpoints = g.endpoints()
+		if g.IntN(2) == 0 {
+			return policy.Peers{Endpoints: p.Endpoints}
+		}
+	}
+	if g.IntN(5) == 0 {
+		p.Services = []policy.ServiceSelector{pick(g,
+			policy.ServiceSelector{K8sService: &policy.ServiceName{ServiceName: "web"}},
+			policy.ServiceSelector{K8sService: &policy.ServiceName{ServiceName: "dns", Namespace: "default"}},
+			policy.ServiceSelector{K8sServiceSelector: &policy.ServiceLabels{Selector: policy.LabelSelector{MatchLabels: map[string]string{"kind": "web"}}}},
+		)}
+	}
 	if !deny && g.IntN(12) == 0 {
 		return policy.Peers{CIDRs: []netip.Prefix{}} // selects no peer
 	}
@@ -302,7 +330,7 @@ func name(text string) policy.NamePattern {
 	return p
 }
 
-func (g *generator) ports(dns bool) []policy.PortRule {
+func (g *generator) ports(dns, named bool) []policy.PortRule {
 	list := []policy.Port{
 		{Port: 443, Protocol: policy.ProtocolTCP},
 		{Port: 53},
@@ -315,6 +343,9 @@ func (g *generator) ports(dns bool) []policy.PortRule {
 		{Port: 8000, EndPort: 8099, Protocol: policy.ProtocolTCP},
 		{Protocol: policy.ProtocolAny},
 		{Port: 1, EndPort: 1023, Protocol: policy.ProtocolUDP},
+	}
+	if named {
+		list = append(list, policy.Port{Name: "http"}, policy.Port{Name: "http", Protocol: policy.ProtocolTCP}, policy.Port{Name: "dns", Protocol: policy.ProtocolUDP})
 	}
 	var out []policy.PortRule
 	if g.IntN(3) > 0 {
@@ -346,7 +377,7 @@ func (g *generator) call() policy.Call {
 	c := policy.Call{
 		Direction: pick(g, policy.Egress, policy.Egress, policy.Ingress), Protocol: pick[uint8](g, 6, 6, 17, 132, 1, 58, 47),
 		Peer: netip.MustParseAddr(pick(g, "10.1.2.3", "10.1.2.4", "10.1.9.9", "10.9.9.9", "192.0.2.1", "192.0.2.2", "203.0.113.7", "::ffff:10.1.2.3",
-			"127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::", "::ffff:0.0.0.0", "::ffff:127.0.0.1", "2001:db8::1", "2001:db8::2", "2001:db9::1", "fe80::1", "fe80::1%eth1", "::5")),
+			"127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::", "::ffff:0.0.0.0", "::ffff:127.0.0.1", "2001:db8::1", "2001:db8::2", "2001:db9::1", "10.96.0.1", "10.96.0.1", "10.96.0.2", "10.96.0.2", "169.254.169.254", "fe80::1", "fe80::1%eth1", "::5")),
 	}
 	if g.IntN(12) == 0 {
 		c.Peer = netip.Addr{}
@@ -357,9 +388,12 @@ func (g *generator) call() policy.Call {
 		}
 		c.Names = append(c.Names, g.name())
 	}
+	if (c.Protocol == 1 || c.Protocol == 58) && !g.enforced && g.IntN(4) > 0 {
+		c.ICMPType = new(pick[uint8](g, 0, 8, 128, 255))
+	}
 	c.Listen = g.IntN(8) == 0
 	if c.Protocol == 6 || c.Protocol == 17 || c.Protocol == 132 {
-		c.Port = pick[uint16](g, 443, 53, 80, 79, 8080, 8081, 8050, 1, 1024, 65535, 0)
+		c.Port = pick[uint16](g, 443, 53, 80, 8080, 80, 79, 8080, 8081, 8050, 1, 1024, 65535, 0)
 	}
 	return c
 }
