@@ -37,25 +37,25 @@ func TestCompare(t *testing.T) {
 	show := func(changes []diff.Change) (out []string) {
 		for _, c := range changes {
 			out = append(out, fmt.Sprint(c.Flow.Process.Workload.Container, c.Flow.Process.Origin, c.Flow.Call.Port, " ", c.Was.Verdict, " ", c.Was.Rule, " > ",
-				c.Will.Verdict, " ", c.Will.Rule, " ", c.Differs(), c.Opens(), c.Closes()))
+				c.Will.Verdict, " ", c.Will.Rule, " differs ", c.Differs(), " opens ", c.Opens(), " closes ", c.Closes()))
 		}
 		return out
 	}
 	only443 := input(t, "{name: r, egress: [{toPorts: [{ports: [{port: 443}]}]}]}")
 	want := []string{
-		"aExec443 Deny shop/old/x > Allow shop/p/r true true false",
-		"aMain80 Allow  > Deny shop/p/r true false true",
-		"aMain443 Allow  > Allow shop/p/r false false false",
-		"bMain443 Audit  > Allow  true false false",
+		"aExec443 Deny shop/old/x > Allow shop/p/r differs true opens true closes false",
+		"aMain80 Allow  > Deny shop/p/r differs true opens false closes true",
+		"aMain443 Allow  > Allow shop/p/r differs false opens false closes false",
+		"bMain443 Audit  > Allow  differs true opens false closes false",
 	}
 	if diff := cmp.Diff(want, show(diff.Compare(log.Flows, nil, only443))); diff != "" {
 		t.Errorf("from what was recorded (-want +got)\n%s", diff)
 	}
 	want = []string{
-		"aExec443 Allow shop/p/r > Deny shop/p/s true false true",
-		"aMain80 Deny shop/p/r > Allow  true true false",
-		"aMain443 Allow shop/p/r > Allow  false false false",
-		"bMain443 Allow  > Allow  false false false",
+		"aExec443 Allow shop/p/r > Deny shop/p/s differs true opens false closes true",
+		"aMain80 Deny shop/p/r > Allow  differs true opens true closes false",
+		"aMain443 Allow shop/p/r > Allow  differs false opens false closes false",
+		"bMain443 Allow  > Allow  differs false opens false closes false",
 	}
 	if diff := cmp.Diff(want, show(diff.Compare(log.Flows, only443, input(t, "{name: s, action: Deny, processes: [{origins: [Exec]}]}")))); diff != "" {
 		t.Errorf("from policies (-want +got)\n%s", diff)

@@ -1,6 +1,7 @@
 package format
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -62,8 +63,17 @@ func orderOf(t reflect.Type) order {
 	o.below = map[string]order{}
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "" || name == "-" || !f.IsExported() {
+		if name == "-" || !f.IsExported() {
 			continue
+		}
+		if f.Anonymous {
+			embedded := orderOf(f.Type)
+			o.names = append(o.names, embedded.names...)
+			maps.Copy(o.below, embedded.below)
+			continue
+		}
+		if name == "" { // a type that marshals itself names its fields as they are called
+			name = strings.ToLower(f.Name[:1]) + f.Name[1:]
 		}
 		o.names = append(o.names, name)
 		o.below[name] = orderOf(f.Type)
