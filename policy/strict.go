@@ -1,5 +1,7 @@
 package policy
 
+import "net/netip"
+
 // Strict reads the values of a YAML file that is no policy but goes with policies, such as the cases
 // of `sallyport policy test`: what is unknown, twice, missing or of the wrong type is an error with
 // its line and field, and all errors of the file are told at once.
@@ -76,6 +78,15 @@ func (s *Strict) Labels(v Value) map[string]string { return s.d.labels(v.v) }
 
 // ID reads a numeric user or group id.
 func (s *Strict) ID(v Value) uint32 { return s.d.id(v.v) }
+
+// Port reads a port, quoted or not.
+func (s *Strict) Port(v Value) uint16 {
+	port, _ := s.d.portNumber(v.v, false)
+	return port
+}
+
+// CIDR reads a CIDR or a single address.
+func (s *Strict) CIDR(v Value) netip.Prefix { return s.d.cidr(v.v) }
 
 // Word reads one of a set of words.
 func Word[T ~string](s *Strict, v Value, words ...T) T { return enum(s.d, v.v, words, nil) }

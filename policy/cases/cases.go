@@ -20,6 +20,7 @@ const Kind = "PolicyTest"
 type Set struct {
 	Policies []string    // files and folders, from the folder of the test file; nil: the document names none
 	Node     policy.Node // what the entity host stands for
+	World    policy.World
 	Cases    []Case
 	File     string
 	Line     int
@@ -57,7 +58,7 @@ func (r *Result) Passed() bool { return len(r.Failures) == 0 }
 
 // Run decides the cases of a set by policies.
 func (s *Set) Run(policies []*policy.Policy) []Result {
-	in := policy.Input{Policies: policies, Node: s.Node}
+	in := policy.Input{Policies: policies, Node: s.Node, World: s.World}
 	out := make([]Result, len(s.Cases))
 	for i := range s.Cases {
 		c := &s.Cases[i]

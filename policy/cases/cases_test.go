@@ -117,6 +117,60 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	const text = `apiVersion: sallyport.dev/v1alpha1
+kind: PolicyTest
+node: {addresses: [192.0.2.1]}
+cluster:
+  namespaces: [{name: shop, labels: {team: pay}}]
+  pods:
+  - {name: web-1, namespace: shop, labels: {app: web}, serviceAccount: web, addresses: [10.0.0.5], ports: [{name: http, port: 8080}]}
+  - {addresses: [10.0.0.6]}
+  services:
+  - {name: web, namespace: shop, labels: {app: web}, addresses: [10.96.0.1], ports: [{port: 80, backends: ["10.0.0.7:8080"]}]}
+  remoteNodes: [192.0.2.2]
+  apiServers: [192.0.2.3]
+  health: [10.0.0.99]
+  podCIDRs: [10.0.0.0/16]
+workload: {namespace: shop}
+cases:
+- {name: pod by namespace, to: "10.0.0.5:8080", expect: Allow}
+- {name: another port, to: "10.0.0.5:8081", expect: Deny}
+- {name: other pod, to: "10.0.0.6:8080", expect: Deny}
+- {name: service, to: "10.96.0.1:80", expect: Allow}
+- {name: remote node, to: "192.0.2.2:1", expect: Allow}
+- {name: API, to: "192.0.2.3:6443", expect: Allow}
+- {name: health, to: "10.0.0.99:1", expect: Deny}
+- {name: world, to: "203.0.113.1:1", expect: Deny}
+`
+	const cluster = `apiVersion: sallyport.dev/v1alpha1
+kind: ProcessPolicy
+metadata: {name: p, namespace: shop}
+spec:
+  podSelector: {}
+  rules:
+  - egress:
+    - toEndpoints: [{matchLabels: {app: web, "k8s:io.cilium.k8s.namespace.labels.team": pay}}]
+      toPorts: [{ports: [{port: http}]}]
+    - toServices: [{k8sService: {serviceName: web, namespace: shop}}]
+    - toEntities: [remote-node, kube-apiserver]
+`
+	sets, err := cases.Parse("t.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	policies, err := policy.Parse("p.yaml", []byte(cluster))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range sets[0].Run(policies) {
+		if !r.Passed() {
+			t.Errorf("%s: %v: %s", r.Case.Name, r.Failures, r.Got.Why)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	in := func(one string) string {
@@ -145,6 +199,10 @@ func TestParseRefuses(t *testing.T) {
 		"user by name":     {in("{name: a, user: nobody, to: 192.0.2.1/ICMP, expect: Deny}"), "cases[0].user: is a string, not a numeric id"},
 		"twice":            {in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}\n- {name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `"a" is also the name of the case in line 4`},
 		"node":             {"node: {addresses: [here]}\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `node.addresses[0]: "here" is no address`},
+		"a pod of nowhere": {"cluster: {pods: [{name: a}]}\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), "cluster.pods[0].addresses: is missing"},
+		"a backend":        {"cluster: {services: [{name: a, addresses: [10.0.0.1], ports: [{port: 1, backends: [x]}]}]}\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `"x" is no address with a port`},
+		"a port":           {"workload: {ports: [{name: a, port: 70000}]}\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `"70000" is no port`},
+		"pod CIDRs":        {"cluster: {podCIDRs: [10.0.0.0/33]}\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `is no CIDR`},
 		"policies":         {"policies: ['']\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `policies[0]: "" names no file`},
 		"twins":            {in("{name: a, to: [], expect: Deny}"), "cases[0].to: is empty"},
 	} {

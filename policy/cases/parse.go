@@ -57,6 +57,7 @@ func (p *parser) document(v policy.Value) {
 		policy.Field{Name: "kind", Required: Kind, Read: func(v policy.Value) { policy.Word(p.Strict, v, Kind) }},
 		policy.Field{Name: "policies", Read: p.policies},
 		policy.Field{Name: "node", Read: p.node},
+		policy.Field{Name: "cluster", Read: p.cluster},
 		policy.Field{Name: "workload", Read: func(v policy.Value) { p.readWorkload(v, &p.workload) }},
 		policy.Field{Name: "cases", Required: "cases: [{name: NAME, to: ADDRESS:PORT/PROTOCOL, expect: VERDICT}]", Read: func(v policy.Value) { list = &v }},
 	)
@@ -83,19 +84,7 @@ func (p *parser) policies(v policy.Value) {
 
 // node reads what is known about the node.
 func (p *parser) node(v policy.Value) {
-	p.Mapping(v, policy.Field{Name: "addresses", Required: "addresses: [192.0.2.1]", Read: func(v policy.Value) {
-		for _, item := range p.List(v) {
-			text, ok := p.Text(item)
-			if !ok {
-				continue
-			}
-			address, err := netip.ParseAddr(text)
-			if err != nil {
-				p.Fail(item, "192.0.2.1 or 2001:db8::1", policy.Quote(text)+" is no address")
-			}
-			p.set.Node.Addresses = append(p.set.Node.Addresses, address)
-		}
-	}})
+	p.Mapping(v, policy.Field{Name: "addresses", Required: "addresses: [192.0.2.1]", Read: p.addresses(&p.set.Node.Addresses)})
 }
 
 // readWorkload reads a workload; what it leaves out stays as it is.
@@ -111,6 +100,7 @@ func (p *parser) readWorkload(v policy.Value, w *policy.Workload) {
 			w.ContainerType = string(policy.Word(p.Strict, v,
 				policy.ContainerApp, policy.ContainerInit, policy.ContainerSidecar, policy.ContainerEphemeral))
 		}},
+		policy.Field{Name: "ports", Read: func(v policy.Value) { w.Ports = p.namedPorts(v) }},
 		policy.Field{Name: "host", Read: func(v policy.Value) { w.Host = p.host(v) }},
 	)
 	if !present["host"] {

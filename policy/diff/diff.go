@@ -4,6 +4,8 @@
 package diff
 
 import (
+	"slices"
+
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/flows"
 	"github.com/sallyport/sallyport/policy/match"
@@ -69,4 +71,28 @@ func Unlabelled(list []flows.Flow, policies []*policy.Policy) int {
 		}
 	}
 	return n
+}
+
+// NeedsCluster says whether policies select peers by what they are in the cluster, which events do not
+// tell: to judge by such policies, the cluster must be known.
+func NeedsCluster(policies []*policy.Policy) bool {
+	for _, p := range policies {
+		for i := range p.Spec.Rules {
+			for _, d := range []policy.Direction{policy.Egress, policy.Ingress} {
+				entries, _, _ := p.Spec.Rules[i].Entries(d)
+				for e := range entries {
+					if ofCluster(&entries[e].Peers) {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
+}
+
+func ofCluster(p *policy.Peers) bool {
+	return p.Endpoints != nil || p.Services != nil || slices.ContainsFunc(p.Entities, func(e policy.Entity) bool {
+		return !slices.Contains([]policy.Entity{policy.EntityAll, policy.EntityHost, policy.EntityMetadata, policy.EntityNone}, e)
+	})
 }

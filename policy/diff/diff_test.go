@@ -64,3 +64,18 @@ func TestCompare(t *testing.T) {
 		t.Errorf("%d flows without labels", n)
 	}
 }
+
+func TestNeedsCluster(t *testing.T) {
+	t.Parallel()
+	for rules, want := range map[string]bool{
+		"{egress: [{toCIDR: [10.0.0.0/8]}, {toEntities: [host, all]}]}": false,
+		"{action: Deny}":                                             false,
+		"{egress: [{}, {toEndpoints: [{}]}]}":                        true,
+		"{ingress: [{fromEntities: [host, cluster]}]}":               true,
+		"{egress: [{toServices: [{k8sService: {serviceName: a}}]}]}": true,
+	} {
+		if got := diff.NeedsCluster(input(t, rules).Policies); got != want {
+			t.Errorf("%s: %v", rules, got)
+		}
+	}
+}

@@ -83,16 +83,27 @@ func orderOf(t reflect.Type) order {
 
 // caseOrder is the order of a file of test cases.
 func caseOrder() order {
-	workload := order{names: []string{"namespace", "namespaceLabels", "podLabels", "serviceAccount", "container", "containerType", "host"}}
+	workload := order{names: []string{"namespace", "namespaceLabels", "podLabels", "serviceAccount", "container", "containerType", "ports", "host"}}
 	return order{
-		names: []string{"apiVersion", "kind", "policies", "node", "workload", "cases"},
-		below: map[string]order{"workload": workload, "cases": {
+		names: []string{"apiVersion", "kind", "policies", "node", "cluster", "workload", "cases"},
+		below: map[string]order{"workload": workload, "cluster": clusterOrder(), "cases": {
 			names: []string{
 				"name", "workload", "origin", "binary", "script", "user", "group",
 				"to", "names", "query", "from", "listen", "expect", "would", "rule", "reason", "alert",
 			},
 			below: map[string]order{"workload": workload},
 		}},
+	}
+}
+
+func clusterOrder() order {
+	ports := order{names: []string{"name", "port", "protocol", "backends"}}
+	things := order{
+		names: []string{"name", "namespace", "labels", "serviceAccount", "addresses", "ports"}, below: map[string]order{"ports": ports},
+	}
+	return order{
+		names: []string{"namespaces", "pods", "services", "remoteNodes", "apiServers", "health", "podCIDRs"},
+		below: map[string]order{"namespaces": things, "pods": things, "services": things},
 	}
 }
 

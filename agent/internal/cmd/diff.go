@@ -27,7 +27,8 @@ FILE of --events holds events as the agent writes them, one JSON object a line: 
 sallyport observe -o json prints; - is standard input.
 
 ` + podLabelsHelp + ` How many flows
-that leaves undecided is told on standard error.
+that leaves undecided is told on standard error. Events do not tell which pod or service an address belongs
+to either: toEndpoints, toServices and the entities of the cluster match nothing here, which is told as well.
 
 Exit codes: 0 it went well, 1 it did not, or with --exit-code something changes, 2 the command line is wrong.`
 
@@ -127,6 +128,9 @@ func (p Program) runDiff(f diffFlags) (diffResult, error) {
 	}
 	if n := diff.Unlabelled(log.Flows, to.Policies); n > 0 {
 		fmt.Fprintf(p.Stderr, "sallyport: the labels of the pods of %s are not known: policies that select by labels do not select them; give --pod-labels\n", count(n, "flow"))
+	}
+	if diff.NeedsCluster(to.Policies) || from != nil && diff.NeedsCluster(from.Policies) {
+		fmt.Fprintln(p.Stderr, "sallyport: policies select peers by what they are in the cluster, which the events do not tell: such peers match nothing here")
 	}
 	result := diffResult{Flows: len(log.Flows), Changes: []change{}}
 	for _, c := range diff.Compare(log.Flows, from, &to) {

@@ -26,6 +26,11 @@ FILE holds one or more documents:
   kind: PolicyTest
   policies: [checkout.yaml]              # files and folders, from the folder of this file
   node: {addresses: [192.0.2.1]}         # what the entity host stands for
+  cluster:                               # what policies may say about it, as far as the cases need it
+    namespaces: [{name: shop, labels: {team: pay}}]
+    pods: [{name: db, namespace: shop, labels: {app: db}, addresses: [10.0.0.5], ports: [{name: sql, port: 5432}]}]
+    services: [{name: db, namespace: shop, addresses: [10.96.0.7], ports: [{port: 5432, backends: ["10.0.0.5:5432"]}]}]
+    remoteNodes: [192.0.2.2]             # also apiServers, health, podCIDRs
   workload:                              # of the cases that name none
     namespace: shop
     namespaceLabels: {team: pay}
