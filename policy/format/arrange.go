@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	maxWidth = 100 // of a line that holds a list or a mapping
-	maxFlow  = 2   // how deep lists and mappings may nest on one line
+	maxWidth = 120 // of a line that holds a list or a mapping
+	maxFlow  = 3   // how deep lists and mappings may nest on one line
 )
 
 // blocks are the fields whose entries each begin on a line of their own, even if they are short: they
 // are what people read and compare.
-var blocks = []string{"metadata", "spec", "specs", "rules", "processes", "egress", "ingress", "egressDeny", "ingressDeny", "cases"}
+var blocks = []string{"metadata", "spec", "specs", "rules", "processes", "egress", "ingress", "egressDeny", "ingressDeny", "toPorts", "cases"}
 
 // arrange puts a document into its form: fields in order, each list and mapping on one line or on
 // several, quotes where they are needed.
@@ -184,6 +184,7 @@ func shape(n *yaml.Node, at place) {
 		for _, item := range n.Content {
 			shape(item, place{base: at.base + indent, column: at.base + indent, block: at.items})
 			moveComment(item, item)
+			raiseComment(item)
 		}
 	case yaml.DocumentNode, yaml.AliasNode: // have no shape
 	}
@@ -195,7 +196,7 @@ func shapeFields(n *yaml.Node, at place) {
 		key, value := n.Content[i], n.Content[i+1]
 		scalar(key)
 		list := value.Kind == yaml.SequenceNode
-		named := slices.Contains(blocks, key.Value)
+		named := slices.Contains(blocks, key.Value) && (list || key.Value != "rules") // rules of a port are a mapping
 		below := place{
 			base: at.base + indent, column: at.base + len(key.Value) + len(": "),
 			block: named || key.LineComment != "", items: named && list && key.Value != "cases",
@@ -228,6 +229,15 @@ func moveComment(value, to *yaml.Node) {
 	}
 	to.HeadComment = strings.TrimSpace(to.HeadComment + "\n" + value.LineComment)
 	value.LineComment = ""
+}
+
+// raiseComment puts the comment before the first field of an entry before the entry.
+func raiseComment(item *yaml.Node) {
+	if item.Kind != yaml.MappingNode || len(item.Content) == 0 || item.Content[0].HeadComment == "" {
+		return
+	}
+	item.HeadComment = strings.TrimSpace(item.HeadComment + "\n" + item.Content[0].HeadComment)
+	item.Content[0].HeadComment = ""
 }
 
 // oneLine says whether a list or mapping stands on one line.

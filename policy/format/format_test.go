@@ -58,8 +58,7 @@ metadata:
 spec:
   podSelector: # which
     matchLabels: {app.kubernetes.io/name: checkout, a: "", b: '#1'}
-    matchExpressions:
-    - {key: tier, operator: In, values: ["yes", "1", "on"]}
+    matchExpressions: [{key: tier, operator: In, values: ["yes", "1", "on"]}]
   rules:
   # Before the first.
   - name: first

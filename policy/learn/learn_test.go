@@ -168,8 +168,7 @@ func TestLearnNames(t *testing.T) {
       toPorts:
       # Every name may be asked for; the answers tell which addresses the names below have.
       - ports: [{port: "53", protocol: UDP}]
-        rules:
-          dns: [{matchPattern: '*'}]
+        rules: {dns: [{matchPattern: '*'}]}
     # once, 2026-11-01 10:00:04 UTC
     - toCIDR: [203.0.113.11]
       toPorts:

@@ -49,7 +49,7 @@ func (p Program) format() *cobra.Command {
 		if f.write && f.diff || f.write && f.list || f.diff && f.list {
 			return usageError{errors.New("give one of -w, -d and -l")}
 		}
-		files, err := formatPaths(paths)
+		files, err := filesOf(paths)
 		if err != nil {
 			return err
 		}
@@ -71,31 +71,6 @@ func (p Program) format() *cobra.Command {
 		return nil
 	}
 	return c
-}
-
-// formatPaths lists the files of folders.
-func formatPaths(paths []string) ([]string, error) {
-	var out []string
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if path == "-" || err == nil && !info.IsDir() {
-			out = append(out, path)
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading policies: %w", err)
-		}
-		entries, err := os.ReadDir(path)
-		if err != nil {
-			return nil, fmt.Errorf("reading policies: %w", err)
-		}
-		for _, e := range entries {
-			if policy.IsPolicyFile(e.Name()) && e.Type().IsRegular() {
-				out = append(out, filepath.Join(path, e.Name()))
-			}
-		}
-	}
-	return out, nil
 }
 
 // formatFile formats one file and says whether that changes it.

@@ -75,6 +75,31 @@ func nameOf(path string) string {
 	return path
 }
 
+// filesOf puts the files of folders in their place, and leaves files and - as they are.
+func filesOf(paths []string) ([]string, error) {
+	var out []string
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if path == "-" || err == nil && !info.IsDir() {
+			out = append(out, path)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading policies: %w", err)
+		}
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil, fmt.Errorf("reading policies: %w", err)
+		}
+		for _, e := range entries {
+			if policy.IsPolicyFile(e.Name()) && e.Type().IsRegular() {
+				out = append(out, filepath.Join(path, e.Name()))
+			}
+		}
+	}
+	return out, nil
+}
+
 // open opens a file, or for "-" standard input.
 func (p Program) open(path string) (io.ReadCloser, error) {
 	if path == "-" {

@@ -20,7 +20,8 @@ import (
 const testHelp = `Run test cases against policies: who calls whom, and what shall be decided. It asks nothing but the
 policies: no agent, no cluster, no root. It is meant for the pipeline that a policy goes through.
 
-FILE holds one or more documents:
+PATH is a file, a folder (its *.yaml, *.yml and *.json) or - for standard input. A file holds one or more
+documents:
 
   apiVersion: sallyport.dev/v1alpha1
   kind: PolicyTest
@@ -96,12 +97,12 @@ type testResult struct {
 
 func (p Program) test() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "test FILE…",
+		Use:   "test PATH…",
 		Short: "Run test cases against policies",
 		Long:  testHelp,
 		Example: `  sallyport policy test checkout_test.yaml
-  sallyport policy test --run 'shell|metadata' -v tests/*.yaml
-  sallyport policy test --policies rendered/ --junit report.xml tests/*.yaml`,
+  sallyport policy test --run 'shell|metadata' -v tests/
+  sallyport policy test --policies rendered/ --junit report.xml tests/`,
 		Args: someArgs,
 	}
 	var f testFlags
@@ -155,6 +156,10 @@ func (p Program) runTests(paths, policies []string, only *regexp.Regexp) (testRe
 	result := testResult{Cases: []caseResult{}}
 	var sets []cases.Set
 	var errs []error
+	paths, err := filesOf(paths)
+	if err != nil {
+		return result, err
+	}
 	for _, path := range paths {
 		data, err := p.readFile(path, policy.MaxFileSize)
 		if err != nil {
@@ -166,6 +171,9 @@ func (p Program) runTests(paths, policies []string, only *regexp.Regexp) (testRe
 	}
 	if err := errors.Join(errs...); err != nil {
 		return result, err
+	}
+	if len(sets) == 0 {
+		return result, usageError{errors.New("there is no file with cases")}
 	}
 	for i := range sets {
 		set := &sets[i]
