@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ type decoder struct {
 	errs     Errors
 	sources  bool // keys of labels can have a source before them: k8s:app
 	zeroPort bool // 0 is every port
+	foreign  bool // a document that others define
 	full     bool // a bound was reached: errs is all that is told, and nothing more is visited
 }
 
@@ -323,3 +325,6 @@ func enum[T ~string](d *decoder, v value, words []T, not map[string]string) T {
 	d.fail(v, hint, "%s is none of %s", quote(s), list(names))
 	return ""
 }
+
+// sortedKeys returns the keys of a map in order.
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -261,8 +261,8 @@ func (d *decoder) denied(v value, r *Rule) {
 			if e.Peers.None() {
 				d.fail(at, hint, "has an empty list of peers: a Deny rule would deny nothing")
 			}
-			if e.DNS != nil {
-				d.fail(at, "deny the resolver, or allow the other names only", "a Deny rule cannot have rules.dns")
+			if e.DNS != nil || e.HTTP != nil || e.ServerNames != nil {
+				d.fail(at, "deny all of the port, or allow the rest only", "a Deny rule cannot have rules or serverNames")
 			}
 		}
 	}

@@ -172,15 +172,16 @@ func (d *decoder) cidr(v value) netip.Prefix {
 	if !ok {
 		return netip.Prefix{}
 	}
-	p, err := parseCIDR(s)
+	p, err := parseCIDR(s, d.foreign)
 	if err != nil {
 		d.fail(v, "", "%s is no CIDR: %v", quote(s), err)
 	}
 	return p
 }
 
-// parseCIDR parses a CIDR without host bits, or an address.
-func parseCIDR(s string) (netip.Prefix, error) {
+// parseCIDR parses a CIDR, or an address. Bits behind the prefix are taken off where others define that
+// they do not matter, and else refused.
+func parseCIDR(s string, lax bool) (netip.Prefix, error) {
 	host, bits, slash := strings.Cut(s, "/")
 	a, err := netip.ParseAddr(host)
 	switch {
@@ -199,6 +200,9 @@ func parseCIDR(s string) (netip.Prefix, error) {
 	p := netip.PrefixFrom(a, int(n))
 	if a.Is4In6() && n >= 96 {
 		p = netip.PrefixFrom(a.Unmap(), int(n)-96)
+	}
+	if lax {
+		p = p.Masked()
 	}
 	if p != p.Masked() {
 		return netip.Prefix{}, errors.New("bits behind the prefix are set: write " + p.Masked().String() +

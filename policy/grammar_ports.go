@@ -17,50 +17,19 @@ func (d *decoder) portRules(v value, dir Direction) []PortRule {
 		present, ok := d.object(v, append([]field{
 			{name: "ports", parse: func(v value) { r.Ports = some(d, v, all, d.port) }},
 			{name: "rules", parse: func(v value) { rulesAt = v; r.Rules = d.l7Rules(v) }},
-		}, later("serverNames", "terminatingTLS", "originatingTLS", "listener")...))
+			{name: "serverNames", parse: func(v value) { r.ServerNames = some(d, v, "leave it out for every name", d.serverName) }},
+		}, later("terminatingTLS", "originatingTLS", "listener")...))
 		if ok {
 			d.require(v, present, "ports", `ports: [{port: "443", protocol: TCP}]`)
 		}
 		if r.Rules != nil {
 			d.l7Ports(rulesAt, &r, dir)
 		}
+		if at, names := present["serverNames"]; names {
+			d.tcpPorts(at, r.Ports, "TLS")
+		}
 		return r
 	})
-}
-
-// l7Rules decodes rules: what is said inside the connections.
-func (d *decoder) l7Rules(v value) *L7Rules {
-	r := &L7Rules{}
-	present, ok := d.object(v, append([]field{
-		{name: "dns", parse: func(v value) {
-			r.DNS = some(d, v, "leave it out to allow every query; - matchPattern: \"*\" does too, and fills the names of toFQDNs", d.fqdn)
-		}},
-	}, later("http", "kafka", "l7", "l7proto")...))
-	if ok && len(present) == 0 {
-		d.fail(v, "rules: {dns: [{matchPattern: \"*.example.com\"}]}", "is empty")
-	}
-	return r
-}
-
-// l7Ports refuses rules on ports that cannot carry what they are about.
-func (d *decoder) l7Ports(v value, r *PortRule, dir Direction) {
-	if r.Rules.DNS == nil {
-		return
-	}
-	at := value{v.node, join(v.path, "dns")}
-	if dir == Ingress {
-		d.fail(at, "queries are judged where they leave the workload: egress", "is not possible for ingress")
-	}
-	for _, p := range r.Ports {
-		if p.Port == 0 && p.Protocol == "" || p.Name != "" {
-			continue // reported already, or a port that the resolver's pod names
-		}
-		if p.Port == 0 {
-			d.fail(at, "name the resolver's port: {port: \"53\", protocol: ANY}", "needs a port, %s has none", p.Protocol)
-		} else if p.Protocol == ProtocolSCTP {
-			d.fail(at, "UDP, TCP or ANY", "DNS does not run over %s", p.Protocol)
-		}
-	}
 }
 
 // port decodes one of ports.

@@ -3,6 +3,7 @@ package policy_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -108,6 +109,10 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(in("{egress: [&e {toCIDRSet: [{cidr: 10.0.0.0/8, except: [10.1.0.0/16]}]}, *e]}")))
 	f.Add([]byte(in("{name: a, action: Deny, processes: [{containers: ['[a-z]*'], binaries: ['memfd:*', '/**/sh']}], onViolation: {alert: info}}")))
 	f.Add([]byte(`{"apiVersion": "sallyport.dev/v1alpha1", "kind": "ProcessPolicy", "metadata": {"name": "p"}, "spec": {"podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}, "rules": [{"ingress": []}]}}`))
+	f.Add([]byte("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: n}\nspec: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {}, podSelector: {}}, {ipBlock: {cidr: 10.0.0.1/8}}], ports: [{port: http}]}]}"))
+	f.Add([]byte(in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], serverNames: ['**.a'], rules: {http: [{method: GET, path: '/v1(/.*)?', host: '(?i)a[^b]', headers: [X-A, 'X-B: c'], headerMatches: [{name: d, value: e}]}]}}]}]}")))
+	f.Add([]byte("apiVersion: v1\nkind: List\nitems: [{apiVersion: cilium.io/v2, kind: CiliumClusterwideNetworkPolicy, metadata: {name: c}, specs: [{endpointSelector: {matchLabels: {'k8s:a': b}}, enableDefaultDeny: {egress: false}, egress: [{toServices: [{k8sService: {serviceName: a}}]}], ingressDeny: [{icmps: [{fields: [{type: Echo}]}]}]}]}]"))
+	f.Add([]byte("apiVersion: sallyport.dev/v1alpha1\nkind: ClusterProcessPolicy\nmetadata: {name: c}\nspec: {podSelector: {}, namespaceSelector: {}, enableDefaultDeny: {ingress: true}, rules: [{action: Kill, processes: [{users: [0], scripts: [{interpreter: /a, path: /b}]}], egress: [{toEndpoints: [{matchLabels: {'any:a': b}}], toPorts: [{ports: [{port: http}, {port: 53}]}]}, {toFQDNs: [{matchPattern: '**.a.*b'}]}]}]}"))
 	f.Add([]byte("a: &a [*a]\n---\n<<: *a\n"))
 	f.Add([]byte("%YAML 1.2\n---\n!!map {? [a] : b}\n...\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -119,7 +124,9 @@ func FuzzParse(f *testing.F) {
 			if len(policies) == 0 {
 				t.Fatal("neither policies nor an error")
 			}
-			roundTrip(t, policies)
+			if !slices.ContainsFunc(policies, func(p *policy.Policy) bool { return p.APIVersion != policy.APIVersion }) {
+				roundTrip(t, policies) // what others define is not written back
+			}
 			return
 		}
 		var errs policy.Errors

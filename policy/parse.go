@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -64,7 +63,7 @@ func (d *decoder) documents(data []byte, visit func(value)) {
 // parse decodes every document of the file.
 func (d *decoder) parse(data []byte) (policies []*Policy) {
 	d.documents(data, func(v value) {
-		if p, ok := d.document(v); ok {
+		for _, p := range d.document(v) {
 			d.unique(policies, p)
 			policies = append(policies, p)
 		}
@@ -105,76 +104,125 @@ func (d *decoder) syntax(err error) {
 	d.errs = append(d.errs, e)
 }
 
-// document decodes one document. ok is false where it is no policy at all.
-func (d *decoder) document(v value) (p *Policy, ok bool) {
-	kind, ok := d.header(v)
+// document decodes one document; a list of documents is several policies. It returns none where it is
+// no policy at all.
+func (d *decoder) document(v value) []*Policy {
+	kind, version, ok := d.header(v)
 	if !ok {
-		return nil, false
+		return nil
 	}
-	p = &Policy{APIVersion: APIVersion, Kind: kind, File: d.file, Line: v.node.Line}
-	seen := func(value) {}
-	present, ok := d.object(v, append([]field{
-		{name: "apiVersion", parse: seen},
-		{name: "kind", parse: seen},
-		{name: "metadata", parse: func(v value) { p.Metadata = d.metadata(v, kind) }},
-		{name: "spec", parse: func(v value) { p.Spec = d.spec(v, kind) }},
-	}, refused("is filled in by Kubernetes, a policy cannot set it: remove it", "status")...))
+	if isList(kind) {
+		return d.listed(v, kind)
+	}
+	p := &Policy{APIVersion: version, Kind: kind, File: d.file, Line: v.node.Line, Spec: Spec{Mode: ModeEnforce}}
+	fields := meaningless("apiVersion", "kind")
+	if d.foreign = version != APIVersion; d.foreign {
+		fields = append(fields, meaningless("status")...)
+		fields = append(fields, field{name: "metadata", parse: func(v value) {
+			p.Metadata = d.foreignMetadata(v, kind != KindCiliumClusterwideNetworkPolicy)
+		}})
+	} else {
+		fields = append(fields, refused("is filled in by Kubernetes, a policy cannot set it: remove it", "status")...)
+		fields = append(fields, field{name: "metadata", parse: func(v value) { p.Metadata = d.metadata(v, kind) }})
+	}
+	var one, many *value
+	fields = append(fields, field{name: "spec", parse: func(v value) { one = &v }})
+	if version == apiVersionCilium {
+		fields = append(fields, field{name: "specs", parse: func(v value) { many = &v }})
+	}
+	present, ok := d.object(v, fields)
 	if !ok {
-		return nil, false
+		return nil
 	}
 	d.require(v, present, "metadata", "metadata: {name: NAME, namespace: NAMESPACE}")
-	d.require(v, present, "spec", "a policy without rules says nothing")
+	if many == nil {
+		d.require(v, present, "spec", "a policy without rules says nothing")
+	}
+	d.specs(p, one, many)
 	p.inNamespace()
-	return p, true
+	return []*Policy{p}
 }
 
-// kinds returns the kinds of documents, and the apiVersion that each has.
-func kinds() (names []string, version map[string]string) {
-	version = map[string]string{
-		KindProcessPolicy: APIVersion, KindClusterProcessPolicy: APIVersion, KindHostProcessPolicy: APIVersion,
+// specs decodes the spec of a policy, or all that it has. Its metadata are known by then.
+func (d *decoder) specs(p *Policy, one, many *value) {
+	if one != nil {
+		switch p.Kind {
+		case KindNetworkPolicy:
+			d.networkPolicy(*one, p)
+		case KindCiliumNetworkPolicy, KindCiliumClusterwideNetworkPolicy:
+			p.Spec.Rules = d.ciliumRule(*one)
+		default:
+			p.Spec = d.spec(*one, p.Kind)
+		}
 	}
-	return []string{KindProcessPolicy, KindClusterProcessPolicy, KindHostProcessPolicy}, version
+	if many == nil {
+		return
+	}
+	for i, rules := range some(d, *many, "a policy without rules says nothing", d.ciliumRule) {
+		for _, r := range rules {
+			r.Name = documentRule + "s-" + strconv.Itoa(i) + strings.TrimPrefix(r.Name, documentRule)
+			p.Spec.Rules = append(p.Spec.Rules, r)
+		}
+	}
+}
+
+// kinds returns the kinds of documents with policies in them, and the apiVersion that each has.
+func kinds() (names []string, version map[string]string) {
+	names = []string{
+		KindProcessPolicy, KindClusterProcessPolicy, KindHostProcessPolicy,
+		KindNetworkPolicy, KindCiliumNetworkPolicy, KindCiliumClusterwideNetworkPolicy, kindList,
+	}
+	version = map[string]string{
+		KindProcessPolicy: APIVersion, KindClusterProcessPolicy: APIVersion, KindHostProcessPolicy: APIVersion, kindList: apiVersionList,
+		KindNetworkPolicy: apiVersionNetworkPolicy, KindCiliumNetworkPolicy: apiVersionCilium, KindCiliumClusterwideNetworkPolicy: apiVersionCilium,
+	}
+	for _, name := range names {
+		if name != kindList {
+			version[name+kindList] = version[name]
+		}
+	}
+	return names, version
 }
 
 // header checks apiVersion and kind first, so that a document of another kind is one error and not
 // one for every field.
-func (d *decoder) header(v value) (kindOf string, ok bool) {
+func (d *decoder) header(v value) (kindOf, version string, ok bool) {
 	if v.node.Kind != yaml.MappingNode {
 		d.fail(v, "a policy begins with apiVersion: "+APIVersion, "the document is %s, not a mapping", kind(v.node))
-		return "", false
+		return "", "", false
 	}
 	found := map[string]value{}
 	for i := 0; i+1 < len(v.node.Content); i += 2 {
 		if name := v.node.Content[i].Value; name == "apiVersion" || name == "kind" {
 			if _, twice := found[name]; !twice { // the second one is reported by object
-				found[name] = value{v.node.Content[i+1], name}
+				found[name] = value{v.node.Content[i+1], join(v.path, name)}
 			}
 		}
 	}
 	want := map[string]string{"apiVersion": APIVersion, "kind": KindProcessPolicy}
 	for _, name := range []string{"kind", "apiVersion"} {
 		if at, ok := found[name]; !ok {
-			d.fail(value{v.node, name}, name+": "+want[name], "is missing")
-			return "", false
+			d.fail(value{v.node, join(v.path, name)}, name+": "+want[name], "is missing")
+			return "", "", false
 		} else if _, ok := d.text(at); !ok {
-			return "", false
+			return "", "", false
 		}
 	}
 	names, versions := kinds()
-	k, version := d.resolve(found["kind"]).node.Value, d.resolve(found["apiVersion"]).node.Value
-	if !slices.Contains(names, k) {
+	kindOf, version = d.resolve(found["kind"]).node.Value, d.resolve(found["apiVersion"]).node.Value
+	if _, known := versions[kindOf]; !known {
 		hint := ""
-		if meant, ok := closest(k, names); ok {
+		if meant, ok := closest(kindOf, names); ok {
 			hint = "did you mean " + meant + "?"
 		}
-		d.fail(found["kind"], hint, "%s is no kind of policy: there are %s", quote(k), list(names))
-		return "", false
+		d.fail(found["kind"], hint, "%s is no kind of policy: there are %s", quote(kindOf), list(names))
+		return "", "", false
 	}
-	if version != versions[k] {
-		d.fail(found["apiVersion"], "", "%s is not the version of a %s: there is %s", quote(version), k, versions[k])
-		return "", false
+	if version != versions[kindOf] {
+		d.fail(found["apiVersion"], "", "%s is not the version of a %s: there is %s", quote(version), kindOf, versions[kindOf])
+		return "", "", false
 	}
-	return k, true
+	return kindOf, version, true
 }
 
 // metadata decodes metadata.

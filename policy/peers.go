@@ -37,6 +37,9 @@ type Entry struct {
 	Ports []Port         // OR-ed; nil: every protocol and port
 	ICMPs []ICMPField    // OR-ed; not nil: only these messages, and Ports is nil
 	DNS   []FQDNSelector // names that may be asked for; nil: nothing is said about queries
+	HTTP  []HTTPRule     // requests that may be made; nil: nothing is said about requests
+	// ServerNames are those that a TLS client may ask for; nil: nothing is said about them.
+	ServerNames []NamePattern
 }
 
 // Peers says which other ends an entry is about. The fields are OR-ed; all nil means every peer,
@@ -130,12 +133,15 @@ func split(out []Entry, e Entry, rules []PortRule) []Entry {
 	plain := e
 	var inside []Entry
 	for _, r := range rules {
-		if r.Rules == nil {
+		if r.Rules == nil && r.ServerNames == nil {
 			plain.Ports = append(plain.Ports, r.Ports...)
 			continue
 		}
 		part := e
-		part.Ports, part.DNS = append([]Port{}, r.Ports...), r.Rules.DNS
+		part.Ports, part.ServerNames = append([]Port{}, r.Ports...), r.ServerNames
+		if r.Rules != nil {
+			part.DNS, part.HTTP = r.Rules.DNS, r.Rules.HTTP
+		}
 		inside = append(inside, part)
 	}
 	if plain.Ports != nil {

@@ -161,6 +161,13 @@ type Rule struct {
 	// Optional says by direction that the rule, though it allows, makes nothing default-deny. It
 	// comes from enableDefaultDeny.
 	Optional [2]bool `json:"-"`
+	// Subject, if it is not nil, also must select the workload. It comes from Cilium's documents.
+	Subject *EndpointSelector `json:"-"`
+}
+
+// Concerns says whether a rule of the policy is about a workload.
+func (p *Policy) Concerns(r *Rule, w *Workload) bool {
+	return p.Selects(w) && (r.Subject == nil || w.Host == nil && r.Subject.Matches(EndpointLabels(w.Labels, w.Namespace, w.ServiceAccount, w.NamespaceLabels)))
 }
 
 // Denies says whether what the rule matches is denied, or for Audit told as if it were.

@@ -8,13 +8,30 @@ import (
 
 // PortRule is one entry of toPorts. Ports is never empty.
 type PortRule struct {
-	Ports []Port   `json:"ports"`
-	Rules *L7Rules `json:"rules,omitzero"` // what may be said on these ports; nil: everything
+	Ports       []Port        `json:"ports"`
+	ServerNames []NamePattern `json:"serverNames,omitzero"` // that a TLS client may ask for; nil: every one
+	Rules       *L7Rules      `json:"rules,omitzero"`       // what may be said on these ports; nil: everything
 }
 
-// L7Rules says what may be said on ports that a rule allows.
+// L7Rules says what may be said on ports that a rule allows. One of its fields is there.
 type L7Rules struct {
-	DNS []FQDNSelector `json:"dns,omitzero"` // names that may be asked for
+	DNS  []FQDNSelector `json:"dns,omitzero"`  // names that may be asked for
+	HTTP []HTTPRule     `json:"http,omitzero"` // requests that may be made; OR-ed
+}
+
+// HTTPRule selects HTTP requests: all fields that are there must match. An empty one selects all.
+type HTTPRule struct {
+	Method        Regex         `json:"method,omitzero"`
+	Path          Regex         `json:"path,omitzero"` // without the query
+	Host          Regex         `json:"host,omitzero"`
+	Headers       []string      `json:"headers,omitzero"` // "name", which must be there, or "name: value"
+	HeaderMatches []HeaderMatch `json:"headerMatches,omitzero"`
+}
+
+// HeaderMatch demands a header with a value.
+type HeaderMatch struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
 // Port is a protocol and one port, a range of ports, a port by its name, or all ports.

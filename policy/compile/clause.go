@@ -13,9 +13,10 @@ import (
 type clause struct {
 	rule     Rule
 	selector *policy.ProcessSelector
-	script   *policy.Script // of the selector's; nil: it has none
-	optional bool           // an Allow rule that makes nothing default-deny
-	peers    uint32         // id of a peer selector, if anyPeer is not set
+	subject  *policy.EndpointSelector // selects workloads, besides the policy; nil: all of them
+	script   *policy.Script           // of the selector's; nil: it has none
+	optional bool                     // an Allow rule that makes nothing default-deny
+	peers    uint32                   // id of a peer selector, if anyPeer is not set
 	anyPeer  bool
 	ports    []portSpan            // nil: every protocol and port
 	names    []policy.FQDNSelector // peers by name, besides those of peers
@@ -86,7 +87,7 @@ func (c *compiler) direction(of part, d Direction) (out []clause) {
 	}
 	for i := range entries {
 		e := &entries[i]
-		cl := clause{rule: newRule(p, r, d, of.index*count+e.Index), selector: selector, optional: r.Optional[d]}
+		cl := clause{rule: newRule(p, r, d, of.index*count+e.Index), selector: selector, optional: r.Optional[d], subject: r.Subject}
 		if err := c.match(&cl, e); err != nil {
 			c.errs = append(c.errs, policyError(p, r, err.Error()))
 			continue
@@ -170,6 +171,9 @@ func icmpPort(kind uint8) uint16 { return 256 + uint16(kind) }
 func (cl *clause) covers(w *policy.Workload) bool {
 	s := cl.selector
 	named := func(g policy.Glob) bool { return g.Match(w.Container) }
+	if cl.subject != nil && (w.Host != nil || !cl.subject.Matches(policy.EndpointLabels(w.Labels, w.Namespace, w.ServiceAccount, w.NamespaceLabels))) {
+		return false
+	}
 	return (s.Containers == nil || slices.ContainsFunc(s.Containers, named)) &&
 		(s.ContainerTypes == nil || slices.Contains(s.ContainerTypes, policy.ContainerType(w.ContainerType)))
 }

@@ -122,6 +122,8 @@ func TestCompileRefuses(t *testing.T) {
 		"workload twice":        {nil, append(all, all...), "workload default/pod/web: the key 1 is there twice"},
 		"users":                 {[]*policy.Policy{parse(t, "a", "  - {processes: [{users: [0]}, {groups: [1]}], egress: []}")}, nil, "rule default/a/rule-0: processes[].users is not enforced by this version\nrule default/a/rule-0: processes[].groups is not enforced"},
 		"scripts":               {[]*policy.Policy{parse(t, "a", "  - {processes: [{scripts: [{interpreter: /bin/sh, path: /a}]}], egress: []}")}, nil, "processes[].scripts is not enforced by this version"},
+		"requests":              {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{method: GET}]}}]}]}")}, nil, "rule default/a/rule-0: egress[].toPorts[].rules.http is not enforced by this version"},
+		"server names":          {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 443, protocol: TCP}], serverNames: ['*.example']}]}]}")}, nil, "egress[].toPorts[].serverNames is not enforced by this version"},
 		"messages":              {[]*policy.Policy{parse(t, "a", "  - {ingress: [{icmps: [{fields: [{type: 8}]}]}]}")}, nil, "rule default/a/rule-0: ingress[].icmps is not enforced by this version"},
 		"a default for some":    {[]*policy.Policy{optional(parse(t, "a", "  - {egress: [{}]}")), parse(t, "b", "  - {processes: [{origins: [Exec]}], egress: []}")}, all, "rule default/a/rule-0: workload default/pod/web: enableDefaultDeny: false is not enforced"},
 		"a model nobody parsed": {[]*policy.Policy{broken(t)}, all, "rule default/a/rule-0: the prefix invalid Prefix is not valid"},

@@ -67,7 +67,7 @@ func TestTablesJudgeAsTheReference(t *testing.T) {
 		differ(t, seed, outcomes)
 	}
 	// A generator that hardly reaches an outcome would prove nothing about it.
-	least := int(seeds / 25)
+	least := int(seeds / 40)
 	for _, v := range []policy.Verdict{policy.VerdictDeny, policy.VerdictDrop, policy.VerdictReset, policy.VerdictKill, policy.VerdictAudit} {
 		for _, r := range []policy.Reason{policy.ReasonRule, policy.ReasonDefault} {
 			if key := string(v) + " by " + string(r); outcomes[key] < least {

@@ -37,6 +37,8 @@ func (e Enforced) unsupported(p *policy.Policy, r *policy.Rule) (errs Errors) {
 		entries, _, _ := r.Entries(d)
 		for i := range entries {
 			once(entries[i].ICMPs != nil && !e.ICMP, d.String()+"[].icmps")
+			once(entries[i].HTTP != nil, d.String()+"[].toPorts[].rules.http")
+			once(entries[i].ServerNames != nil, d.String()+"[].toPorts[].serverNames")
 		}
 	}
 	return errs

@@ -27,8 +27,24 @@ func arrange(doc *yaml.Node) {
 	root := doc.Content[0]
 	if !anchored(root) { // an anchor must stay before its aliases
 		sortFields(root, modelOf(root))
+		for _, item := range listed(root) {
+			sortFields(item, modelOf(item))
+		}
 	}
 	shape(root, place{block: true})
+}
+
+// listed returns the documents in a list of documents.
+func listed(root *yaml.Node) []*yaml.Node {
+	if !strings.HasSuffix(kindOf(root), "List") {
+		return nil
+	}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		if root.Content[i].Value == "items" && root.Content[i+1].Kind == yaml.SequenceNode {
+			return root.Content[i+1].Content
+		}
+	}
+	return nil
 }
 
 // modelOf returns the type whose fields say the order of a document's fields.
@@ -40,7 +56,7 @@ func modelOf(root *yaml.Node) order {
 		return orderOf(reflect.TypeFor[policy.Policy]())
 	}
 	// A policy of somebody else's: its own fields stay as they were written.
-	return order{names: []string{"apiVersion", "kind", "metadata", "spec", "specs", "status"}, below: map[string]order{
+	return order{names: []string{"apiVersion", "kind", "metadata", "spec", "specs", "items", "status"}, below: map[string]order{
 		"metadata": orderOf(reflect.TypeFor[policy.Metadata]()),
 	}}
 }

@@ -162,6 +162,47 @@ func TestFormatLeavesAnchorsInPlace(t *testing.T) {
 	}
 }
 
+func TestFormatOthersDocuments(t *testing.T) {
+	t.Parallel()
+	got, err := format.Format("f.yaml", []byte(`
+spec: {podSelector: {}, policyTypes: ["Ingress"], ingress: [{ports: [{port: 80}], from: [{podSelector: {matchLabels: {a: b}}}]}]}
+metadata: {name: n}
+kind: NetworkPolicy
+apiVersion: networking.k8s.io/v1
+---
+kind: List
+items: [{spec: {rules: [{egress: []}], podSelector: {}}, kind: ProcessPolicy, metadata: {name: p}, apiVersion: sallyport.dev/v1alpha1}]
+apiVersion: v1
+`))
+	const want = `apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: n
+spec:
+  podSelector: {}
+  policyTypes: [Ingress]
+  ingress:
+  - ports: [{port: 80}]
+    from:
+    - podSelector: {matchLabels: {a: b}}
+---
+apiVersion: v1
+kind: List
+items:
+- apiVersion: sallyport.dev/v1alpha1
+  kind: ProcessPolicy
+  metadata:
+    name: p
+  spec:
+    podSelector: {}
+    rules:
+    - egress: []
+`
+	if diff := cmp.Diff(want, string(got)); diff != "" || err != nil {
+		t.Errorf("%v (-want +got)\n%s", err, diff)
+	}
+}
+
 func TestFormatTestCases(t *testing.T) {
 	t.Parallel()
 	got, err := format.Format("t.yaml", []byte("kind: PolicyTest\napiVersion: sallyport.dev/v1alpha1\ncases: [{expect: Deny, to: '192.0.2.1:443', name: \"a\"}]\n"))
@@ -256,6 +297,8 @@ func FuzzFormat(f *testing.F) {
 	f.Add([]byte(untidy))
 	f.Add([]byte(tidy))
 	f.Add([]byte(minimal))
+	f.Add([]byte("kind: List\napiVersion: v1\nitems: [{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: n}, spec: {podSelector: {}}}]\n"))
+	f.Add([]byte("# c\napiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: c}\nspecs: [{endpointSelector: {}, egressDeny: [{}]}]\n"))
 	f.Add([]byte(strings.Replace(minimal, "spec", "# c\n? spec\n", 1)))
 	f.Add([]byte("%YAML 1.2\n---\n!!map\n" + minimal + "...\n# end\n"))
 	f.Add([]byte(strings.Replace(minimal, "p}", "!!str p, annotations: {a: |+\n\n x\n\n}}", 1)))

@@ -18,6 +18,8 @@ func whyNotSelected(pol *policy.Policy, r *policy.Rule, s *policy.ProcessSelecto
 		return why
 	}
 	switch {
+	case !pol.Concerns(r, w):
+		return "endpointSelector: " + whyNotLabels(r.Subject.LabelSelector, policy.EndpointLabels(w.Labels, w.Namespace, w.ServiceAccount, w.NamespaceLabels))
 	case s.Origins != nil && !slices.Contains(s.Origins, p.Origin):
 		return fmt.Sprintf("origin %s is none of %s", show(string(p.Origin)), join(s.Origins))
 	case s.Containers != nil && !anyGlob(s.Containers, w.Container):

@@ -85,11 +85,14 @@ func (g *generator) icmps() []policy.ICMPRule {
 	return []policy.ICMPRule{{Fields: some(g, 0, policy.ICMPField{Type: 8}, policy.ICMPField{Family: policy.FamilyIPv4}, policy.ICMPField{Family: policy.FamilyIPv6, Type: 128})}}
 }
 
-// external gives CIDRs of some entries the meaning that Cilium's documents give them: no document of ours
-// can say so.
+// external gives some rules what only Cilium's documents can say.
 func (g *generator) external(p *policy.Policy) {
 	for i := range p.Spec.Rules {
 		r := &p.Spec.Rules[i]
+		if g.IntN(8) == 0 {
+			r.Subject = &g.endpoints()[0]
+			r.Subject.Namespace = p.Metadata.Namespace
+		}
 		for j := range r.Egress {
 			r.Egress[j].External = g.IntN(4) == 0
 		}

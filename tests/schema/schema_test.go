@@ -180,6 +180,10 @@ spec:
     - toServices: [{k8sService: {serviceName: web, namespace: shop}}, {k8sServiceSelector: {selector: {matchLabels: {app: web}}, namespace: shop}}]
     - icmps: [{fields: [{family: IPv6, type: 128}, {type: EchoRequest}]}]
     - toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchPattern: "*"}]}}]
+    - toPorts:
+      - ports: [{port: "80", protocol: TCP}]
+        rules: {http: [{method: GET, path: /a/.*, host: a, headers: [X-A], headerMatches: [{name: X-B, value: b}]}]}
+      - {ports: [{port: "443", protocol: TCP}], serverNames: ["*.example"]}
     ingress:
     - fromCIDR: [10.0.0.0/8]
       fromCIDRSet: [{cidr: 172.16.0.0/12, except: [172.16.1.0/24]}]
@@ -203,6 +207,12 @@ metadata: {name: node}
 spec:
   hostSelector: {units: [ssh.service], cgroups: [/system.slice/**]}
   rules: [{action: Kill}]
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: ProcessPolicyList
+metadata: {resourceVersion: "1"}
+items:
+- {apiVersion: sallyport.dev/v1alpha1, kind: ProcessPolicy, metadata: {name: a}, spec: {podSelector: {}, rules: [{action: Deny}]}}
 `
 
 // TestSchemaAndParserAgree changes documents in every place and asks both.

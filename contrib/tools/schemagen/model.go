@@ -73,14 +73,35 @@ func readModel(dir string) (*model, error) {
 			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.methods)) {
+	for _, name := range slices.Sorted(maps.Keys(m.reachable("metadata", "spec"))) {
 		d := m.methods[name]
 		m.readDecoder(d.Body, m.about(d.Type))
 	}
-	if m.group() == "" || m.structs["Policy"] == nil || m.parsed["Policy"] == nil {
-		return nil, fmt.Errorf("the package policy is not built as this program expects: no Policy, no APIVersion or no decoder for it")
+	if m.group() == "" || m.parsed["Metadata"] == nil || m.parsed["Spec"] == nil {
+		return nil, fmt.Errorf("the package policy is not built as this program expects: no APIVersion, or no decoder for metadata and spec")
 	}
 	return m, nil
+}
+
+// reachable returns the functions of the decoder that some of them call, directly or not: those for
+// policies of others are not among them.
+func (m *model) reachable(roots ...string) map[string]bool {
+	out := map[string]bool{}
+	for len(roots) > 0 {
+		name := roots[0]
+		roots = roots[1:]
+		if out[name] || m.methods[name] == nil {
+			continue
+		}
+		out[name] = true
+		ast.Inspect(m.methods[name].Body, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && typeName(s.X) == "d" {
+				roots = append(roots, s.Sel.Name)
+			}
+			return true
+		})
+	}
+	return out
 }
 
 // group and version are the two parts of apiVersion.
@@ -237,7 +258,7 @@ func (m *model) demands(of string) *parsed {
 	return m.parsed[of]
 }
 
-// counts reads how many fields must be there from what is refused: len(present) == 0, or != 1.
+// counts reads how many fields must be there from what is refused: len(present) == 0, != 1 or > 1.
 func (m *model) counts(p *parsed, n *ast.BinaryExpr) {
 	literal, ok := n.Y.(*ast.BasicLit)
 	switch {
@@ -246,6 +267,8 @@ func (m *model) counts(p *parsed, n *ast.BinaryExpr) {
 		p.fewest = 1
 	case n.Op == token.NEQ && literal.Value == "1":
 		p.fewest, p.most = 1, 1
+	case n.Op == token.GTR && literal.Value == "1":
+		p.most = 1
 	}
 }
 

@@ -61,12 +61,21 @@ func (g generator) document() (*schema, error) {
 		if err != nil {
 			return nil, err
 		}
-		out.Properties["kind"].Enum = append(out.Properties["kind"].Enum, k.name)
-		out.AllOf = append(out.AllOf, &schema{
-			If:   &schema{Required: []string{"kind"}, Properties: map[string]*schema{"kind": {Const: k.name}}},
-			Then: &schema{Ref: "#/$defs/" + k.name},
-		})
 		out.Defs[k.name] = one
+		list := k.name + "List"
+		out.Defs[list] = &schema{
+			Description: "A list of " + k.name + " documents, as kubectl writes it.", Type: "object", Additional: false, Required: []string{"items"},
+			Properties: map[string]*schema{
+				"apiVersion": {}, "kind": {}, "metadata": {}, "items": {Type: "array", Items: &schema{Ref: "#/$defs/" + k.name}},
+			},
+		}
+		for _, name := range []string{k.name, list} {
+			out.Properties["kind"].Enum = append(out.Properties["kind"].Enum, name)
+			out.AllOf = append(out.AllOf, &schema{
+				If:   &schema{Required: []string{"kind"}, Properties: map[string]*schema{"kind": {Const: name}}},
+				Then: &schema{Ref: "#/$defs/" + name},
+			})
+		}
 	}
 	return out, nil
 }
@@ -172,6 +181,8 @@ func (g generator) value(e ast.Expr) (*schema, error) {
 		return &schema{Type: "string", Pattern: `^[0-9A-Fa-f:.]+(/(0|[1-9][0-9]{0,2}))?$`}, nil
 	case "Glob":
 		return &schema{Type: "string", MinLength: 1, MaxLength: g.ints["MaxGlobLength"]}, nil
+	case "Regex":
+		return &schema{Type: "string", MinLength: 1, MaxLength: g.ints["MaxRegexLength"]}, nil
 	case "NamePattern":
 		return &schema{Type: "string", MinLength: 1, MaxLength: g.ints["MaxNameLength"] + 1, Pattern: `^[A-Za-z0-9_.*-]+$`}, nil
 	}

@@ -182,6 +182,89 @@ func TestEmptyBuilderMatchesNothing(t *testing.T) {
 	}
 }
 
+// FuzzRegex holds the automaton to regexp.
+func FuzzRegex(f *testing.F) {
+	f.Add("/v1/(a|b)*c?", "GET|POST", "/v1/abc")
+	f.Add("(?i)k[^a-z]+$", "^.{2,5}|x", "K\xff")
+	f.Add("(a*)*b|(a|aa)+", `[\w.-]+\.example`, "aaab")
+	f.Add("((a?b)*|c)(d|)", "()|a{3}", "ababd")
+	f.Fuzz(func(t *testing.T, r1, r2, s string) {
+		b := &dfa.Builder{}
+		var want []uint32
+		for i, text := range []string{r1, r2} {
+			r, err := policy.ParseRegex(text)
+			if err != nil || len(s) > 256 || len(text) > 48 {
+				return
+			}
+			b.AddRegex(r.Root(), uint32(i))
+			if r.Match(s) {
+				want = append(want, uint32(i))
+			}
+		}
+		d, err := b.Build()
+		if errors.Is(err, dfa.ErrTooBig) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Size() > 1<<16 {
+			return
+		}
+		c, sets := cells(t, d)
+		if diff := cmp.Diff(want, sets[dfa.Walk(c, d.Classes(), s)]); diff != "" {
+			t.Errorf("%q %q on %q: (-regexp +dfa)\n%s", r1, r2, s, diff)
+		}
+	})
+}
+
+// TestRegexMatchesAsRegexp makes random expressions from pieces, and random strings.
+func TestRegexMatchesAsRegexp(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(5, 6))
+	pick := func(list ...string) string { return list[r.IntN(len(list))] }
+	var expression func(depth int) string
+	expression = func(depth int) string {
+		if depth == 0 {
+			return pick("a", "b", "/", ".", "[a-b]", "[^a]", `\.`, "(?i:k)", "")
+		}
+		x, y := expression(depth-1), expression(depth-1)
+		return pick(x+y, "(?:"+x+"|"+y+")", "(?:"+x+")*", "(?:"+x+")?", "(?:"+x+")+", "(?:"+x+"){0,2}"+y)
+	}
+	for range 400 {
+		b := &dfa.Builder{}
+		var all []policy.Regex
+		for i := range 1 + r.IntN(3) {
+			re, err := policy.ParseRegex(expression(3))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, re)
+			b.AddRegex(re.Root(), uint32(i))
+		}
+		d, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, sets := cells(t, d)
+		for range 60 {
+			var s strings.Builder
+			for range r.IntN(7) {
+				s.WriteString(pick("a", "b", "/", ".", "k", "K", "\xff", "\n"))
+			}
+			var want []uint32
+			for i, re := range all {
+				if re.Match(s.String()) {
+					want = append(want, uint32(i))
+				}
+			}
+			if diff := cmp.Diff(want, sets[dfa.Walk(c, d.Classes(), s.String())]); diff != "" {
+				t.Fatalf("%v on %q: (-regexp +dfa)\n%s", all, s.String(), diff)
+			}
+		}
+	}
+}
+
 // FuzzNames holds the automaton to the definition of names.
 func FuzzNames(f *testing.F) {
 	f.Add("**.example", "*.b*.example", "a.b.example")

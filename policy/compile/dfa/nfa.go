@@ -67,6 +67,43 @@ func (b *Builder) Add(steps []policy.GlobToken, tag uint32) {
 	b.states[at].tag = int32(tag)
 }
 
+// AddRegex adds a regular expression by its tree.
+func (b *Builder) AddRegex(root policy.RegexNode, tag uint32) {
+	b.start()
+	at, end := b.add(), b.add()
+	b.states[0].empty = append(b.states[0].empty, at)
+	b.regex(&root, at, end)
+	b.states[end].tag = int32(tag)
+}
+
+// regex makes the ways by which a node leads from one state to another.
+func (b *Builder) regex(n *policy.RegexNode, from, to int32) {
+	switch n.Kind {
+	case policy.RegexByte:
+		b.edge(from, to, n.Set)
+	case policy.RegexConcat:
+		for i := range n.Subs {
+			next := b.add()
+			b.regex(&n.Subs[i], from, next)
+			from = next
+		}
+		b.states[from].empty = append(b.states[from].empty, to)
+	case policy.RegexAlternate:
+		for i := range n.Subs {
+			b.regex(&n.Subs[i], from, to)
+		}
+	case policy.RegexOptional:
+		b.regex(&n.Subs[0], from, to)
+		b.states[from].empty = append(b.states[from].empty, to)
+	case policy.RegexStar:
+		// A state of its own: what else leaves from must not be there a second time round.
+		loop := b.add()
+		b.states[from].empty = append(b.states[from].empty, loop)
+		b.regex(&n.Subs[0], loop, loop)
+		b.states[loop].empty = append(b.states[loop].empty, to)
+	}
+}
+
 // start makes the start state.
 func (b *Builder) start() {
 	if len(b.states) == 0 {
