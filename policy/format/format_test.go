@@ -166,7 +166,7 @@ func TestFormatOthersDocuments(t *testing.T) {
 	t.Parallel()
 	got, err := format.Format("f.yaml", []byte(`
 spec: {podSelector: {}, policyTypes: ["Ingress"], ingress: [{ports: [{port: 80}], from: [{podSelector: {matchLabels: {a: b}}}]}]}
-metadata: {name: n}
+metadata: {name: net}
 kind: NetworkPolicy
 apiVersion: networking.k8s.io/v1
 ---
@@ -177,14 +177,14 @@ apiVersion: v1
 	const want = `apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
-  name: n
+  name: net
 spec:
   podSelector: {}
   policyTypes: [Ingress]
   ingress:
   - ports: [{port: 80}]
     from:
-    - podSelector: {matchLabels: {a: b}}
+    - {podSelector: {matchLabels: {a: b}}}
 ---
 apiVersion: v1
 kind: List
