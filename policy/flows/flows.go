@@ -192,11 +192,13 @@ func boolean(a, b bool) int {
 	return 1
 }
 
-// LabelText writes labels as key=value,key=value in the order of their keys.
+// LabelText writes labels as key=value,key=value in the order of their keys. What separates them is
+// written as in an address: %2C, %3D, %25.
 func LabelText(labels map[string]string) string {
+	escape := strings.NewReplacer("%", "%25", ",", "%2C", "=", "%3D")
 	parts := make([]string, 0, len(labels))
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		parts = append(parts, k+"="+labels[k])
+		parts = append(parts, escape.Replace(k)+"="+escape.Replace(labels[k]))
 	}
 	return strings.Join(parts, ",")
 }

@@ -36,18 +36,19 @@ func (p *PodLabels) matches(namespace, pod string) bool {
 	return p.pod.Match("/" + namespace + "/" + pod)
 }
 
-// parseLabels reads key=value,key=value; nil where it is not that.
+// parseLabels reads what LabelText writes; nil where it is not that.
 func parseLabels(text string) map[string]string {
 	if text == "" {
 		return nil
 	}
 	out := map[string]string{}
+	unescape := strings.NewReplacer("%2C", ",", "%3D", "=", "%25", "%")
 	for part := range strings.SplitSeq(text, ",") {
 		key, value, ok := strings.Cut(part, "=")
 		if !ok || key == "" {
 			return nil
 		}
-		out[key] = value
+		out[unescape.Replace(key)] = unescape.Replace(value)
 	}
 	return out
 }

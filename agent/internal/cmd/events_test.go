@@ -22,7 +22,7 @@ func TestEventsAreReadBack(t *testing.T) {
 	record := func(e event.Event) *alert.Record {
 		e.Time, e.Family = at, unix.AF_INET
 		e.Subject.PID = 7
-		return &alert.Record{Event: e, Namespace: "shop", Pod: "web-0", Workload: "shop/web-0", Container: hostile, Rule: "shop/p/r"}
+		return &alert.Record{Event: e, Namespace: "shop", Pod: "web-0", Workload: "shop/web-0", Container: hostile, Rule: "shop/p/r", ContainerType: "Init", PodLabels: flows.LabelText(map[string]string{"a": "\x1b,=%", "b": ""})}
 	}
 	peer, local := netip.MustParseAddrPort("192.0.2.1:443"), netip.MustParseAddrPort("[::]:8080")
 	var lines bytes.Buffer
@@ -47,7 +47,8 @@ func TestEventsAreReadBack(t *testing.T) {
 	}
 	var got []string
 	for _, f := range log.Flows {
-		if f.Process.Workload.Namespace != "shop" || f.Process.Workload.Pod != "web" || f.Process.Workload.Container != hostile || !f.First.Equal(at) {
+		if f.Process.Workload.Namespace != "shop" || f.Process.Workload.Pod != "web" || f.Process.Workload.Container != hostile ||
+			f.Process.Workload.ContainerType != "Init" || f.Process.Workload.Labels["a"] != "\x1b,=%" || !f.First.Equal(at) {
 			t.Errorf("%+v", f)
 		}
 		got = append(got, fmt.Sprintf("%s %q %q %v %s %s %s %s %s", f.Process.Origin, f.Process.Exe, f.Process.Script, f.Process.Truncated, f.Call.Direction, f.Call, f.Verdict, f.Would, f.Rule))
