@@ -246,16 +246,43 @@ spec:
     matchExpressions: [{key: tier, operator: In, values: [x, y]}, {key: on, operator: Exists}, {key: off, operator: DoesNotExist}]
   rules:
   - {name: r, processes: [{containers: [db, "web-*"]}], action: Deny}
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: ClusterProcessPolicy
+metadata: {name: c}
+spec:
+  podSelector: {}
+  namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [ops]}, {key: team, operator: Exists}]}
+  serviceAccounts: [ops/robot]
+  rules: [{action: Deny}]
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: ClusterProcessPolicy
+metadata: {name: d}
+spec: {podSelector: {}, namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [ops]}]}, rules: [{action: Deny}]}
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: HostProcessPolicy
+metadata: {name: h}
+spec: {hostSelector: {units: ["ssh*.service"], cgroups: [/system.slice/**]}, rules: [{action: Deny}]}
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var containers []string
+	selected := map[string]bool{}
 	for _, w := range examples(policies) {
-		if !policies[0].Selects(&w) {
-			t.Errorf("%+v is not selected", w)
+		for _, p := range policies {
+			selected[p.Name()] = selected[p.Name()] || p.Selects(&w)
 		}
-		containers = append(containers, w.Container)
+		if w.Namespace == "shop" {
+			containers = append(containers, w.Container)
+		}
+	}
+	for _, p := range policies {
+		if !selected[p.Name()] {
+			t.Errorf("%s selects no example", p.Name())
+		}
 	}
 	if diff := cmp.Diff([]string{"app", "db", "web-*"}, containers); diff != "" {
 		t.Errorf("containers (-want +got):\n%s", diff)
