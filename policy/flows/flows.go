@@ -24,7 +24,7 @@ import (
 // Bounds on what a file can cost.
 const (
 	maxLine  = 1 << 20 // bytes; a longer line is skipped
-	maxFlows = 1 << 18 // distinct ones; more is an error
+	maxFlows = 1 << 17 // distinct ones; more is an error
 )
 
 // ErrTooMany is returned for a file with more distinct flows than can be worked with.

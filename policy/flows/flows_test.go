@@ -77,7 +77,7 @@ func TestReadIsBounded(t *testing.T) {
 		t.Errorf("an empty file: %v, %v", log, err)
 	}
 	var many strings.Builder
-	for i := range 1<<18 + 1 {
+	for i := range 1<<17 + 1 {
 		fmt.Fprintf(&many, `{"kind":"connect","peer":"10.%d.%d.%d:1/TCP","container":"c","namespace":"n","origin":"Main"}`+"\n", i>>16, i>>8&0xff, i&0xff)
 	}
 	if _, err := flows.Read(strings.NewReader(many.String()), flows.Options{}); !errors.Is(err, flows.ErrTooMany) {

@@ -27,7 +27,11 @@ type explainFlags struct {
 	origin    string
 	binary    string
 	script    string
+	user      uint32
+	group     uint32
 	to, from  string
+	names     []string
+	query     string
 	addresses []string
 }
 
@@ -39,7 +43,9 @@ func (p Program) explain() *cobra.Command {
 		Example: `  sallyport policy explain --policies ./policies --namespace shop --pod-labels app=checkout \
       --origin Exec --binary /bin/sh --to 10.0.0.5:443
   sallyport policy explain --policies shop.yaml --namespace shop --from '[2001:db8::7]:8080/TCP'
-  sallyport policy explain --policies shop.yaml --namespace shop --to 192.0.2.1/ICMP -o json`,
+  sallyport policy explain --policies shop.yaml --namespace shop --to 192.0.2.1/ICMP -o json
+  sallyport policy explain --policies shop.yaml --namespace shop --to 203.0.113.9:443 --name api.payments.example
+  sallyport policy explain --policies shop.yaml --namespace shop --to 10.96.0.10:53/UDP --query www.example.com`,
 		Args: noArgs,
 	}
 	var f explainFlags
@@ -47,13 +53,19 @@ func (p Program) explain() *cobra.Command {
 	flags.StringSliceVar(&f.policies, "policies", nil, "files or folders with policies, - for standard input; default: the agent's folder")
 	flags.StringVar(&f.workload.Namespace, "namespace", policy.DefaultNamespace, "namespace of the workload")
 	flags.StringToStringVar(&f.workload.Labels, "pod-labels", nil, "its labels, as key=value,key=value")
+	flags.StringToStringVar(&f.workload.NamespaceLabels, "namespace-labels", nil, "labels of the namespace, as key=value,key=value")
+	flags.StringVar(&f.workload.ServiceAccount, "service-account", "", "service account of the pod")
 	flags.StringVar(&f.workload.Container, "container", "app", "name of the container")
 	flags.StringVar(&f.workload.ContainerType, "container-type", string(policy.ContainerApp), "App, Init, Sidecar or Ephemeral")
 	flags.StringVar(&f.origin, "origin", string(policy.OriginMain), "origin of the process: Main, Exec, Probe, Host or Unknown")
 	flags.StringVar(&f.binary, "binary", "", "path of its program")
 	flags.StringVar(&f.script, "script", "", "path of the script, where the program is an interpreter")
+	flags.Uint32Var(&f.user, "user", 0, "its effective user id, as the node sees it")
+	flags.Uint32Var(&f.group, "group", 0, "its effective group id, as the node sees it")
 	flags.StringVar(&f.to, "to", "", "peer that the process calls")
 	flags.StringVar(&f.from, "from", "", "peer that calls the process")
+	flags.StringSliceVar(&f.names, "name", nil, "names that DNS has told the workload for the peer of --to")
+	flags.StringVar(&f.query, "query", "", "name that the process asks the resolver of --to for")
 	flags.StringSliceVar(&f.addresses, "node-address", nil, "addresses that the entity host stands for")
 	output := addOutput(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -65,6 +77,9 @@ func (p Program) explain() *cobra.Command {
 			return err
 		}
 		answer := match.Explain(in, process, call)
+		if f.query != "" {
+			answer = match.ExplainQuery(in, process, policy.Query{Call: call, Name: policy.NormalName(f.query)})
+		}
 		if output.json(p.Stdout) {
 			if err := json.NewEncoder(p.Stdout).Encode(answer); err != nil {
 				return fmt.Errorf("writing the answer: %w", err)
@@ -109,7 +124,7 @@ func (f *explainFlags) question() (in policy.Input, p policy.Process, c policy.C
 	if !slices.Contains(origins[:], policy.Origin(f.origin)) {
 		return in, p, c, fmt.Errorf("reading --origin: %q is none of Main, Exec, Probe, Host, Unknown", f.origin)
 	}
-	p = policy.Process{Workload: f.workload, Origin: policy.Origin(f.origin), Exe: f.binary, Script: f.script}
+	p = policy.Process{Workload: f.workload, Origin: policy.Origin(f.origin), Exe: f.binary, Script: f.script, User: f.user, Group: f.group}
 	if in.Node, err = nodeOf(f.addresses); err != nil {
 		return in, p, c, err
 	}
@@ -119,6 +134,11 @@ func (f *explainFlags) question() (in policy.Input, p policy.Process, c policy.C
 	case f.to != "":
 		c, err = policy.ParseCall(f.to)
 		c.Direction = policy.Egress
+		for _, name := range f.names {
+			c.Names = append(c.Names, policy.NormalName(name))
+		}
+	case f.query != "" || f.names != nil:
+		return in, p, c, errors.New("--name and --query are about a peer of --to")
 	default:
 		c, err = policy.ParseCall(f.from)
 		c.Direction = policy.Ingress
