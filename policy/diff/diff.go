@@ -16,7 +16,7 @@ type Change struct {
 	Flow flows.Flow
 	Was  match.Decision // of the old policies, or else as it was recorded
 	Will match.Decision
-	Why  string // Will in one sentence
+	Why  string // Will in one sentence, where the flow fares otherwise
 }
 
 // Differs says whether the flow fares otherwise: the verdict changes, or what stands behind an audit.
@@ -39,8 +39,10 @@ func Compare(list []flows.Flow, from, to *policy.Input) []Change {
 		if from != nil {
 			c.Was = match.Judge(*from, f.Process, f.Call)
 		}
-		e := match.Explain(*to, f.Process, f.Call)
-		c.Will, c.Why = e.Decision, e.Why
+		c.Will = match.Judge(*to, f.Process, f.Call)
+		if c.Differs() {
+			c.Why = match.Explain(*to, f.Process, f.Call).Why
+		}
 		out = append(out, c)
 	}
 	return out

@@ -56,7 +56,7 @@ type change struct {
 	Changes  bool           `json:"changes"`
 	Was      match.Decision `json:"was"`
 	Will     match.Decision `json:"will"`
-	Why      string         `json:"why"`
+	Why      string         `json:"why,omitzero"`
 }
 
 // diffResult is the answer of sallyport policy diff.
