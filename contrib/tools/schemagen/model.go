@@ -5,8 +5,8 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"maps"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -48,21 +48,23 @@ type parsed struct {
 }
 
 func readModel(dir string) (*model, error) {
-	fset := token.NewFileSet()
-	packages, err := parser.ParseDir(fset, dir, func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, parser.ParseComments)
+	files, err := filepath.Glob(filepath.Join(dir, "*.go")) // in the order of their names
 	if err != nil {
 		return nil, fmt.Errorf("reading the package policy: %w", err)
-	}
-	p := packages["policy"]
-	if p == nil {
-		return nil, fmt.Errorf("there is no package policy in %s", dir)
 	}
 	m := &model{
 		structs: map[string]*structType{}, docs: map[string]string{}, words: map[string][]word{}, texts: map[string]string{},
 		ints: map[string]int{}, methods: map[string]*ast.FuncDecl{}, parsed: map[string]*parsed{},
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.Files)) {
-		for _, d := range p.Files[name].Decls {
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			return nil, fmt.Errorf("reading the package policy: %w", err)
+		}
+		for _, d := range file.Decls {
 			switch d := d.(type) {
 			case *ast.GenDecl:
 				m.declared(d)
@@ -78,7 +80,7 @@ func readModel(dir string) (*model, error) {
 		m.readDecoder(d.Body, m.about(d.Type))
 	}
 	if m.group() == "" || m.parsed["Metadata"] == nil || m.parsed["Spec"] == nil {
-		return nil, fmt.Errorf("the package policy is not built as this program expects: no APIVersion, or no decoder for metadata and spec")
+		return nil, fmt.Errorf("the package policy is not built as this program expects: no APIVersion in %s, or no decoder for metadata and spec", dir)
 	}
 	return m, nil
 }
