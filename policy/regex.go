@@ -50,8 +50,7 @@ func ParseRegex(text string) (Regex, error) {
 		return Regex{}, fmt.Errorf("a regular expression of %d bytes is too long: at most %d", len(text), MaxRegexLength)
 	}
 	tree, err := syntax.Parse(text, syntax.Perl)
-	var bad *syntax.Error
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*syntax.Error](err); ok {
 		return Regex{}, fmt.Errorf("%s: %s", bad.Code, quote(bad.Expr))
 	}
 	if err != nil {
@@ -192,7 +191,7 @@ func classBytes(ranges []rune) (set ByteSet, err error) {
 		if lo < 0x80 {
 			set.add(byte(lo), byte(min(hi, 0x7f)))
 		}
-		if hi >= 0x80 && !(lo == hi && (lo == longS || lo == kelvin)) {
+		if folded := lo == hi && (lo == longS || lo == kelvin); hi >= 0x80 && !folded {
 			beyond += int(hi-max(lo, 0x80)) + 1
 		}
 	}

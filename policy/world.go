@@ -85,10 +85,18 @@ type EndpointSelector struct {
 // Matches says whether the selector selects an endpoint with these labels, which are those of
 // EndpointLabels.
 func (s *EndpointSelector) Matches(labels map[string]string) bool {
-	if s.Namespace != "" && !s.namesNamespace() && labels[LabelNamespace] != s.Namespace {
+	if namespace, one := s.One(); one && labels[LabelNamespace] != namespace {
 		return false
 	}
 	return s.LabelSelector.Matches(labels)
+}
+
+// One returns the namespace that all endpoints are of which the selector can select, if there is one.
+func (s *EndpointSelector) One() (namespace string, one bool) {
+	if namespace, one = s.MatchLabels[LabelNamespace]; one {
+		return namespace, true
+	}
+	return s.Namespace, s.Namespace != "" && !s.namesNamespace()
 }
 
 // namesNamespace says whether the selector asks for the namespace itself.

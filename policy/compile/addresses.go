@@ -15,16 +15,34 @@ type change struct {
 
 // classes is the outcome of peerIndex.classify.
 type classes struct {
+	selectors []bool // those that were asked for
+	live      int    // how many of them
 	addresses []AddressEntry
 	members   [][]Identity // by selector: the identities it matches, ascending
 	count     int          // of identities
 }
 
+// of says whether these are the classes of some selectors.
+func (c *classes) of(live []bool) bool {
+	n := 0
+	for i, l := range live {
+		if l {
+			n++
+			if i >= len(c.selectors) || !c.selectors[i] {
+				return false
+			}
+		}
+	}
+	return n == c.live
+}
+
 // classify parts the addresses into identities: walking the prefixes in order with the prefixes
 // that cover them on a stack, the set of terms that match inside a prefix is that of its closest
 // cover, more what begins here, less what is excepted here.
-func (x *peerIndex) classify() classes {
-	changes := x.changes()
+//
+// Only selectors that are live count, so that the outcome is the same whatever was compiled before.
+func (x *peerIndex) classify(live []bool) *classes {
+	changes := x.changes(live)
 	prefixes := make([]netip.Prefix, 0, len(changes))
 	for p := range changes {
 		prefixes = append(prefixes, p)
@@ -32,7 +50,7 @@ func (x *peerIndex) classify() classes {
 	slices.SortFunc(prefixes, func(a, b netip.Prefix) int {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 	})
-	n := &namer{terms: x.terms, byTerms: map[string]Identity{}, bySelectors: map[string]Identity{}, members: make([][]Identity, len(x.bySelector))}
+	n := &namer{terms: x.terms, live: live, byTerms: map[string]Identity{}, bySelectors: map[string]Identity{}, members: make([][]Identity, len(x.bySelector))}
 	n.name(nil) // Identity 0
 	type cover struct {
 		prefix   netip.Prefix
@@ -61,11 +79,17 @@ func (x *peerIndex) classify() classes {
 			out = append(out, AddressEntry{p, here.identity})
 		}
 	}
-	return classes{addresses: out, members: n.members, count: n.count}
+	made := &classes{selectors: live, addresses: out, members: n.members, count: n.count}
+	for _, l := range live {
+		if l {
+			made.live++
+		}
+	}
+	return made
 }
 
 // changes gathers what each prefix changes. The roots are always there.
-func (x *peerIndex) changes() map[netip.Prefix]*change {
+func (x *peerIndex) changes(live []bool) map[netip.Prefix]*change {
 	all, mapped := roots()
 	out := map[netip.Prefix]*change{all: {}, mapped: {}}
 	at := func(p netip.Prefix) *change {
@@ -76,7 +100,13 @@ func (x *peerIndex) changes() map[netip.Prefix]*change {
 		}
 		return c
 	}
-	for i, t := range x.terms {
+	external := false
+	for i := range x.terms {
+		t := &x.terms[i]
+		if !slices.ContainsFunc(t.selectors, func(s uint32) bool { return live[s] }) {
+			continue
+		}
+		external = external || t.external
 		for _, p := range t.cidrs {
 			c := at(p)
 			c.add = append(c.add, uint32(i))
@@ -90,7 +120,7 @@ func (x *peerIndex) changes() map[netip.Prefix]*change {
 			c.add = append(c.add, uint32(i))
 		}
 	}
-	if slices.ContainsFunc(x.terms, func(t term) bool { return t.external }) {
+	if external {
 		for a := range x.world.inside {
 			at(single(a)).inside = true
 		}
@@ -120,6 +150,7 @@ func (c *change) apply(set []uint32) []uint32 {
 // namer gives an identity to every set of selectors.
 type namer struct {
 	terms       []term
+	live        []bool // selectors that count
 	byTerms     map[string]Identity
 	bySelectors map[string]Identity
 	members     [][]Identity
@@ -134,7 +165,11 @@ func (n *namer) name(terms []uint32) Identity {
 	}
 	var selectors []uint32
 	for _, t := range terms {
-		selectors = append(selectors, n.terms[t].selectors...)
+		for _, s := range n.terms[t].selectors {
+			if n.live[s] {
+				selectors = append(selectors, s)
+			}
+		}
 	}
 	slices.Sort(selectors)
 	selectors = slices.Compact(selectors)

@@ -11,6 +11,8 @@ import (
 // clause is a compiled rule before it has a bit: a YAML rule × one of its process selectors × one
 // of its entries in one direction.
 type clause struct {
+	id       uint64 // no other clause of the Compiler has it
+	used     uint64 // of one that ofWorkload has made: the last run that used it
 	rule     Rule
 	selector *policy.ProcessSelector
 	subject  *policy.EndpointSelector // selects workloads, besides the policy; nil: all of them
@@ -53,17 +55,19 @@ func policyError(p *policy.Policy, r *policy.Rule, reason string) *Error {
 
 // expand makes the clauses of a policy, in the order of its rules, and of each rule in the order
 // of its selectors, then egress before ingress, then of its entries.
-func (c *compiler) expand(p *policy.Policy) (out []clause) {
+func (c *run) expand(p *policy.Policy) (out []*clause, errs Errors) {
 	for i := range p.Spec.Rules {
 		r := &p.Spec.Rules[i]
 		selectors := r.Selectors()
 		for s := range selectors {
 			for _, d := range []Direction{Egress, Ingress} {
-				out = append(out, c.direction(part{p, r, &selectors[s], s}, d)...)
+				made, err := c.direction(part{p, r, &selectors[s], s}, d)
+				out = append(out, made...)
+				errs = append(errs, err...)
 			}
 		}
 	}
-	return out
+	return out, errs
 }
 
 // part is a rule of a policy with one of its process selectors, the index-th.
@@ -75,11 +79,11 @@ type part struct {
 }
 
 // direction makes the clauses of a part of a rule in one direction.
-func (c *compiler) direction(of part, d Direction) (out []clause) {
+func (c *run) direction(of part, d Direction) (out []*clause, errs Errors) {
 	p, r, selector := of.policy, of.rule, of.selector
 	entries, count, named := r.Entries(d)
 	if !named {
-		return nil
+		return nil, nil
 	}
 	if len(entries) == 0 {
 		// egress: [] has no entry to match, but its default-deny needs a bit.
@@ -89,7 +93,7 @@ func (c *compiler) direction(of part, d Direction) (out []clause) {
 		e := &entries[i]
 		cl := clause{rule: newRule(p, r, d, of.index*count+e.Index), selector: selector, optional: r.Optional[d], subject: r.Subject}
 		if err := c.match(&cl, e); err != nil {
-			c.errs = append(c.errs, policyError(p, r, err.Error()))
+			errs = append(errs, policyError(p, r, err.Error()))
 			continue
 		}
 		all := []clause{cl}
@@ -104,11 +108,18 @@ func (c *compiler) direction(of part, d Direction) (out []clause) {
 				if selector.Scripts != nil {
 					cl.script = &selector.Scripts[i]
 				}
-				out = append(out, cl)
+				out = append(out, c.numbered(cl))
 			}
 		}
 	}
-	return out
+	return out, errs
+}
+
+// numbered returns a clause with an id.
+func (c *run) numbered(cl clause) *clause {
+	c.clauses++
+	cl.id = c.clauses
+	return &cl
 }
 
 // newRule names a clause and says what a violation of it gets.
@@ -123,7 +134,7 @@ func newRule(p *policy.Policy, r *policy.Rule, d Direction, index int) Rule {
 }
 
 // match fills in what calls the clause matches.
-func (c *compiler) match(cl *clause, e *policy.Entry) (err error) {
+func (c *run) match(cl *clause, e *policy.Entry) (err error) {
 	cl.anyPeer = e.Peers.Any()
 	if !cl.anyPeer {
 		if cl.peers, err = c.peers.selector(&e.Peers); err != nil {

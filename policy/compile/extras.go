@@ -16,7 +16,7 @@ import (
 // have the entry's rule, and stand behind its first clause.
 
 // extras makes the further clauses of an egress entry.
-func (c *compiler) extras(first *clause, e *policy.Entry) []clause {
+func (c *run) extras(first *clause, e *policy.Entry) []clause {
 	memo := extrasKey{first.peers, first.anyPeer, first.rule.Deny, fmt.Sprintf("%v%v", e.Ports, e.ICMPs)}
 	spots, ok := c.spots[memo]
 	if !ok {
@@ -75,7 +75,7 @@ func comparePorts(a, b portSpan) int {
 }
 
 // namedSpots finds the endpoints at which an entry's ports by name stand for a number.
-func (c *compiler) namedSpots(first *clause, e *policy.Entry) []spot {
+func (c *run) namedSpots(first *clause, e *policy.Entry) []spot {
 	if !hasNamed(e.Ports) || first.ports == nil {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (c *compiler) namedSpots(first *clause, e *policy.Entry) []spot {
 
 // serviceSpots finds the ports of services for which an entry matches what is behind them, where it
 // does not match the service itself. An entry that denies matches if one of the backends does.
-func (c *compiler) serviceSpots(first *clause, e *policy.Entry) []spot {
+func (c *run) serviceSpots(first *clause, e *policy.Entry) []spot {
 	if e.ICMPs != nil || first.anyPeer && first.ports == nil {
 		return nil
 	}
@@ -119,7 +119,7 @@ func (c *compiler) serviceSpots(first *clause, e *policy.Entry) []spot {
 }
 
 // matchesBackend says whether an entry matches a call to a backend.
-func (c *compiler) matchesBackend(first *clause, e *policy.Entry, protocol uint8, b netip.AddrPort) bool {
+func (c *run) matchesBackend(first *clause, e *policy.Entry, protocol uint8, b netip.AddrPort) bool {
 	a := policy.Call{Peer: b.Addr()}.Canonical().Peer
 	if !c.matchesPeer(first, a) {
 		return false
@@ -130,7 +130,7 @@ func (c *compiler) matchesBackend(first *clause, e *policy.Entry, protocol uint8
 func nonNil(s []portSpan) []portSpan { return append([]portSpan{}, s...) }
 
 // matchesPeer says whether a clause matches an address.
-func (c *compiler) matchesPeer(cl *clause, a netip.Addr) bool {
+func (c *run) matchesPeer(cl *clause, a netip.Addr) bool {
 	return cl.anyPeer || a.IsValid() && c.peers.contains(cl.peers, a)
 }
 
@@ -156,21 +156,27 @@ func namedSpans(ports []policy.Port, named []policy.NamedPort) (out []portSpan) 
 	return out
 }
 
+// resolvedKey is a clause and what its ports by name are for a workload.
+type resolvedKey struct {
+	id    uint64
+	ports string
+}
+
 // ofWorkload returns a clause as it is for one workload: with the numbers that its own ports by name
 // have there.
-func (c *compiler) ofWorkload(cl *clause, w *policy.Workload) *clause {
+func (c *run) ofWorkload(cl *clause, w *policy.Workload) *clause {
 	if cl.named == nil {
 		return cl
 	}
 	spans := namedSpans(cl.named, w.Ports)
 	slices.SortFunc(spans, comparePorts)
 	spans = slices.Compact(spans)
-	key := fmt.Sprintf("%p%v", cl, spans)
-	if same, ok := c.resolved[key]; ok {
-		return same
+	key := resolvedKey{cl.id, fmt.Sprintf("%v", spans)}
+	if _, ok := c.resolved[key]; !ok {
+		resolved := *cl
+		resolved.ports = append(slices.Clone(cl.ports), spans...)
+		c.resolved[key] = c.numbered(resolved)
 	}
-	resolved := *cl
-	resolved.ports = append(slices.Clone(cl.ports), spans...)
-	c.resolved[key] = &resolved
-	return &resolved
+	c.resolved[key].used = c.runs
+	return c.resolved[key]
 }

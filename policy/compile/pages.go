@@ -12,10 +12,11 @@ type packer struct {
 	used    []int // cells, by page
 	accepts []Bitset
 	ids     map[Bitset]uint16
+	placed  map[*automaton]DFARef
 }
 
 func newPacker() *packer {
-	return &packer{accepts: []Bitset{{}}, ids: map[Bitset]uint16{{}: 0}}
+	return &packer{accepts: []Bitset{{}}, ids: map[Bitset]uint16{{}: 0}, placed: map[*automaton]DFARef{}}
 }
 
 // accept numbers an accept set. 0 is the empty one.
@@ -32,24 +33,59 @@ func (p *packer) accept(set Bitset) (uint16, error) {
 	return id, nil
 }
 
-// add puts an automaton into the first page that has room for it. bits gives the rules of each of
-// its tags.
-func (p *packer) add(d *dfa.DFA, bits []Bitset) (DFARef, error) {
+// automaton is a DFA as it is laid out in a page, but for the numbers of its accept sets.
+type automaton struct {
+	cells   []uint16
+	classes int
+	sets    []Bitset // that its states accept
+	at      []int    // cells that hold the number of a set
+	set     []int    // which of sets each of them holds
+	used    uint64   // the last run that used it
+}
+
+// layOut lays a DFA out. bits gives the rules of each of its tags.
+func layOut(d *dfa.DFA, bits []Bitset) (*automaton, error) {
 	if d.Size() > PageCells {
-		return DFARef{}, fmt.Errorf("%w: %d states × %d classes of bytes do not fit into %d cells", dfa.ErrTooBig, d.States(), d.Classes(), PageCells)
+		return nil, fmt.Errorf("%w: %d states × %d classes of bytes do not fit into %d cells", dfa.ErrTooBig, d.States(), d.Classes(), PageCells)
 	}
+	a := &automaton{classes: d.Classes()}
+	ids := map[Bitset]int{}
 	cells, err := d.Cells(func(tags []uint32) (uint16, error) {
 		var set Bitset
 		for _, t := range tags {
 			set = set.Or(bits[t])
 		}
-		return p.accept(set)
+		id, ok := ids[set]
+		if !ok {
+			id = len(a.sets)
+			ids[set] = id
+			a.sets = append(a.sets, set)
+		}
+		a.at = append(a.at, dfa.Head+len(a.at)*(a.classes+1)+a.classes)
+		a.set = append(a.set, id)
+		return 0, nil
 	})
 	if err != nil {
-		return DFARef{}, err
+		return nil, err
+	}
+	a.cells = cells
+	return a, nil
+}
+
+// add puts an automaton into the first page that has room for it.
+func (p *packer) add(a *automaton) (DFARef, error) {
+	if ref, ok := p.placed[a]; ok {
+		return ref, nil
+	}
+	numbers := make([]uint16, len(a.sets))
+	for i, set := range a.sets {
+		var err error
+		if numbers[i], err = p.accept(set); err != nil {
+			return DFARef{}, err
+		}
 	}
 	page := 0
-	for page < len(p.pages) && p.used[page]+len(cells) > PageCells {
+	for page < len(p.pages) && p.used[page]+len(a.cells) > PageCells {
 		page++
 	}
 	if page == len(p.pages) {
@@ -57,9 +93,15 @@ func (p *packer) add(d *dfa.DFA, bits []Bitset) (DFARef, error) {
 		p.used = append(p.used, 0)
 	}
 	base := p.used[page]
-	copy(p.pages[page][base:], cells)
-	p.used[page] += len(cells)
-	return DFARef{Page: uint32(page), Base: uint16(base), Classes: uint16(d.Classes())}, nil
+	into := p.pages[page][base:]
+	copy(into, a.cells)
+	for i, at := range a.at {
+		into[at] = numbers[a.set[i]]
+	}
+	p.used[page] += len(a.cells)
+	ref := DFARef{Page: uint32(page), Base: uint16(base), Classes: uint16(a.classes)}
+	p.placed[a] = ref
+	return ref, nil
 }
 
 // Walk runs a string through an automaton and returns the index in Tables.Accepts of what matches

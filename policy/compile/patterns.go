@@ -57,7 +57,7 @@ func fqdns(selectors []policy.FQDNSelector) (out []pattern) {
 
 // automaton makes the automaton that tells which clauses a string matches by their patterns of one
 // kind.
-func (c *compiler) automaton(clauses []*clause, kind patternsOf) (DFARef, error) {
+func (c *Compiler) automaton(clauses []*clause, kind patternsOf) (*automaton, error) {
 	byText := map[string]Bitset{}
 	patterns := map[string]pattern{}
 	for bit, cl := range clauses {
@@ -68,7 +68,7 @@ func (c *compiler) automaton(clauses []*clause, kind patternsOf) (DFARef, error)
 		}
 	}
 	if len(patterns) == 0 {
-		return DFARef{}, nil
+		return nil, nil //nolint:nilnil // no patterns, no automaton
 	}
 	// Patterns of the same rules have one tag, so that minimisation can join what the rules
 	// cannot tell apart.
@@ -90,19 +90,19 @@ func (c *compiler) automaton(clauses []*clause, kind patternsOf) (DFARef, error)
 			key = binary.LittleEndian.AppendUint64(key, w)
 		}
 	}
-	if ref, ok := c.dfas[string(key)]; ok {
-		return ref, nil
+	if known, ok := c.automata[string(key)]; ok {
+		return known, nil
 	}
 	d, err := b.Build()
 	if err != nil {
-		return DFARef{}, err
+		return nil, err
 	}
-	ref, err := c.packer.add(d, sets)
+	made, err := layOut(d, sets)
 	if err != nil {
-		return DFARef{}, err
+		return nil, err
 	}
-	c.dfas[string(key)] = ref
-	return ref, nil
+	c.automata[string(key)] = made
+	return made, nil
 }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -116,9 +116,9 @@ func sortedKeys[V any](m map[string]V) []string {
 
 // tooBig names the patterns of a ruleset whose automaton could not be made: those with a star in
 // their middle first, because they make it grow.
-func tooBig(clauses []*clause, workload string, kind patternsOf, err error) *Error {
+func tooBig(clauses []*clause, kind patternsOf, err error) *Error {
 	const most = 8
-	e := &Error{Workload: workload, Reason: err.Error()}
+	e := &Error{Reason: err.Error()}
 	seen := map[string]bool{}
 	var costly, other []string
 	for _, cl := range clauses {

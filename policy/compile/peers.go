@@ -14,8 +14,9 @@ type peerIndex struct {
 	world      *world
 	ids        map[string]uint32 // peer selector by what it says
 	terms      []term
-	shared     map[string]int // term of an entity, an endpoint or a service selector, by what it says
-	bySelector [][]uint32     // its terms
+	shared     map[string]int      // term of an entity, an endpoint or a service selector, by what it says
+	bySelector [][]uint32          // its terms
+	makers     map[int]func() term // how shared terms are made of the world
 }
 
 // term is a set of addresses: those of cidrs that are not in excepts, and the single ones. A selector
@@ -49,7 +50,7 @@ func single(a netip.Addr) netip.Prefix {
 }
 
 func newPeerIndex(w *world) *peerIndex {
-	return &peerIndex{world: w, ids: map[string]uint32{}, shared: map[string]int{}}
+	return &peerIndex{world: w, ids: map[string]uint32{}, shared: map[string]int{}, makers: map[int]func() term{}}
 }
 
 // selector numbers what an entry says about peers. Equal peers have one number.
@@ -131,12 +132,23 @@ func (x *peerIndex) share(id uint32, key string, make func() term) {
 	if !ok {
 		at = len(x.terms)
 		x.shared[key] = at
+		x.makers[at] = make
 		x.terms = append(x.terms, make())
 	}
 	t := &x.terms[at]
 	if !slices.Contains(t.selectors, id) {
 		t.selectors = append(t.selectors, id)
 		x.bySelector[id] = append(x.bySelector[id], uint32(at))
+	}
+}
+
+// refresh makes the shared terms of another world. Selectors keep their numbers.
+func (x *peerIndex) refresh(w *world) {
+	x.world = w
+	for at, make := range x.makers {
+		selectors := x.terms[at].selectors
+		x.terms[at] = make()
+		x.terms[at].selectors = selectors
 	}
 }
 

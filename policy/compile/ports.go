@@ -15,7 +15,7 @@ type portKey struct {
 
 // portEntries makes the port entries of a ruleset, and the rules that match every protocol and
 // port.
-func portEntries(id uint32, clauses []*clause) (entries []PortEntry, anyPort Bitset) {
+func portEntries(clauses []*clause) (entries []PortEntry, anyPort Bitset) {
 	own := map[portKey]Bitset{}
 	for bit, cl := range clauses {
 		if cl.ports == nil {
@@ -30,7 +30,7 @@ func portEntries(id uint32, clauses []*clause) (entries []PortEntry, anyPort Bit
 		}
 	}
 	for k := range own {
-		e := PortEntry{Ruleset: id, Protocol: k.protocol, Port: k.port, Length: k.length, Bits: anyPort}
+		e := PortEntry{Protocol: k.protocol, Port: k.port, Length: k.length, Bits: anyPort}
 		for length := range k.length + 1 { // the longest prefix hides those that cover it
 			e.Bits = e.Bits.Or(own[portKey{k.protocol, length, k.port & portMask(length)}])
 		}

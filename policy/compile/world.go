@@ -2,6 +2,8 @@ package compile
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -17,6 +19,8 @@ type world struct {
 	prefixes                                            []netip.Prefix // the pods', 128-bit
 	inside                                              map[netip.Addr]bool
 	groups                                              []group
+	byNamespace                                         map[string][]int        // groups
+	keys                                                map[netip.Addr][]string // of an address that is behind a service or has named ports: labelsKey of its endpoints
 	named                                               map[netip.Addr][]policy.NamedPort
 	callable                                            []callable // ascending by address
 	services                                            []policy.Service
@@ -46,14 +50,15 @@ func newWorld(in *Input) *world {
 		host: addresses(in.Node.Addresses), remote: addresses(in.World.RemoteNodes), apiServers: addresses(in.World.APIServers),
 		health: addresses(in.World.Health), metadata: addresses(policy.MetadataAddresses()),
 		inside: map[netip.Addr]bool{}, named: map[netip.Addr][]policy.NamedPort{}, services: in.World.Services,
+		byNamespace: map[string][]int{}, keys: map[netip.Addr][]string{},
 	}
 	for _, p := range in.World.Cluster {
 		if p.IsValid() && !p.Addr().Is4In6() {
 			w.prefixes = append(w.prefixes, wide(p.Masked()))
 		}
 	}
-	w.endpoints(&in.World)
 	w.serve()
+	w.endpoints(&in.World)
 	w.cluster = slices.Concat(w.host, w.remote, w.health)
 	for _, g := range w.groups {
 		w.cluster = append(w.cluster, g.addresses...)
@@ -98,11 +103,15 @@ func (w *world) endpoints(in *policy.World) {
 			id = len(w.groups)
 			ids[key] = id
 			w.groups = append(w.groups, group{labels: in.LabelsOf(e)})
+			w.byNamespace[e.Namespace] = append(w.byNamespace[e.Namespace], id)
 		}
 		w.groups[id].addresses = append(w.groups[id].addresses, own...)
 		for _, a := range own {
 			if len(e.Ports) > 0 {
 				w.named[a] = append(w.named[a], e.Ports...)
+			}
+			if _, asked := w.keys[a]; asked || len(e.Ports) > 0 {
+				w.keys[a] = append(w.keys[a], key)
 			}
 		}
 	}
@@ -148,6 +157,9 @@ func (w *world) serve() {
 			if len(backends) > 0 {
 				c.ports = append(c.ports, servicePort{k.protocol, k.port, backends})
 			}
+			for _, b := range backends {
+				w.keys[b.Addr().Unmap().WithZone("")] = nil
+			}
 		}
 		slices.SortFunc(c.ports, func(a, b servicePort) int {
 			return cmp.Or(cmp.Compare(a.protocol, b.protocol), cmp.Compare(a.port, b.port))
@@ -158,8 +170,17 @@ func (w *world) serve() {
 
 // selected returns the addresses of the endpoints that a selector selects.
 func (w *world) selected(s *policy.EndpointSelector) (out []netip.Addr) {
-	for i := range w.groups {
-		if s.Matches(w.groups[i].labels) {
+	namespace, one := s.One()
+	if !one {
+		for i := range w.groups {
+			if s.Matches(w.groups[i].labels) {
+				out = append(out, w.groups[i].addresses...)
+			}
+		}
+		return out
+	}
+	for _, i := range w.byNamespace[namespace] {
+		if s.LabelSelector.Matches(w.groups[i].labels) {
 			out = append(out, w.groups[i].addresses...)
 		}
 	}
@@ -194,4 +215,31 @@ func inPrefix(p netip.Prefix, a netip.Addr) bool {
 		return false
 	}
 	return p.Contains(netip.AddrFrom16(a.As16()))
+}
+
+// mark is the same for two worlds of which the extras of every entry are the same: it is made of all
+// that services and ports by name have to do with.
+func (w *world) mark(in *policy.World) [sha256.Size]byte {
+	h := sha256.New()
+	write := func(values ...any) {
+		for _, v := range values {
+			fmt.Fprintf(h, "%v\n", v)
+		}
+	}
+	write(w.host, w.remote, w.apiServers, w.health, w.prefixes)
+	for _, c := range w.callable {
+		write(c.address, c.ports)
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(w.keys), netip.Addr.Compare) {
+		write(a, w.named[a], w.keys[a])
+	}
+	if len(w.keys) == 0 {
+		return [sha256.Size]byte(h.Sum(nil))
+	}
+	for i := range in.Services {
+		s := &in.Services[i]
+		fmt.Fprintf(h, "%q %q %q %v\n", s.Namespace, s.Name, s.Labels, s.Addresses) // maps are printed by their keys in order
+	}
+	fmt.Fprintf(h, "%q\n", in.Namespaces)
+	return [sha256.Size]byte(h.Sum(nil))
 }

@@ -1,0 +1,183 @@
+package compile
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/sallyport/sallyport/policy"
+)
+
+// built is all that a ruleset says, but for what it is called and where its automata are.
+type built struct {
+	clauses  []*clause
+	errs     Errors // without the workload
+	ruleset  Ruleset
+	ports    []PortEntry
+	users    []IDEntry
+	groups   []IDEntry
+	automata [5]*automaton
+	peers    []PeerEntry // as of classes
+	classes  *classes
+	used     uint64 // the last run that used it
+}
+
+// build makes a ruleset of clauses.
+func (c *Compiler) build(clauses []*clause) *built {
+	b := &built{}
+	var err error
+	if b.clauses, err = settle(clauses); err != nil {
+		if one, ok := errors.AsType[*Error](err); ok {
+			b.errs = append(b.errs, one)
+		}
+		return b
+	}
+	if n := len(b.clauses); n > MaxRules {
+		over := &b.clauses[MaxRules].rule
+		b.errs = append(b.errs, &Error{
+			Policy: over.Policy, Rule: over.Name,
+			Reason: fmt.Sprintf("goes over the %d rules that a container can have: it would have %d (each rule counts once for every process selector × every entry)", MaxRules, n),
+		})
+		return b
+	}
+	for bit, cl := range b.clauses {
+		b.ruleset.add(bit, cl)
+	}
+	b.ports, b.ruleset.AnyPort = portEntries(b.clauses)
+	b.users = idEntries(b.clauses, func(s *policy.ProcessSelector) []uint32 { return s.Users })
+	b.groups = idEntries(b.clauses, func(s *policy.ProcessSelector) []uint32 { return s.Groups })
+	for i, kind := range []patternsOf{binaries, interpreters, scripts, names, queries} {
+		if b.automata[i], err = c.automaton(b.clauses, kind); err != nil {
+			b.errs = append(b.errs, tooBig(b.clauses, kind, err))
+		}
+	}
+	return b
+}
+
+// emit appends a ruleset to the tables.
+func (r *run) emit(id uint32, b *built) error {
+	rules := b.ruleset
+	for i, into := range []*DFARef{&rules.Exe, &rules.Interpreters, &rules.Scripts, &rules.Names, &rules.Queries} {
+		if b.automata[i] == nil {
+			continue
+		}
+		var err error
+		if *into, err = r.packer.add(b.automata[i]); err != nil {
+			return err
+		}
+	}
+	t := r.tables
+	t.Rulesets = append(t.Rulesets, rules)
+	t.Ports = appendFor(t.Ports, b.ports, func(e *PortEntry) { e.Ruleset = id })
+	t.Users = appendFor(t.Users, b.users, func(e *IDEntry) { e.Ruleset = id })
+	t.Groups = appendFor(t.Groups, b.groups, func(e *IDEntry) { e.Ruleset = id })
+	t.Peers = appendFor(t.Peers, b.peers, func(e *PeerEntry) { e.Ruleset = id })
+	return nil
+}
+
+// appendFor appends entries and writes the ruleset into those appended.
+func appendFor[T any](to, entries []T, write func(*T)) []T {
+	n := len(to)
+	to = append(to, entries...)
+	for i := n; i < len(to); i++ {
+		write(&to[i])
+	}
+	return to
+}
+
+// add enters a clause's bit into what is looked up without a table.
+func (r *Ruleset) add(bit int, cl *clause) {
+	r.Rules = append(r.Rules, cl.rule)
+	if cl.rule.Deny {
+		r.Deny[cl.rule.Direction].Set(bit)
+	} else {
+		r.Allow[cl.rule.Direction].Set(bit)
+	}
+	if cl.rule.Audit {
+		r.Audit.Set(bit)
+	}
+	if cl.anyPeer {
+		r.AnyPeer.Set(bit)
+	}
+	if cl.queries != nil {
+		r.DNS.Set(bit)
+	}
+	origins := policy.Origins()
+	selected := cl.selector.Origins
+	if selected == nil {
+		selected = origins[:]
+	}
+	for _, o := range selected {
+		r.Origins[o.Number()].Set(bit)
+	}
+	if cl.selector.Users == nil {
+		r.AnyUser.Set(bit)
+	}
+	if cl.selector.Groups == nil {
+		r.AnyGroup.Set(bit)
+	}
+	if cl.script == nil {
+		r.AnyScript.Set(bit)
+	}
+	if cl.selector.Binaries == nil {
+		r.AnyBinary.Set(bit)
+	}
+	if cl.rule.Deny && (cl.script != nil || cl.selector.Binaries != nil) {
+		// Which binary a cut path names cannot be told. A Deny rule takes it for one of its
+		// own: a long path must not be the way around it (fails closed).
+		r.Truncated.Set(bit)
+	}
+}
+
+// idEntries makes the user or group entries of a ruleset.
+func idEntries(clauses []*clause, of func(*policy.ProcessSelector) []uint32) (entries []IDEntry) {
+	var anyone Bitset
+	own := map[uint32]Bitset{}
+	for bit, cl := range clauses {
+		ids := of(cl.selector)
+		if ids == nil {
+			anyone.Set(bit)
+		}
+		for _, id := range ids {
+			s := own[id]
+			s.Set(bit)
+			own[id] = s
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(own)) {
+		entries = append(entries, IDEntry{ID: id, Bits: own[id].Or(anyone)})
+	}
+	return entries
+}
+
+// peerEntries makes the peer entries of a ruleset. acc has an empty set for every identity, and has
+// it again afterwards.
+func peerEntries(clauses []*clause, classes *classes, acc []Bitset) (entries []PeerEntry) {
+	var anyPeer Bitset
+	bySelector := map[uint32]Bitset{}
+	for bit, cl := range clauses {
+		if cl.anyPeer {
+			anyPeer.Set(bit)
+			continue
+		}
+		s := bySelector[cl.peers]
+		s.Set(bit)
+		bySelector[cl.peers] = s
+	}
+	var touched []Identity
+	for selector, set := range bySelector {
+		for _, identity := range classes.members[selector] {
+			if acc[identity] == (Bitset{}) {
+				touched = append(touched, identity)
+			}
+			acc[identity] = acc[identity].Or(set)
+		}
+	}
+	slices.Sort(touched)
+	for _, identity := range touched {
+		entries = append(entries, PeerEntry{Identity: identity, Bits: acc[identity].Or(anyPeer)})
+		acc[identity] = Bitset{}
+	}
+	return entries
+}
