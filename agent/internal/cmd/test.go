@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -59,7 +61,8 @@ documents:
 to, from and listen also take a list; each entry is a case. A case may have a workload of its own; what
 that leaves out is as in the document's.
 
-A case that fails shows what was decided, by which rule, and why.
+A case that fails shows what was decided, by which rule, and why. With --untested a rule that decides no
+case is a failure, too: nobody has asked whether it does what it is for.
 
 Exit codes: 0 every case passed, 1 a case failed or a file is wrong, 2 the command line is wrong.`
 
@@ -68,6 +71,7 @@ type testFlags struct {
 	policies []string
 	run      string
 	verbose  bool
+	untested bool
 	junit    string
 }
 
@@ -90,9 +94,10 @@ type caseResult struct {
 
 // testResult is the answer of sallyport policy test.
 type testResult struct {
-	Passed int          `json:"passed"`
-	Failed int          `json:"failed"`
-	Cases  []caseResult `json:"cases"`
+	Passed   int          `json:"passed"`
+	Failed   int          `json:"failed"`
+	Cases    []caseResult `json:"cases"`
+	Untested []string     `json:"untested"` // rules that decide no case
 }
 
 func (p Program) test() *cobra.Command {
@@ -110,6 +115,7 @@ func (p Program) test() *cobra.Command {
 	flags.StringSliceVar(&f.policies, "policies", nil, "files or folders with policies, instead of those that the test files name")
 	flags.StringVar(&f.run, "run", "", "only cases whose name matches this regular expression")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show the cases that passed, too")
+	flags.BoolVar(&f.untested, "untested", false, "fail also where a rule decides no case, and name it")
 	flags.StringVar(&f.junit, "junit", "", "also write the result as JUnit's XML to this file")
 	output := addOutput(c)
 	*output = outputColumns
@@ -131,8 +137,11 @@ func (p Program) test() *cobra.Command {
 				return err
 			}
 		}
-		if err := p.writeTests(result, f.verbose, output.json(p.Stdout)); err != nil {
+		if err := p.writeTests(result, f, output.json(p.Stdout)); err != nil {
 			return err
+		}
+		if f.untested && len(result.Untested) > 0 {
+			result.Failed += len(result.Untested)
 		}
 		if result.Failed > 0 {
 			return findings(result.Failed)
@@ -153,7 +162,7 @@ func someArgs(c *cobra.Command, args []string) error {
 // runTests runs the cases of files. All files must be right before a case is run, because one that
 // was left out would look like one that passed.
 func (p Program) runTests(paths, policies []string, only *regexp.Regexp) (testResult, error) {
-	result := testResult{Cases: []caseResult{}}
+	result := testResult{Cases: []caseResult{}, Untested: []string{}}
 	var sets []cases.Set
 	var errs []error
 	paths, err := filesOf(paths)
@@ -175,6 +184,7 @@ func (p Program) runTests(paths, policies []string, only *regexp.Regexp) (testRe
 	if len(sets) == 0 {
 		return result, usageError{errors.New("there is no file with cases")}
 	}
+	decided := map[string]bool{} // rules, and whether they decide a case
 	for i := range sets {
 		set := &sets[i]
 		from, err := policiesOf(set, policies)
@@ -185,12 +195,21 @@ func (p Program) runTests(paths, policies []string, only *regexp.Regexp) (testRe
 		if err != nil {
 			return result, err
 		}
+		for _, pol := range in {
+			for r := range pol.Spec.Rules {
+				name := pol.RuleName(&pol.Spec.Rules[r])
+				decided[name] = decided[name]
+			}
+		}
 		for _, r := range set.Run(in) {
 			if only.MatchString(r.Case.Name) {
 				result.add(&r, in)
+				decided[r.Got.Decision.Rule] = true
 			}
 		}
 	}
+	maps.DeleteFunc(decided, func(_ string, yes bool) bool { return yes })
+	result.Untested = append(result.Untested, slices.Sorted(maps.Keys(decided))...)
 	return result, nil
 }
 
@@ -230,7 +249,7 @@ func (t *testResult) add(r *cases.Result, policies []*policy.Policy) {
 	t.Cases = append(t.Cases, c)
 }
 
-func (p Program) writeTests(t testResult, verbose, asJSON bool) error {
+func (p Program) writeTests(t testResult, f testFlags, asJSON bool) error {
 	if asJSON {
 		if err := json.NewEncoder(p.Stdout).Encode(t); err != nil {
 			return fmt.Errorf("writing the answer: %w", err)
@@ -244,8 +263,13 @@ func (p Program) writeTests(t testResult, verbose, asJSON bool) error {
 			if err := writeFailure(p.Stdout, c); err != nil {
 				return err
 			}
-		case verbose:
+		case f.verbose:
 			fmt.Fprintln(p.Stdout, visible(fmt.Sprintf("ok    %s:%d: %s: %s", c.File, c.Line, c.Name, c.Decision.Verdict)))
+		}
+	}
+	if f.untested {
+		for _, rule := range t.Untested {
+			fmt.Fprintln(p.Stdout, visible("untested  "+rule))
 		}
 	}
 	fmt.Fprintf(p.Stdout, "%s, %d passed, %d failed\n", count(len(t.Cases), "case"), t.Passed, t.Failed)
