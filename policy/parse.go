@@ -17,41 +17,57 @@ import (
 func Parse(name string, data []byte) ([]*Policy, error) {
 	d := &decoder{file: name}
 	policies := d.parse(data)
-	if len(d.errs) > 0 {
-		errs := d.errs.sorted()
-		if len(errs) == maxErrors {
-			errs = append(errs, &Error{File: name, Message: fmt.Sprintf("giving up after %d errors", maxErrors)})
-		}
+	if errs := d.told(); errs != nil {
 		return nil, errs
 	}
 	return policies, nil
 }
 
-// parse decodes every document of the file.
-func (d *decoder) parse(data []byte) (policies []*Policy) {
+// told returns all errors in the order of their lines; nil if there is none.
+func (d *decoder) told() Errors {
+	if len(d.errs) == 0 {
+		return nil
+	}
+	errs := d.errs.sorted()
+	if len(errs) == maxErrors {
+		errs = append(errs, &Error{File: d.file, Message: fmt.Sprintf("giving up after %d errors", maxErrors)})
+	}
+	return errs
+}
+
+// documents visits the documents of a YAML stream that hold something. What is no YAML is an error,
+// and nothing behind it is visited.
+func (d *decoder) documents(data []byte, visit func(value)) {
 	if len(data) > MaxFileSize {
 		d.fail(value{}, "split it", "the file has %d bytes, more than %d", len(data), MaxFileSize)
-		return nil
+		return
 	}
 	stream := yaml.NewDecoder(bytes.NewReader(data))
 	for !d.full {
 		var doc yaml.Node
 		err := stream.Decode(&doc)
 		if errors.Is(err, io.EOF) {
-			break
+			return
 		}
 		if err != nil {
 			d.syntax(err)
-			return nil
+			return
 		}
 		if len(doc.Content) != 1 || doc.Content[0].ShortTag() == "!!null" {
 			continue // nothing between two ---, or only comments
 		}
-		for _, p := range d.document(value{node: doc.Content[0]}) {
+		visit(value{node: doc.Content[0]})
+	}
+}
+
+// parse decodes every document of the file.
+func (d *decoder) parse(data []byte) (policies []*Policy) {
+	d.documents(data, func(v value) {
+		for _, p := range d.document(v) {
 			d.unique(policies, p)
 			policies = append(policies, p)
 		}
-	}
+	})
 	if len(policies) == 0 && len(d.errs) == 0 {
 		// An empty file is more often a failed write than a wish to have no policy: that is
 		// said by removing the file.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -143,7 +144,8 @@ func TestParseReadsTheExamples(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		roundTrip(t, policies)
+		// Documents of others are read into the model, and not written in their own form.
+		roundTrip(t, slices.DeleteFunc(policies, func(p *policy.Policy) bool { return p.APIVersion != policy.APIVersion }))
 	}
 }
 

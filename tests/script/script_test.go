@@ -25,10 +25,15 @@ const nobody = 65534
 
 func TestScripts(t *testing.T) {
 	bin := build(t)
+	examples, err := filepath.Abs("../../contrib/policies")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata",
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("EXAMPLES", examples)
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			return nil
 		},

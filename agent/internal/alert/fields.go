@@ -79,6 +79,8 @@ func table() []field {
 		{"path", func(r *Record) Value { return text(r.Event.Path) }},
 		{"interpreter", interpreterField},
 		{"image", func(r *Record) Value { return text(r.Image) }},
+		{"containerType", func(r *Record) Value { return text(r.ContainerType) }},
+		{"podLabels", func(r *Record) Value { return text(r.PodLabels) }},
 		{"args", func(r *Record) Value { return name(joinArgs(r.Event.Args)) }},
 	}
 }

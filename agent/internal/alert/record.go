@@ -20,17 +20,19 @@ import (
 //
 // A Record that was published is shared by all sinks and must not be changed.
 type Record struct {
-	Event       event.Event
-	Workload    string // namespace/pod; for a container without a pod namespace/id; else its cgroup path
-	Namespace   string // of the pod, or the runtime's for a container without a pod
-	Pod         string
-	Container   string // name inside the pod
-	ContainerID string
-	Image       string
-	SessionID   string // the kernel's session id in hex; empty outside a session
-	ExecID      string // the runtime's name of the session
-	Policy      string // namespace/policy of the deciding rule
-	Rule        string // namespace/policy/rule
+	Event         event.Event
+	Workload      string // namespace/pod; for a container without a pod namespace/id; else its cgroup path
+	Namespace     string // of the pod, or the runtime's for a container without a pod
+	Pod           string
+	Container     string // name inside the pod
+	ContainerID   string
+	Image         string
+	PodLabels     string // that policies select by: key=value,key=value as policy/flows writes them
+	ContainerType string // App, Init, Sidecar, Ephemeral
+	SessionID     string // the kernel's session id in hex; empty outside a session
+	ExecID        string // the runtime's name of the session
+	Policy        string // namespace/policy of the deciding rule
+	Rule          string // namespace/policy/rule
 }
 
 // Denied reports whether something was stopped.

@@ -32,7 +32,7 @@ func fromRecord(r *alert.Record) *apiv1.Event {
 		Lost: e.Lost, Site: e.Site, Removed: e.Removed, Path: []byte(e.Path),
 
 		Workload: []byte(r.Workload), Namespace: r.Namespace, Pod: r.Pod,
-		Container: r.Container, ContainerId: r.ContainerID, Image: r.Image,
+		Container: r.Container, ContainerId: r.ContainerID, Image: r.Image, PodLabels: []byte(r.PodLabels), ContainerType: r.ContainerType,
 		SessionName: r.SessionID, ExecId: r.ExecID, Policy: r.Policy, Rule: r.Rule, Message: r.Message(),
 	}
 	if e.Target != nil {
@@ -69,7 +69,7 @@ func ToRecord(e *apiv1.Event) *alert.Record {
 			Lost: e.GetLost(), Site: e.GetSite(), Removed: e.GetRemoved(), Path: string(e.GetPath()),
 		},
 		Workload: string(e.GetWorkload()), Namespace: e.GetNamespace(), Pod: e.GetPod(),
-		Container: e.GetContainer(), ContainerID: e.GetContainerId(), Image: e.GetImage(),
+		Container: e.GetContainer(), ContainerID: e.GetContainerId(), Image: e.GetImage(), PodLabels: string(e.GetPodLabels()), ContainerType: e.GetContainerType(),
 		SessionID: e.GetSessionName(), ExecID: e.GetExecId(), Policy: e.GetPolicy(), Rule: e.GetRule(),
 	}
 	if e.GetTarget() != nil {

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -124,47 +122,6 @@ func compileFindings(err error) []finding {
 		}
 	}
 	return out
-}
-
-// examples makes the workloads that policies are compiled for: for each policy one that it selects,
-// with a container for each pattern of its rules that is also a name that it matches.
-func examples(policies []*policy.Policy) []policy.Workload {
-	var out []policy.Workload
-	for _, p := range policies {
-		names := map[string]bool{"app": true}
-		for i := range p.Spec.Rules {
-			for _, s := range p.Spec.Rules[i].Selectors() {
-				for _, glob := range s.Containers {
-					if glob.Match(glob.String()) {
-						names[glob.String()] = true
-					}
-				}
-			}
-		}
-		for _, name := range slices.Sorted(maps.Keys(names)) {
-			out = append(out, policy.Workload{
-				Key: uint64(len(out) + 1), Namespace: p.Metadata.Namespace, Pod: "example", Container: name,
-				Labels: exampleLabels(p.Spec.PodSelector), ContainerType: string(policy.ContainerApp),
-			})
-		}
-	}
-	return out
-}
-
-// exampleLabels are labels that a selector matches, unless it contradicts itself.
-func exampleLabels(s policy.LabelSelector) map[string]string {
-	labels := map[string]string{}
-	for _, r := range s.MatchExpressions {
-		switch r.Operator {
-		case policy.LabelIn:
-			labels[r.Key] = r.Values[0]
-		case policy.LabelExists:
-			labels[r.Key] = ""
-		case policy.LabelNotIn, policy.LabelDoesNotExist:
-		}
-	}
-	maps.Copy(labels, s.MatchLabels)
-	return labels
 }
 
 func (p Program) writeCheck(r checkResult, asJSON bool) error {

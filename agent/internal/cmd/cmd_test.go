@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/sirupsen/logrus"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -223,30 +222,6 @@ func TestStartOf(t *testing.T) {
 	}
 }
 
-func TestParseCall(t *testing.T) {
-	for text, want := range map[string]policy.Call{
-		"192.0.2.1:443":       {Protocol: 6, Peer: netip.MustParseAddr("192.0.2.1"), Port: 443},
-		"192.0.2.1:53/UDP":    {Protocol: 17, Peer: netip.MustParseAddr("192.0.2.1"), Port: 53},
-		"[2001:db8::1]:9/132": {Protocol: 132, Peer: netip.MustParseAddr("2001:db8::1"), Port: 9},
-		"192.0.2.1/ICMP":      {Protocol: 1, Peer: netip.MustParseAddr("192.0.2.1")},
-		"2001:db8::1/ICMPv6":  {Protocol: 58, Peer: netip.MustParseAddr("2001:db8::1")},
-		"192.0.2.1/47":        {Protocol: 47, Peer: netip.MustParseAddr("192.0.2.1")},
-	} {
-		got, err := parseCall(text)
-		if err != nil {
-			t.Error(err)
-		}
-		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", text, diff)
-		}
-	}
-	for _, text := range []string{"", "192.0.2.1", "example.com:443", "192.0.2.1:443/HTTP", "192.0.2.1:443/ANY", "192.0.2.1:70000", "192.0.2.1/300"} {
-		if got, err := parseCall(text); err == nil {
-			t.Errorf("%q is %+v", text, got)
-		}
-	}
-}
-
 func TestErrorsShowNoControlCharacters(t *testing.T) {
 	r := execute(t, Program{}, "policy", "check", "/none\x1b[2J\nsallyport: all is well")
 	if r.code != exitError || strings.Contains(r.err, "\x1b") {
@@ -271,16 +246,43 @@ spec:
     matchExpressions: [{key: tier, operator: In, values: [x, y]}, {key: on, operator: Exists}, {key: off, operator: DoesNotExist}]
   rules:
   - {name: r, processes: [{containers: [db, "web-*"]}], action: Deny}
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: ClusterProcessPolicy
+metadata: {name: c}
+spec:
+  podSelector: {}
+  namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [ops]}, {key: team, operator: Exists}]}
+  serviceAccounts: [ops/robot]
+  rules: [{action: Deny}]
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: ClusterProcessPolicy
+metadata: {name: d}
+spec: {podSelector: {}, namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [ops]}]}, rules: [{action: Deny}]}
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: HostProcessPolicy
+metadata: {name: h}
+spec: {hostSelector: {units: ["ssh*.service"], cgroups: [/system.slice/**]}, rules: [{action: Deny}]}
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var containers []string
+	selected := map[string]bool{}
 	for _, w := range examples(policies) {
-		if !policies[0].Selects(&w) {
-			t.Errorf("%+v is not selected", w)
+		for _, p := range policies {
+			selected[p.Name()] = selected[p.Name()] || p.Selects(&w)
 		}
-		containers = append(containers, w.Container)
+		if w.Namespace == "shop" {
+			containers = append(containers, w.Container)
+		}
+	}
+	for _, p := range policies {
+		if !selected[p.Name()] {
+			t.Errorf("%s selects no example", p.Name())
+		}
 	}
 	if diff := cmp.Diff([]string{"app", "db", "web-*"}, containers); diff != "" {
 		t.Errorf("containers (-want +got):\n%s", diff)

@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,7 +27,11 @@ type explainFlags struct {
 	origin    string
 	binary    string
 	script    string
+	user      uint32
+	group     uint32
 	to, from  string
+	names     []string
+	query     string
 	addresses []string
 }
 
@@ -41,7 +43,9 @@ func (p Program) explain() *cobra.Command {
 		Example: `  sallyport policy explain --policies ./policies --namespace shop --pod-labels app=checkout \
       --origin Exec --binary /bin/sh --to 10.0.0.5:443
   sallyport policy explain --policies shop.yaml --namespace shop --from '[2001:db8::7]:8080/TCP'
-  sallyport policy explain --policies shop.yaml --namespace shop --to 192.0.2.1/ICMP -o json`,
+  sallyport policy explain --policies shop.yaml --namespace shop --to 192.0.2.1/ICMP -o json
+  sallyport policy explain --policies shop.yaml --namespace shop --to 203.0.113.9:443 --name api.payments.example
+  sallyport policy explain --policies shop.yaml --namespace shop --to 10.96.0.10:53/UDP --query www.example.com`,
 		Args: noArgs,
 	}
 	var f explainFlags
@@ -49,13 +53,19 @@ func (p Program) explain() *cobra.Command {
 	flags.StringSliceVar(&f.policies, "policies", nil, "files or folders with policies, - for standard input; default: the agent's folder")
 	flags.StringVar(&f.workload.Namespace, "namespace", policy.DefaultNamespace, "namespace of the workload")
 	flags.StringToStringVar(&f.workload.Labels, "pod-labels", nil, "its labels, as key=value,key=value")
+	flags.StringToStringVar(&f.workload.NamespaceLabels, "namespace-labels", nil, "labels of the namespace, as key=value,key=value")
+	flags.StringVar(&f.workload.ServiceAccount, "service-account", "", "service account of the pod")
 	flags.StringVar(&f.workload.Container, "container", "app", "name of the container")
 	flags.StringVar(&f.workload.ContainerType, "container-type", string(policy.ContainerApp), "App, Init, Sidecar or Ephemeral")
 	flags.StringVar(&f.origin, "origin", string(policy.OriginMain), "origin of the process: Main, Exec, Probe, Host or Unknown")
 	flags.StringVar(&f.binary, "binary", "", "path of its program")
 	flags.StringVar(&f.script, "script", "", "path of the script, where the program is an interpreter")
+	flags.Uint32Var(&f.user, "user", 0, "its effective user id, as the node sees it")
+	flags.Uint32Var(&f.group, "group", 0, "its effective group id, as the node sees it")
 	flags.StringVar(&f.to, "to", "", "peer that the process calls")
 	flags.StringVar(&f.from, "from", "", "peer that calls the process")
+	flags.StringSliceVar(&f.names, "name", nil, "names that DNS has told the workload for the peer of --to")
+	flags.StringVar(&f.query, "query", "", "name that the process asks the resolver of --to for")
 	flags.StringSliceVar(&f.addresses, "node-address", nil, "addresses that the entity host stands for")
 	output := addOutput(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -67,6 +77,9 @@ func (p Program) explain() *cobra.Command {
 			return err
 		}
 		answer := match.Explain(in, process, call)
+		if f.query != "" {
+			answer = match.ExplainQuery(in, process, policy.Query{Call: call, Name: policy.NormalName(f.query)})
+		}
 		if output.json(p.Stdout) {
 			if err := json.NewEncoder(p.Stdout).Encode(answer); err != nil {
 				return fmt.Errorf("writing the answer: %w", err)
@@ -86,6 +99,11 @@ func (p Program) goodPolicies(c *cobra.Command, paths []string) ([]*policy.Polic
 			return nil, err
 		}
 	}
+	return p.rightPolicies(paths)
+}
+
+// rightPolicies reads files and folders with policies that must all be right.
+func (p Program) rightPolicies(paths []string) ([]*policy.Policy, error) {
 	files, err := p.readPolicies(paths)
 	if err != nil {
 		return nil, err
@@ -106,58 +124,26 @@ func (f *explainFlags) question() (in policy.Input, p policy.Process, c policy.C
 	if !slices.Contains(origins[:], policy.Origin(f.origin)) {
 		return in, p, c, fmt.Errorf("reading --origin: %q is none of Main, Exec, Probe, Host, Unknown", f.origin)
 	}
-	p = policy.Process{Workload: f.workload, Origin: policy.Origin(f.origin), Exe: f.binary, Script: f.script}
-	for _, text := range f.addresses {
-		addr, err := netip.ParseAddr(text)
-		if err != nil {
-			return in, p, c, fmt.Errorf("reading --node-address: %q is no address", text)
-		}
-		in.Node.Addresses = append(in.Node.Addresses, addr)
+	p = policy.Process{Workload: f.workload, Origin: policy.Origin(f.origin), Exe: f.binary, Script: f.script, User: f.user, Group: f.group}
+	if in.Node, err = nodeOf(f.addresses); err != nil {
+		return in, p, c, err
 	}
 	switch {
 	case (f.to == "") == (f.from == ""):
 		return in, p, c, errors.New("give one of --to and --from")
 	case f.to != "":
-		c, err = parseCall(f.to)
+		c, err = policy.ParseCall(f.to)
 		c.Direction = policy.Egress
+		for _, name := range f.names {
+			c.Names = append(c.Names, policy.NormalName(name))
+		}
+	case f.query != "" || f.names != nil:
+		return in, p, c, errors.New("--name and --query are about a peer of --to")
 	default:
-		c, err = parseCall(f.from)
+		c, err = policy.ParseCall(f.from)
 		c.Direction = policy.Ingress
 	}
 	return in, p, c, err
-}
-
-// parseCall reads ADDRESS:PORT/PROTOCOL.
-func parseCall(text string) (policy.Call, error) {
-	const form = "write it as 192.0.2.1:443/TCP, [2001:db8::1]:53/UDP or 192.0.2.1/ICMP"
-	where, name, given := strings.Cut(text, "/")
-	if !given {
-		name = string(policy.ProtocolTCP)
-	}
-	var c policy.Call
-	switch numbers := policy.Protocol(name).Numbers(); {
-	case len(numbers) == 1:
-		c.Protocol = numbers[0]
-	default:
-		n, err := strconv.ParseUint(name, 10, 8)
-		if err != nil {
-			return c, fmt.Errorf("reading %q: %q is no protocol: %s", text, name, form)
-		}
-		c.Protocol = uint8(n)
-	}
-	if at, err := netip.ParseAddrPort(where); err == nil {
-		c.Peer, c.Port = at.Addr(), at.Port()
-		return c, nil
-	}
-	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(where, "["), "]"))
-	if err != nil {
-		return c, fmt.Errorf("reading %q: %q is no address with a port: %s", text, where, form)
-	}
-	if slices.Contains(policy.ProtocolAny.Numbers(), c.Protocol) {
-		return c, fmt.Errorf("reading %q: %s needs a port: %s", text, name, form)
-	}
-	c.Peer = addr
-	return c, nil
 }
 
 // writeExplanation writes columns: the rules of the call's direction in the policies that select the
@@ -172,7 +158,7 @@ func (p Program) writeExplanation(e match.Explanation, policies []*policy.Policy
 	others := newSection(p.Stdout, "POLICY", "WHY NOT")
 	anyRule, told := false, map[string]bool{}
 	for _, r := range e.Rules {
-		name := r.Rule[:strings.LastIndexByte(r.Rule, '/')]
+		name := policyOf(r)
 		switch {
 		case !selected[name] && !told[name]:
 			told[name] = true
@@ -193,6 +179,9 @@ func (p Program) writeExplanation(e match.Explanation, policies []*policy.Policy
 	}
 	return nil
 }
+
+// policyOf is the name of the policy that a rule is in.
+func policyOf(r match.RuleTrace) string { return r.Rule[:strings.LastIndexByte(r.Rule, '/')] }
 
 func mark(r match.RuleTrace) string {
 	switch {

@@ -13,15 +13,26 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
+const policyHelp = `Work with policies, without root and without a running agent.
+
+A policy is written, or learnt from what was seen, and read by people; check says whether it is right, test
+whether it does what it is for, diff what it would change, and explain why one call is decided as it is.
+
+  sallyport policy learn flows.jsonl > checkout.yaml
+  sallyport policy format -w checkout.yaml
+  sallyport policy check checkout.yaml
+  sallyport policy test checkout_test.yaml
+  sallyport policy diff --policies checkout.yaml --events flows.jsonl`
+
 func (p Program) policy() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
-		Short: "Check policies, and ask what they mean",
-		Long:  "Check policies, and ask what they mean. Needs neither root nor a running agent.",
+		Short: "Check, test, compare, learn and format policies, and ask what they mean",
+		Long:  policyHelp,
 		Args:  cobra.ArbitraryArgs, // group complains
 		RunE:  group,
 	}
-	c.AddCommand(p.check(), p.explain())
+	c.AddCommand(p.check(), p.explain(), p.test(), p.diff(), p.learn(), p.format())
 	return c
 }
 
@@ -40,30 +51,80 @@ func (p Program) readPolicies(paths []string) ([]policy.File, error) {
 }
 
 func (p Program) readPath(path string) ([]policy.File, error) {
-	if path == "-" {
-		data, err := io.ReadAll(io.LimitReader(p.Stdin, policy.MaxFileSize+1))
+	if path != "-" {
+		info, err := os.Stat(path)
 		if err != nil {
-			return nil, fmt.Errorf("reading standard input: %w", err)
+			return nil, fmt.Errorf("reading policies: %w", err)
 		}
-		return []policy.File{parse("stdin", data)}, nil
+		if info.IsDir() {
+			return readDir(path)
+		}
 	}
-	info, err := os.Stat(path)
+	data, err := p.readFile(path, policy.MaxFileSize)
 	if err != nil {
-		return nil, fmt.Errorf("reading policies: %w", err)
+		return nil, err
 	}
-	if info.IsDir() {
-		return readDir(path)
+	return []policy.File{parse(nameOf(path), data)}, nil
+}
+
+// nameOf is how a file is named in messages.
+func nameOf(path string) string {
+	if path == "-" {
+		return "stdin"
+	}
+	return path
+}
+
+// filesOf puts the files of folders in their place, and leaves files and - as they are.
+func filesOf(paths []string) ([]string, error) {
+	var out []string
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if path == "-" || err == nil && !info.IsDir() {
+			out = append(out, path)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading policies: %w", err)
+		}
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil, fmt.Errorf("reading policies: %w", err)
+		}
+		for _, e := range entries {
+			if policy.IsPolicyFile(e.Name()) && e.Type().IsRegular() {
+				out = append(out, filepath.Join(path, e.Name()))
+			}
+		}
+	}
+	return out, nil
+}
+
+// open opens a file, or for "-" standard input.
+func (p Program) open(path string) (io.ReadCloser, error) {
+	if path == "-" {
+		return io.NopCloser(p.Stdin), nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading policies: %w", err)
 	}
-	defer func() { _ = f.Close() }() // it was only read
-	data, err := io.ReadAll(io.LimitReader(f, policy.MaxFileSize+1))
+	return f, nil
+}
+
+// readFile reads a file, or for "-" standard input, and of what is larger than most bytes one byte
+// more: enough for the parser to refuse it.
+func (p Program) readFile(path string, most int64) ([]byte, error) {
+	f, err := p.open(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading policies: %w", err)
+		return nil, err
 	}
-	return []policy.File{parse(path, data)}, nil
+	defer func() { _ = f.Close() }() // it was only read
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", nameOf(path), err)
+	}
+	return data, nil
 }
 
 func parse(name string, data []byte) policy.File {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/agent/internal/alert"
+	"github.com/sallyport/sallyport/policy/flows"
 	"github.com/sallyport/sallyport/runtime/identity"
 )
 
@@ -16,6 +17,7 @@ func keyOf(c *identity.Container) key { return key{c.Namespace, c.ID} }
 type task struct {
 	container identity.Container // zero while not known
 	known     bool
+	labels    string // as text, for every record
 	path      string // of the cgroup, from the kernel
 	gone      time.Time
 }
@@ -46,7 +48,7 @@ func (c *containers) put(container identity.Container, now time.Time) {
 		t = &task{}
 		c.byKey[k] = t
 	}
-	t.container, t.known = container, true
+	t.container, t.known, t.labels = container, true, labelText(container.Labels)
 	if container.CgroupID != 0 {
 		c.byCgroup[container.CgroupID] = t // replaces a provisional entry
 	}
@@ -115,11 +117,23 @@ func (c *containers) name(r *alert.Record) {
 		return
 	}
 	r.Container, r.ContainerID, r.Image = t.container.Name, t.container.ID, t.container.Image
+	r.PodLabels, r.ContainerType = t.labels, string(t.container.Type)
 	r.Namespace, r.Pod = t.container.Pod.Namespace, t.container.Pod.Name
 	if r.Pod == "" {
 		r.Namespace, r.Pod = t.container.Namespace, t.container.ID
 	}
 	r.Workload = r.Namespace + "/" + r.Pod
+}
+
+// labelText writes labels for records. Those of a container without a pod can be anything, also long: then
+// they are left out, as if they were not known, and never cut.
+func labelText(labels map[string]string) string {
+	const longest = 2048
+	text := flows.LabelText(labels)
+	if len(text) > longest {
+		return ""
+	}
+	return text
 }
 
 func (c *containers) size() int { return len(c.byCgroup) + len(c.byKey) }

@@ -3,7 +3,7 @@
 // and rules, those that went a while ago included, so that late events still find their names.
 //
 // Names are for the report only: nothing here decides what a process may do. It imports
-// probes/event, runtime/identity, policy/compile and alert, no kernel and no runtime.
+// probes/event, runtime/identity, policy/compile, policy/flows and alert, no kernel and no runtime.
 package correlate
 
 import (

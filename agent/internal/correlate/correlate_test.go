@@ -29,7 +29,7 @@ func change(k identity.ChangeKind, c identity.Container) identity.Change {
 func app(cgroup uint64) identity.Container {
 	return identity.Container{
 		ID: "c0ffee", Runtime: "containerd", Namespace: "k8s.io", Name: "app", Image: "checkout:1", CgroupID: cgroup,
-		Pod: identity.Pod{Namespace: "shop", Name: "checkout-7d"},
+		Pod: identity.Pod{Namespace: "shop", Name: "checkout-7d"}, Type: identity.TypeApp, Labels: map[string]string{"app": "checkout", "a,b": "1=2"},
 	}
 }
 
@@ -49,7 +49,7 @@ func TestJoinNames(t *testing.T) {
 	e := connect(4711, 42, 5)
 	want := &alert.Record{
 		Event: e, Workload: "shop/checkout-7d", Namespace: "shop", Pod: "checkout-7d", Container: "app", ContainerID: "c0ffee",
-		Image: "checkout:1", SessionID: "2a", Policy: "shop/checkout", Rule: "shop/checkout/pay",
+		Image: "checkout:1", PodLabels: "a%2Cb=1%3D2,app=checkout", ContainerType: "App", SessionID: "2a", Policy: "shop/checkout", Rule: "shop/checkout/pay",
 	}
 	if diff := cmp.Diff(want, g.Join(e), cmp.Comparer(func(a, b event.Event) bool { return a.Rule == b.Rule && a.Subject == b.Subject })); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)

@@ -1122,7 +1122,9 @@ type Event struct {
 	ExecId        string                 `protobuf:"bytes,47,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
 	Policy        string                 `protobuf:"bytes,48,opt,name=policy,proto3" json:"policy,omitempty"`
 	Rule          string                 `protobuf:"bytes,49,opt,name=rule,proto3" json:"rule,omitempty"`
-	Message       string                 `protobuf:"bytes,50,opt,name=message,proto3" json:"message,omitempty"` // the event as one line for people, escaped
+	Message       string                 `protobuf:"bytes,50,opt,name=message,proto3" json:"message,omitempty"`                      // the event as one line for people, escaped
+	PodLabels     []byte                 `protobuf:"bytes,60,opt,name=pod_labels,json=podLabels,proto3" json:"pod_labels,omitempty"` // that policies select by: key=value,key=value
+	ContainerType string                 `protobuf:"bytes,61,opt,name=container_type,json=containerType,proto3" json:"container_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1430,6 +1432,20 @@ func (x *Event) GetMessage() string {
 	return ""
 }
 
+func (x *Event) GetPodLabels() []byte {
+	if x != nil {
+		return x.PodLabels
+	}
+	return nil
+}
+
+func (x *Event) GetContainerType() string {
+	if x != nil {
+		return x.ContainerType
+	}
+	return ""
+}
+
 // Subject is the process that an event is about.
 type Subject struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1652,7 +1668,7 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x0fObserveResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.sallyport.v1.EventH\x00R\x05event\x12\x14\n" +
 	"\x04lost\x18\x02 \x01(\x04H\x00R\x04lostB\x06\n" +
-	"\x04item\"\x88\b\n" +
+	"\x04item\"\xce\b\n" +
 	"\x05Event\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12/\n" +
@@ -1693,7 +1709,10 @@ const file_sallyport_proto_rawDesc = "" +
 	"\aexec_id\x18/ \x01(\tR\x06execId\x12\x16\n" +
 	"\x06policy\x180 \x01(\tR\x06policy\x12\x12\n" +
 	"\x04rule\x181 \x01(\tR\x04rule\x12\x18\n" +
-	"\amessage\x182 \x01(\tR\amessage\"\x9b\x02\n" +
+	"\amessage\x182 \x01(\tR\amessage\x12\x1d\n" +
+	"\n" +
+	"pod_labels\x18< \x01(\fR\tpodLabels\x12%\n" +
+	"\x0econtainer_type\x18= \x01(\tR\rcontainerType\"\x9b\x02\n" +
 	"\aSubject\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\x04R\tcontainer\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x12\n" +

@@ -1,0 +1,81 @@
+package diff_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/diff"
+	"github.com/sallyport/sallyport/policy/flows"
+)
+
+const seen = `{"kind":"connect","call":"connect","namespace":"shop","container":"a","podLabels":"app=a","origin":"Main","peer":"192.0.2.1:443/TCP","verdict":"Allow"}
+{"kind":"connect","call":"connect","namespace":"shop","container":"a","podLabels":"app=a","origin":"Main","peer":"192.0.2.1:80/TCP"}
+{"kind":"connect","call":"connect","namespace":"shop","container":"a","podLabels":"app=a","origin":"Exec","peer":"192.0.2.1:443/TCP","verdict":"Deny","rule":"shop/old/x"}
+{"kind":"connect","call":"connect","namespace":"shop","container":"b","origin":"Main","peer":"192.0.2.1:443/TCP","verdict":"Audit","would":"Deny"}
+`
+
+func input(t *testing.T, rules string) *policy.Input {
+	t.Helper()
+	policies, err := policy.Parse("p.yaml", []byte("apiVersion: sallyport.dev/v1alpha1\nkind: ProcessPolicy\nmetadata: {name: p, namespace: shop}\n"+
+		"spec: {podSelector: {matchLabels: {app: a}}, rules: ["+rules+"]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &policy.Input{Policies: policies}
+}
+
+func TestCompare(t *testing.T) {
+	t.Parallel()
+	log, err := flows.Read(strings.NewReader(seen), flows.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	show := func(changes []diff.Change) (out []string) {
+		for _, c := range changes {
+			out = append(out, fmt.Sprint(c.Flow.Process.Workload.Container, c.Flow.Process.Origin, c.Flow.Call.Port, " ", c.Was.Verdict, " ", c.Was.Rule, " > ",
+				c.Will.Verdict, " ", c.Will.Rule, " differs ", c.Differs(), " opens ", c.Opens(), " closes ", c.Closes()))
+		}
+		return out
+	}
+	only443 := input(t, "{name: r, egress: [{toPorts: [{ports: [{port: 443}]}]}]}")
+	want := []string{
+		"aExec443 Deny shop/old/x > Allow shop/p/r differs true opens true closes false",
+		"aMain80 Allow  > Deny shop/p/r differs true opens false closes true",
+		"aMain443 Allow  > Allow shop/p/r differs false opens false closes false",
+		"bMain443 Audit  > Allow  differs true opens false closes false",
+	}
+	if diff := cmp.Diff(want, show(diff.Compare(log.Flows, nil, only443))); diff != "" {
+		t.Errorf("from what was recorded (-want +got)\n%s", diff)
+	}
+	want = []string{
+		"aExec443 Allow shop/p/r > Deny shop/p/s differs true opens false closes true",
+		"aMain80 Deny shop/p/r > Allow  differs true opens true closes false",
+		"aMain443 Allow shop/p/r > Allow  differs false opens false closes false",
+		"bMain443 Allow  > Allow  differs false opens false closes false",
+	}
+	if diff := cmp.Diff(want, show(diff.Compare(log.Flows, only443, input(t, "{name: s, action: Deny, processes: [{origins: [Exec]}]}")))); diff != "" {
+		t.Errorf("from policies (-want +got)\n%s", diff)
+	}
+	if n := diff.Unlabelled(log.Flows, only443.Policies); n != 1 {
+		t.Errorf("%d flows without labels", n)
+	}
+}
+
+func TestNeedsCluster(t *testing.T) {
+	t.Parallel()
+	for rules, want := range map[string]bool{
+		"{egress: [{toCIDR: [10.0.0.0/8]}, {toEntities: [host, all]}]}": false,
+		"{action: Deny}":                                             false,
+		"{egress: [{}, {toEndpoints: [{}]}]}":                        true,
+		"{ingress: [{fromEntities: [host, cluster]}]}":               true,
+		"{egress: [{toServices: [{k8sService: {serviceName: a}}]}]}": true,
+	} {
+		if got := diff.NeedsCluster(input(t, rules).Policies); got != want {
+			t.Errorf("%s: %v", rules, got)
+		}
+	}
+}

@@ -1,0 +1,234 @@
+package learn
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/flows"
+)
+
+const (
+	maxPolicyName = 200 // what a name is made of; a number may follow
+	maxRuleName   = 50
+	maxPods       = 8 // named in a comment
+)
+
+// write writes a policy for each group. The text need not be formatted, but every string in it is quoted:
+// what stands in it came from workloads.
+func write(groups map[string]*group, o Options) string {
+	var b strings.Builder
+	taken := map[string]bool{}
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		g := groups[key]
+		b.WriteString("---\n")
+		g.comment(&b)
+		name := strings.TrimPrefix(unique(taken, g.namespace+"/"+sanitized(g.name(), maxPolicyName)), g.namespace+"/")
+		b.WriteString(document(g.namespace, name, g.labels))
+		fmt.Fprintf(&b, "  mode: %s\n  rules:\n", o.Mode)
+		o := o
+		o.Addresses = o.Addresses || !g.resolves()
+		names := map[string]bool{"rest": true}
+		for _, key := range g.sortedRules() {
+			g.rules[key].write(&b, key, unique(names, key.name()), o)
+		}
+		if !o.Open {
+			g.rest(&b)
+		}
+	}
+	return b.String()
+}
+
+// document writes a policy up to its podSelector. The selector is empty where no labels are known.
+func document(namespace, name string, labels map[string]string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "apiVersion: %s\nkind: %s\nmetadata: {name: %q, namespace: %s}\nspec:\n  podSelector: {",
+		policy.APIVersion, policy.KindProcessPolicy, name, quoted(namespace))
+	if len(labels) > 0 {
+		b.WriteString("matchLabels: {")
+		for i, key := range slices.Sorted(maps.Keys(labels)) {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(quoted(key) + ": " + quoted(labels[key]))
+		}
+		b.WriteString("}")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+// quoted writes a string of YAML. Text that is no UTF-8 has been left out.
+func quoted(text string) string { return strconv.QuoteToASCII(text) }
+
+// name is what a group's policy is called after.
+func (g *group) name() string {
+	for _, key := range []string{"app.kubernetes.io/name", "app", "k8s-app"} {
+		if v := g.labels[key]; v != "" {
+			return v
+		}
+	}
+	if len(g.pods) == 1 {
+		for pod := range g.pods {
+			return pod
+		}
+	}
+	return g.sortedRules()[0].container
+}
+
+// comment says where a policy came from, and what a reviewer has to know.
+func (g *group) comment(b *strings.Builder) {
+	fmt.Fprintf(b, "# Learnt from what was seen %s.\n", g.seen)
+	if pods := slices.Sorted(maps.Keys(g.pods)); len(pods) > 0 {
+		more := ""
+		if len(pods) > maxPods {
+			pods, more = pods[:maxPods], fmt.Sprintf(" and %d more", len(g.pods)-maxPods)
+		}
+		for i := range pods {
+			pods[i] = inComment(pods[i])
+		}
+		fmt.Fprintf(b, "# Pods of: %s%s.\n", strings.Join(pods, ", "), more)
+	}
+	if len(g.labels) == 0 {
+		b.WriteString("# The pods' labels are not known, so that this selects every pod of the namespace with such a container:\n" +
+			"# write a podSelector, or learn again with --pod-labels.\n")
+	}
+}
+
+// inComment makes a text of a workload harmless in a comment.
+func inComment(text string) string {
+	quoted := strconv.QuoteToASCII(text)
+	if len(quoted) == len(text)+len(`""`) {
+		return text
+	}
+	return quoted
+}
+
+// String says how often and when, for comments.
+func (s span) String() string {
+	times := "once"
+	if s.count != 1 {
+		times = strconv.FormatUint(s.count, 10) + " times"
+	}
+	const layout = "2006-01-02 15:04:05"
+	first, last := s.first.Truncate(time.Second), s.last.Truncate(time.Second)
+	switch {
+	case last.IsZero():
+		return times
+	case first.Equal(last):
+		return times + ", " + last.Format(layout) + " UTC"
+	}
+	return times + ", " + first.Format(layout) + " to " + last.Format(layout) + " UTC"
+}
+
+// name is what a rule is called after: the origin and the program's own name.
+func (k ruleKey) name() string {
+	return sanitized(string(k.origin)+"-"+path.Base(k.program), maxRuleName)
+}
+
+// write writes one rule.
+func (r *rule) write(b *strings.Builder, key ruleKey, name string, o Options) {
+	fmt.Fprintf(b, "  - name: %q\n    processes:\n    - {origins: [%s], containers: [%s], binaries: [%s]}\n",
+		name, key.origin, quoted(key.container), quoted(key.program))
+	for _, d := range []policy.Direction{policy.Egress, policy.Ingress} {
+		list := entries(r.peers[d], o)
+		if len(list) == 0 {
+			continue
+		}
+		fmt.Fprintf(b, "    %s:\n", d)
+		for i := range list {
+			list[i].write(b, d, d == policy.Egress && !o.Addresses && r.names())
+		}
+	}
+}
+
+// names says whether a peer of the rule has a name.
+func (r *rule) names() bool {
+	for p := range r.peers[policy.Egress] {
+		if p.name != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// write writes one entry, with a comment that says how often and when it was seen. If answers is true the
+// kernel is to learn names from what the resolvers among the peers answer.
+func (e *entry) write(b *strings.Builder, d policy.Direction, answers bool) {
+	fmt.Fprintf(b, "    # %s\n    - ", e.seen)
+	if len(e.names) > 0 {
+		parts := make([]string, len(e.names))
+		for i, name := range e.names {
+			parts[i] = "{matchName: " + quoted(name) + "}"
+		}
+		fmt.Fprintf(b, "toFQDNs: [%s]\n", strings.Join(parts, ", "))
+	} else {
+		field := map[policy.Direction]string{policy.Egress: "toCIDR", policy.Ingress: "fromCIDR"}[d]
+		parts := make([]string, len(e.prefixes))
+		for i, p := range e.prefixes {
+			parts[i] = quoted(address(p))
+		}
+		fmt.Fprintf(b, "%s: [%s]\n", field, strings.Join(parts, ", "))
+	}
+	var dns, others []string
+	for _, p := range e.ports {
+		if answers && isDNS(p) {
+			dns = append(dns, portText(p))
+		} else {
+			others = append(others, portText(p))
+		}
+	}
+	b.WriteString("      toPorts:\n")
+	if len(dns) > 0 {
+		fmt.Fprintf(b, "      # Every name may be asked for; the answers tell which addresses the names below have.\n"+
+			"      - ports: [%s]\n        rules: {dns: [{matchPattern: \"*\"}]}\n", strings.Join(dns, ", "))
+	}
+	if len(others) > 0 {
+		fmt.Fprintf(b, "      - ports: [%s]\n", strings.Join(others, ", "))
+	}
+}
+
+// portText writes a port.
+func portText(p policy.Port) string {
+	switch {
+	case p.Port == 0:
+		return fmt.Sprintf("{protocol: %s}", p.Protocol)
+	case p.EndPort == 0:
+		return fmt.Sprintf("{port: %q, protocol: %s}", strconv.Itoa(int(p.Port)), p.Protocol)
+	}
+	return fmt.Sprintf("{port: %q, endPort: %d, protocol: %s}", strconv.Itoa(int(p.Port)), p.EndPort, p.Protocol)
+}
+
+// rest writes the rule that makes every process of what was learnt about default-deny, in both directions.
+func (g *group) rest(b *strings.Builder) {
+	b.WriteString("  # What was not seen is not allowed.\n  - name: rest\n")
+	if len(g.labels) == 0 {
+		var containers []string
+		for _, key := range g.sortedRules() {
+			if text := quoted(key.container); !slices.Contains(containers, text) {
+				containers = append(containers, text)
+			}
+		}
+		fmt.Fprintf(b, "    processes: [{containers: [%s]}]\n", strings.Join(containers, ", "))
+	}
+	b.WriteString("    egress: []\n    ingress: []\n")
+}
+
+// Unseen lists why events are not in the result, most often first.
+func (r *Result) Unseen(log flows.Log) []string {
+	counts := maps.Clone(r.LeftOut)
+	for why, n := range log.Skipped {
+		counts[why] += uint64(n)
+	}
+	out := make([]string, 0, len(counts))
+	for why, n := range counts {
+		out = append(out, fmt.Sprintf("%d: %s", n, why))
+	}
+	slices.Sort(out)
+	return out
+}
