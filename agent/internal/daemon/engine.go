@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -38,7 +37,8 @@ type engine struct {
 	ended   chan struct{}    // closed when run has returned
 
 	files     map[string]policyFile
-	unread    error            // why the directory has never been read
+	unread    error // why the directory has never been read
+	compiler  *compile.Compiler
 	accepted  []*policy.Policy // the last set that compiled
 	workloads *workloads
 	listed    bool // the runtime has told all containers, or was waited for long enough
@@ -68,7 +68,8 @@ func newEngine(a *agent) (*engine, error) {
 	}
 	return &engine{
 		a: a, log: a.log.WithField("component", "engine"), wake: make(chan struct{}, 1),
-		cgroups: make(chan event.Event, 4096), starts: make(chan *start), ended: make(chan struct{}), workloads: newWorkloads(a), files: map[string]policyFile{},
+		cgroups: make(chan event.Event, 4096), starts: make(chan *start), ended: make(chan struct{}), workloads: newWorkloads(a),
+		files: map[string]policyFile{}, compiler: compile.NewCompiler(compile.Enforced{}),
 		behind: true, now: snapshot{revision: revision, tables: &compile.Tables{}},
 	}, nil
 }
@@ -249,34 +250,32 @@ func (e *engine) missing() error {
 func (e *engine) refused(err error) {
 	before := e.snapshot().compileErr
 	if err != nil && (before == nil || before.Error() != err.Error()) {
-		e.log.WithError(err).Error("the policies cannot be put in force; the last set that could stays")
+		e.log.WithError(err).Error("not every policy can be put in force; those stay as they last could")
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.now.compileErr = err
 }
 
-// apply compiles and, when the outcome is another than what is in force, swaps. New policies that do
-// not compile together leave the last set that did in force, for the containers of now. The error is
-// errHeld where there is no such set but adopted tables.
+// apply compiles and, when the outcome is another than what is in force, swaps. Policies that do not compile
+// leave the versions that did in force, for the containers of now. The error is errHeld where there are none
+// but adopted tables.
 func (e *engine) apply() error {
 	before := e.snapshot()
 	in := compile.Input{Policies: flatten(e.files), Workloads: e.workloads.input(), Node: nodeOf(e.log)}
-	tables, err := compile.Compile(in)
-	adopted := !e.swapped && !e.a.kernel.Fresh()
-	if adopted && err == nil {
-		err = e.missing()
-	}
-	e.refused(err)
-	compileErr := err
-	if err != nil {
-		if adopted {
+	tables, refused, err := compileSet(e.compiler, &in, e.accepted)
+	if !e.swapped && !e.a.kernel.Fresh() {
+		if refused == nil {
+			refused = e.missing()
+		}
+		if refused != nil {
+			e.refused(refused)
 			return errHeld
 		}
-		in.Policies = e.accepted
-		if tables, err = compile.Compile(in); err != nil {
-			return fmt.Errorf("compiling the policies: %w", err)
-		}
+	}
+	e.refused(refused)
+	if err != nil {
+		return err
 	}
 	e.accepted = in.Policies
 	revision := before.revision
@@ -295,7 +294,7 @@ func (e *engine) apply() error {
 	defer e.mu.Unlock()
 	e.now = snapshot{
 		revision: revision, tables: tables, files: e.files, accepted: e.accepted,
-		containers: e.workloads.list(), compileErr: compileErr,
+		containers: e.workloads.list(), compileErr: refused,
 	}
 	return nil
 }

@@ -141,7 +141,7 @@ func policyStatus(now *snapshot) []*apiv1.Policy {
 		for _, p := range f.policies {
 			s := &apiv1.Policy{Name: p.Name(), File: file, Mode: string(p.Spec.Mode), Workloads: covers[p.Name()]}
 			if now.compileErr != nil && !reflect.DeepEqual(p, inForce[p.Name()]) {
-				s.Error = "not in force: " + now.compileErr.Error()
+				s.Error = "not in force: " + refusal(now.compileErr, p.Name())
 			}
 			out = append(out, s)
 		}
