@@ -175,6 +175,20 @@ func broken(tb testing.TB) *policy.Policy {
 	return p
 }
 
+func TestTooManyPrefixes(t *testing.T) {
+	t.Parallel()
+	p := parse(t, "a", "  - {name: few, egress: [{toCIDR: [10.0.0.0/8]}]}\n  - {name: many, egress: [{}]}")
+	cidrs := make([]netip.Prefix, compile.MaxPrefixes)
+	for i := range cidrs {
+		cidrs[i] = netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(i >> 16), byte(i >> 8), byte(i), 1}), 32)
+	}
+	p.Spec.Rules[1].Egress[0].ToCIDR = cidrs
+	_, err := compile.Compile(compile.Input{Policies: []*policy.Policy{p}, Workloads: []compile.Workload{workload(1, "web")}})
+	if want := fmt.Sprintf("rule default/a/many: the policies of the node need %d prefixes of addresses, more than", compile.MaxPrefixes+3); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v does not say %q", err, want)
+	}
+}
+
 func TestMaxRulesFit(t *testing.T) {
 	t.Parallel()
 	var rules strings.Builder
