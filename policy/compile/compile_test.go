@@ -129,7 +129,8 @@ func TestCompileRefuses(t *testing.T) {
 		"the node's":          {kindOf(t, "HostProcessPolicy", "hostSelector: {}"), nil, "policy HostProcessPolicy:a: HostProcessPolicy is not enforced by this version"},
 		"namespaces":          {kindOf(t, "ClusterProcessPolicy", "podSelector: {}, namespaceSelector: {}, serviceAccounts: [a]"), nil, "policy ClusterProcessPolicy:a: namespaceSelector is not enforced by this version\npolicy ClusterProcessPolicy:a: serviceAccounts is not"},
 		"peers of the cluster": {
-			[]*policy.Policy{parse(t, "a", "  - {egress: [{toEndpoints: [{}], toEntities: [cluster, health], toPorts: [{ports: [{port: http}]}]}, {toServices: [{k8sService: {serviceName: a}}]}], ingress: [{fromEndpoints: []}]}")}, nil,
+			[]*policy.Policy{parse(t, "a", "  - {egress: [{toEndpoints: [{}], toEntities: [cluster, health], toPorts: [{ports: [{port: http}]}]}, {toServices: [{k8sService: {serviceName: a}}]}], ingress: [{fromEndpoints: []}]}")},
+			nil,
 			"egress[].toPorts[].ports[].port by its name is not enforced by this version\nrule default/a/rule-0: egress[].toEndpoints is not enforced by this version\n" +
 				"rule default/a/rule-0: egress[].entity cluster is not enforced by this version\nrule default/a/rule-0: egress[].entity health is not enforced by this version\n" +
 				"rule default/a/rule-0: egress[].toServices is not enforced by this version\nrule default/a/rule-0: ingress[].fromEndpoints is not enforced",
