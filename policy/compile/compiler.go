@@ -73,9 +73,7 @@ func (c *Compiler) Compile(in Input) (*Tables, error) {
 	c.runs++
 	policies, errs := ordered(in.Policies)
 	for _, p := range policies {
-		for i := range p.Spec.Rules {
-			errs = append(errs, c.enforced.unsupported(p, &p.Spec.Rules[i])...)
-		}
+		errs = append(errs, c.enforced.unsupported(p)...)
 	}
 	c.look(&in)
 	r := &run{
@@ -212,8 +210,14 @@ func (r *run) expansion(p *policy.Policy) *expansion {
 
 // sameClause says whether two clauses that the same part of the same policy has become are one.
 func sameClause(a, b *clause) bool {
-	return a.rule == b.rule && a.selector == b.selector && a.script == b.script && a.peers == b.peers && a.anyPeer == b.anyPeer &&
+	return a.rule == b.rule && a.selector == b.selector && a.script == b.script && sameRequest(a, b) && a.peers == b.peers && a.anyPeer == b.anyPeer &&
 		slices.Equal(a.ports, b.ports) && len(a.names) == len(b.names)
+}
+
+// sameRequest says whether two such clauses are about the same request of their entry. The requests
+// stand in the policy, which is the same.
+func sameRequest(a, b *clause) bool {
+	return a.request == b.request
 }
 
 // ruleset returns the id of the ruleset with these clauses, which key names.
@@ -226,12 +230,7 @@ func (r *run) ruleset(key string, clauses []*clause, w *Workload) uint32 {
 		b = r.build(clauses)
 		r.rulesets[key] = b
 	}
-	b.used = r.runs
-	for _, a := range b.automata {
-		if a != nil {
-			a.used = r.runs
-		}
-	}
+	b.uses(r.runs)
 	name := ""
 	if w != nil {
 		name = workloadName(w)
@@ -273,6 +272,10 @@ func (r *run) fill() {
 	if r.classes == nil || !r.classes.of(live) {
 		r.classes = r.peers.classify(live)
 	}
+	if n := len(r.classes.addresses); n > MaxPrefixes {
+		r.errs = append(r.errs, r.tooMany(n))
+		return
+	}
 	r.tables.Addresses = r.classes.addresses
 	var acc []Bitset
 	for id, b := range r.selected {
@@ -288,4 +291,26 @@ func (r *run) fill() {
 		}
 	}
 	r.tables.Pages, r.tables.Accepts = r.packer.pages, r.packer.accepts
+}
+
+// tooMany names the rule that has most of the prefixes, where there are too many of them.
+func (r *run) tooMany(prefixes int) *Error {
+	var most *clause
+	size := -1
+	for _, b := range r.selected {
+		for _, cl := range b.clauses {
+			if cl.anyPeer {
+				continue
+			}
+			if n := r.peers.size(cl.peers); n > size {
+				most, size = cl, n
+			}
+		}
+	}
+	e := &Error{Reason: fmt.Sprintf("the policies of the node need %d prefixes of addresses, more than %d", prefixes, MaxPrefixes)}
+	if most != nil {
+		e.Policy, e.Rule = most.rule.Policy, most.rule.Name
+		e.Reason += fmt.Sprintf("; this rule has most, %d", size)
+	}
+	return e
 }
