@@ -86,7 +86,18 @@ func (d *decoder) httpRule(v value) HTTPRule {
 		{name: "headers", parse: func(v value) { r.Headers = some(d, v, "leave it out to demand no header", d.headerLine) }},
 		{name: "headerMatches", parse: func(v value) { r.HeaderMatches = some(d, v, "leave it out to demand no header", d.headerMatch) }},
 	})
+	d.demandedOnce(v, &r)
 	return r
+}
+
+// demandedOnce refuses a rule that demands one header twice.
+func (d *decoder) demandedOnce(v value, r *HTTPRule) {
+	demands := r.Demands()
+	for i := range demands {
+		if i > 0 && demands[i].Name == demands[i-1].Name {
+			d.fail(v, "write two rules, or one demand", "demands the header %s twice", quote(demands[i].Name))
+		}
+	}
 }
 
 // regex decodes a regular expression. An empty one would match the empty string only, which people do

@@ -255,6 +255,7 @@ func TestParseRefuses(t *testing.T) {
 		"http empty":         {in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{method: ''}]}}]}]}"), "http[0].method: is empty: leave it out, or write .*"},
 		"http header":        {in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{headers: ['a b: c']}]}}]}]}"), "headers[0]: \"a b\" is no name of a header"},
 		"http header value":  {in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{headerMatches: [{name: a, value: \"b\\r\\nc: d\"}]}]}}]}]}"), "no control characters"},
+		"http header twice":  {in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{headers: ['X-A'], headerMatches: [{name: x-a, value: b}]}]}}]}]}"), "http[0]: demands the header \"x-a\" twice"},
 		"http mismatch":      {in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{headerMatches: [{name: a, value: b, mismatch: LOG}]}]}}]}]}"), "headerMatches[0].mismatch: is not supported yet"},
 		"http denied":        {in("{action: Deny, egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{}]}}]}]}"), "a Deny rule cannot have rules or serverNames"},
 		"http and dns":       {in("{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{}], dns: [{matchName: a}]}}]}]}"), "rules: has more than one protocol"},

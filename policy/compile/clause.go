@@ -24,6 +24,8 @@ type clause struct {
 	names    []policy.FQDNSelector // peers by name, besides those of peers
 	named    []policy.Port         // of an ingress clause: ports by name, which ofWorkload makes numbers of
 	queries  []policy.FQDNSelector // names that may be asked for; nil: nothing is said about queries
+	request  *policy.HTTPRule      // requests that may be made; nil: nothing is said about requests
+	servers  []policy.NamePattern  // names that a TLS client may ask for; nil: nothing is said about them
 }
 
 // portSpan is a protocol and a range of its ports; first 0 is every port and no port.
@@ -103,16 +105,27 @@ func (c *run) direction(of part, d Direction) (out []*clause, errs Errors) {
 			all[0].named = e.Ports
 		}
 		for _, cl := range all {
-			// The patterns of one script belong together, so that each script has a bit of its own.
-			for i := range max(1, len(selector.Scripts)) {
-				if selector.Scripts != nil {
-					cl.script = &selector.Scripts[i]
-				}
-				out = append(out, c.numbered(cl))
-			}
+			out = c.parted(out, cl, e.HTTP)
 		}
 	}
 	return out, errs
+}
+
+// parted appends a clause for each of its scripts and requests: the patterns of one belong together, so
+// that each has a bit of its own.
+func (c *run) parted(out []*clause, cl clause, requests []policy.HTTPRule) []*clause {
+	for i := range max(1, len(cl.selector.Scripts)) {
+		if cl.selector.Scripts != nil {
+			cl.script = &cl.selector.Scripts[i]
+		}
+		for j := range max(1, len(requests)) {
+			if requests != nil {
+				cl.request = &requests[j]
+			}
+			out = append(out, c.numbered(cl))
+		}
+	}
+	return out
 }
 
 // numbered returns a clause with an id.
@@ -141,7 +154,7 @@ func (c *run) match(cl *clause, e *policy.Entry) (err error) {
 			return err
 		}
 	}
-	cl.names, cl.queries = e.Peers.FQDNs, e.DNS
+	cl.names, cl.queries, cl.servers = e.Peers.FQDNs, e.DNS, e.ServerNames
 	for _, f := range e.ICMPs {
 		// The type of a message is asked for as a port: see PortEntry.
 		port := icmpPort(f.Type)

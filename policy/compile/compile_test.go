@@ -118,14 +118,22 @@ func TestCompileRefuses(t *testing.T) {
 			all,
 			"rule default/b/y: workload default/pod/web: goes over the 512 rules that a container can have: it would have 513",
 		},
-		"too many patterns":     {[]*policy.Policy{parse(t, "a", many.String())}, all, "workload default/pod/web: binaries: \"/usr/bin/0/0\", "},
-		"exponential pattern":   {[]*policy.Policy{parse(t, "a", "  - {name: x, processes: [{binaries: [/bin/ls, '/**a"+strings.Repeat("?", 20)+"']}], egress: []}")}, all, "rule default/a/x: workload default/pod/web: binaries: \"/**a?"},
-		"policy twice":          {[]*policy.Policy{parse(t, "a", "  - {egress: []}"), parse(t, "a", "  - {egress: []}")}, nil, "policy default/a: is there twice"},
-		"workload twice":        {nil, append(all, all...), "workload default/pod/web: the key 1 is there twice"},
-		"users":                 {[]*policy.Policy{parse(t, "a", "  - {processes: [{users: [0]}, {groups: [1]}], egress: []}")}, nil, "rule default/a/rule-0: processes[].users is not enforced by this version\nrule default/a/rule-0: processes[].groups is not enforced"},
-		"scripts":               {[]*policy.Policy{parse(t, "a", "  - {processes: [{scripts: [{interpreter: /bin/sh, path: /a}]}], egress: []}")}, nil, "processes[].scripts is not enforced by this version"},
-		"requests":              {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{method: GET}]}}]}]}")}, nil, "rule default/a/rule-0: egress[].toPorts[].rules.http is not enforced by this version"},
-		"server names":          {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 443, protocol: TCP}], serverNames: ['*.example']}]}]}")}, nil, "egress[].toPorts[].serverNames is not enforced by this version"},
+		"too many patterns":   {[]*policy.Policy{parse(t, "a", many.String())}, all, "workload default/pod/web: binaries: \"/usr/bin/0/0\", "},
+		"exponential pattern": {[]*policy.Policy{parse(t, "a", "  - {name: x, processes: [{binaries: [/bin/ls, '/**a"+strings.Repeat("?", 20)+"']}], egress: []}")}, all, "rule default/a/x: workload default/pod/web: binaries: \"/**a?"},
+		"policy twice":        {[]*policy.Policy{parse(t, "a", "  - {egress: []}"), parse(t, "a", "  - {egress: []}")}, nil, "policy default/a: is there twice"},
+		"workload twice":      {nil, append(all, all...), "workload default/pod/web: the key 1 is there twice"},
+		"users":               {[]*policy.Policy{parse(t, "a", "  - {processes: [{users: [0]}, {groups: [1]}], egress: []}")}, nil, "rule default/a/rule-0: processes[].users is not enforced by this version\nrule default/a/rule-0: processes[].groups is not enforced"},
+		"scripts":             {[]*policy.Policy{parse(t, "a", "  - {processes: [{scripts: [{interpreter: /bin/sh, path: /a}]}], egress: []}")}, nil, "processes[].scripts is not enforced by this version"},
+		"requests":            {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{method: GET}]}}]}]}")}, nil, "rule default/a/rule-0: egress[].toPorts[].rules.http is not enforced by this version"},
+		"server names":        {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 443, protocol: TCP}], serverNames: ['*.example']}]}]}")}, nil, "egress[].toPorts[].serverNames is not enforced by this version"},
+		"the node's":          {kindOf(t, "HostProcessPolicy", "hostSelector: {}"), nil, "policy HostProcessPolicy:a: HostProcessPolicy is not enforced by this version"},
+		"namespaces":          {kindOf(t, "ClusterProcessPolicy", "podSelector: {}, namespaceSelector: {}, serviceAccounts: [a]"), nil, "policy ClusterProcessPolicy:a: namespaceSelector is not enforced by this version\npolicy ClusterProcessPolicy:a: serviceAccounts is not"},
+		"peers of the cluster": {
+			[]*policy.Policy{parse(t, "a", "  - {egress: [{toEndpoints: [{}], toEntities: [cluster, health], toPorts: [{ports: [{port: http}]}]}, {toServices: [{k8sService: {serviceName: a}}]}], ingress: [{fromEndpoints: []}]}")}, nil,
+			"egress[].toPorts[].ports[].port by its name is not enforced by this version\nrule default/a/rule-0: egress[].toEndpoints is not enforced by this version\n" +
+				"rule default/a/rule-0: egress[].entity cluster is not enforced by this version\nrule default/a/rule-0: egress[].entity health is not enforced by this version\n" +
+				"rule default/a/rule-0: egress[].toServices is not enforced by this version\nrule default/a/rule-0: ingress[].fromEndpoints is not enforced",
+		},
 		"messages":              {[]*policy.Policy{parse(t, "a", "  - {ingress: [{icmps: [{fields: [{type: 8}]}]}]}")}, nil, "rule default/a/rule-0: ingress[].icmps is not enforced by this version"},
 		"a default for some":    {[]*policy.Policy{optional(parse(t, "a", "  - {egress: [{}]}")), parse(t, "b", "  - {processes: [{origins: [Exec]}], egress: []}")}, all, "rule default/a/rule-0: workload default/pod/web: enableDefaultDeny: false is not enforced"},
 		"a model nobody parsed": {[]*policy.Policy{broken(t)}, all, "rule default/a/rule-0: the prefix invalid Prefix is not valid"},
@@ -139,6 +147,16 @@ func TestCompileRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// kindOf makes a policy of another kind.
+func kindOf(tb testing.TB, kind, subject string) []*policy.Policy {
+	tb.Helper()
+	policies, err := policy.Parse("a.yaml", []byte("apiVersion: sallyport.dev/v1alpha1\nkind: "+kind+"\nmetadata: {name: a}\nspec: {"+subject+", rules: [{egress: []}]}"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return policies
 }
 
 // optional makes a policy's rules make nothing default-deny, as enableDefaultDeny: {egress: false} does.

@@ -73,9 +73,7 @@ func (c *Compiler) Compile(in Input) (*Tables, error) {
 	c.runs++
 	policies, errs := ordered(in.Policies)
 	for _, p := range policies {
-		for i := range p.Spec.Rules {
-			errs = append(errs, c.enforced.unsupported(p, &p.Spec.Rules[i])...)
-		}
+		errs = append(errs, c.enforced.unsupported(p)...)
 	}
 	c.look(&in)
 	r := &run{
@@ -212,8 +210,14 @@ func (r *run) expansion(p *policy.Policy) *expansion {
 
 // sameClause says whether two clauses that the same part of the same policy has become are one.
 func sameClause(a, b *clause) bool {
-	return a.rule == b.rule && a.selector == b.selector && a.script == b.script && a.peers == b.peers && a.anyPeer == b.anyPeer &&
+	return a.rule == b.rule && a.selector == b.selector && a.script == b.script && sameRequest(a, b) && a.peers == b.peers && a.anyPeer == b.anyPeer &&
 		slices.Equal(a.ports, b.ports) && len(a.names) == len(b.names)
+}
+
+// sameRequest says whether two such clauses are about the same request of their entry. The requests
+// stand in the policy, which is the same.
+func sameRequest(a, b *clause) bool {
+	return a.request == b.request
 }
 
 // ruleset returns the id of the ruleset with these clauses, which key names.
@@ -226,12 +230,7 @@ func (r *run) ruleset(key string, clauses []*clause, w *Workload) uint32 {
 		b = r.build(clauses)
 		r.rulesets[key] = b
 	}
-	b.used = r.runs
-	for _, a := range b.automata {
-		if a != nil {
-			a.used = r.runs
-		}
-	}
+	b.uses(r.runs)
 	name := ""
 	if w != nil {
 		name = workloadName(w)

@@ -22,6 +22,17 @@ func expect(d match.Decision) compile.Decision {
 	return out
 }
 
+// inside names what is asked about inside of a call.
+func inside(q policytest.Question) string {
+	switch {
+	case q.Query != "":
+		return "query"
+	case q.Request != nil:
+		return "request"
+	}
+	return "hello"
+}
+
 // differ fails the test where the tables and the reference judge a case differently, and counts
 // what was decided and why.
 func differ(t *testing.T, seed uint64, outcomes map[string]int) {
@@ -40,18 +51,22 @@ func differ(t *testing.T, seed uint64, outcomes map[string]int) {
 	}
 	for _, q := range c.Questions {
 		want, got := match.Judge(c.Input, q.Process, q.Call), tables.Judge(q.Process, q.Call)
-		if q.Query != "" {
-			query := policy.Query{Call: q.Call, Name: q.Query}
-			call := want
+		call := want
+		switch query := (policy.Query{Call: q.Call, Name: q.Query}); {
+		case q.Query != "":
 			want, got = match.JudgeQuery(c.Input, q.Process, query), tables.JudgeQuery(q.Process, query)
-			if want.Verdict != call.Verdict {
-				outcomes["denied by the name"]++
-			}
+		case q.Request != nil:
+			want, got = match.JudgeRequest(c.Input, q.Process, *q.Request), tables.JudgeRequest(q.Process, *q.Request)
+		case q.Hello != nil:
+			want, got = match.JudgeHello(c.Input, q.Process, *q.Hello), tables.JudgeHello(q.Process, *q.Hello)
+		}
+		if want.Verdict != call.Verdict {
+			outcomes[inside(q)+" denied"]++
 		}
 		outcomes[string(want.Verdict)+" by "+string(want.Reason)]++
 		if diff := cmp.Diff(expect(want), got); diff != "" {
 			policies, _ := json.Marshal(c.Input.Policies)
-			t.Fatalf("seed %d: %+v\n%+v %q\nreference: %+v (-reference +tables)\n%s\n%s", seed, q.Process, q.Call, q.Query, want, diff, policies)
+			t.Fatalf("seed %d: %+v\n%+v %q %+v %+v\nreference: %+v (-reference +tables)\n%s\n%s", seed, q.Process, q.Call, q.Query, q.Request, q.Hello, want, diff, policies)
 		}
 	}
 }
@@ -78,8 +93,10 @@ func TestTablesJudgeAsTheReference(t *testing.T) {
 	if outcomes["refused"] > int(seeds/5) {
 		t.Errorf("%d of %d cases are refused", outcomes["refused"], seeds)
 	}
-	if outcomes["denied by the name"] < least/2 {
-		t.Errorf("only %d queries denied by their name", outcomes["denied by the name"])
+	for _, key := range []string{"query denied", "request denied", "hello denied"} {
+		if outcomes[key] < max(1, least/4) {
+			t.Errorf("only %d cases of %s", outcomes[key], key)
+		}
 	}
 	for _, r := range []policy.Reason{policy.ReasonRule, policy.ReasonUngoverned, policy.ReasonLoopback} {
 		if key := "Allow by " + string(r); outcomes[key] < least {
@@ -108,6 +125,10 @@ func TestExplainDecidesAsJudge(t *testing.T) {
 			if q.Query != "" {
 				query := policy.Query{Call: q.Call, Name: q.Query}
 				want, e = match.JudgeQuery(c.Input, q.Process, query), match.ExplainQuery(c.Input, q.Process, query)
+			} else if q.Request != nil {
+				want, e = match.JudgeRequest(c.Input, q.Process, *q.Request), match.ExplainRequest(c.Input, q.Process, *q.Request)
+			} else if q.Hello != nil {
+				want, e = match.JudgeHello(c.Input, q.Process, *q.Hello), match.ExplainHello(c.Input, q.Process, *q.Hello)
 			}
 			if diff := cmp.Diff(want, e.Decision); diff != "" {
 				t.Fatalf("seed %d: (-judge +explain)\n%s", seed, diff)
@@ -121,7 +142,7 @@ func TestExplainDecidesAsJudge(t *testing.T) {
 					deciding++
 				}
 				denied := want.Denies() || want.Would != ""
-				if r.Decides && r.Matches != (want.Reason == policy.ReasonRule) && (!denied || q.Query == "") {
+				if r.Decides && r.Matches != (want.Reason == policy.ReasonRule) && (!denied || q.Query == "" && q.Request == nil && q.Hello == nil) {
 					t.Errorf("seed %d: rule %s decides by %s, matches: %t", seed, r.Rule, want.Reason, r.Matches)
 				}
 			}

@@ -148,7 +148,7 @@ func TestCompilerForgets(t *testing.T) {
 func BenchmarkFleetCold(b *testing.B) {
 	in := fleet(b, 1000)
 	for b.Loop() {
-		if _, err := compile.Compile(in); err != nil {
+		if _, err := (compile.Enforced{World: true}).Compile(in); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -184,7 +184,7 @@ func BenchmarkFleetEndpoint(b *testing.B) {
 func change(b *testing.B, make func(in *compile.Input, i int)) {
 	b.Helper()
 	in := fleet(b, 1000)
-	c := compile.NewCompiler(compile.Enforced{})
+	c := compile.NewCompiler(compile.Enforced{World: true})
 	if _, err := c.Compile(in); err != nil {
 		b.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func BenchmarkPeers(b *testing.B) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		tables, err := compile.Compile(in)
+		tables, err := compile.Enforced{World: true}.Compile(in)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/sallyport/sallyport/policy"
 )
@@ -20,23 +21,53 @@ type Decision struct {
 // Judge decides about a call by the tables alone, step by step as the kernel does. A workload that
 // the tables do not know is governed by nothing here; what an unknown one gets in the kernel is the
 // agent's configuration.
-func (t *Tables) Judge(p policy.Process, c policy.Call) Decision { return t.ask(&p, c, nil) }
+func (t *Tables) Judge(p policy.Process, c policy.Call) Decision {
+	return t.ask(&p, c, func(uint32, *Ruleset) Bitset { return Bitset{} })
+}
 
 // JudgeQuery decides about a DNS query: the call that carries it, and the name.
 func (t *Tables) JudgeQuery(p policy.Process, q policy.Query) Decision {
-	return t.ask(&p, q.Call, &q.Name)
+	return t.ask(&p, q.Call, func(_ uint32, r *Ruleset) Bitset { return r.DNS.AndNot(t.accepts(r.Queries, q.Name)) })
 }
 
-// ask judges a call, and if query is not nil also the name that is asked for in it.
-func (t *Tables) ask(p *policy.Process, c policy.Call, query *string) Decision {
+// JudgeHello decides about the beginning of a TLS connection.
+func (t *Tables) JudgeHello(p policy.Process, h policy.Hello) Decision {
+	return t.ask(&p, h.Call, func(_ uint32, r *Ruleset) Bitset { return r.TLS.AndNot(t.accepts(r.ServerNames, h.ServerName)) })
+}
+
+// JudgeRequest decides about an HTTP request.
+func (t *Tables) JudgeRequest(p policy.Process, q policy.Request) Decision {
+	return t.ask(&p, q.Call, func(id uint32, r *Ruleset) Bitset {
+		selects := r.AnyMethod.Or(t.accepts(r.Methods, q.Method)).And(r.AnyPath.Or(t.accepts(r.Paths, q.Path))).And(r.AnyHost.Or(t.accepts(r.Hosts, q.Host)))
+		for i := range t.Headers {
+			if h := &t.Headers[i]; h.Ruleset == id {
+				selects = selects.AndNot(h.Demand.AndNot(t.met(h, q.Headers)))
+			}
+		}
+		return r.HTTP.AndNot(selects)
+	})
+}
+
+// met returns the rules whose demand of a header is met.
+func (t *Tables) met(h *HeaderEntry, headers []policy.Header) (met Bitset) {
+	for _, got := range headers {
+		if strings.ToLower(got.Name) == h.Name {
+			met = met.Or(h.Present).Or(t.accepts(h.Values, got.Value))
+		}
+	}
+	return met
+}
+
+// accepts returns the rules whose patterns match a string.
+func (t *Tables) accepts(ref DFARef, s string) Bitset { return t.Accepts[Walk(t.Pages, ref, s)] }
+
+// ask judges a call. silent gives the rules of a ruleset that do not allow what is said inside.
+func (t *Tables) ask(p *policy.Process, c policy.Call, silent func(uint32, *Ruleset) Bitset) Decision {
 	c = c.Canonical()
 	id := t.Containers[p.Workload.Key]
 	r := &t.Rulesets[id]
 	who := t.who(id, r, p)
-	m := matched{call: &c, rules: t.peer(id, r, &c).And(t.port(id, r, &c))}
-	if query != nil {
-		m.silent = r.DNS.AndNot(t.Accepts[Walk(t.Pages, r.Queries, *query)])
-	}
+	m := matched{call: &c, rules: t.peer(id, r, &c).And(t.port(id, r, &c)), silent: silent(id, r)}
 	d := r.judge(who.AndNot(r.Audit), &m)
 	if d.Verdict != policy.VerdictAllow.Number() || who.And(r.Audit) == (Bitset{}) {
 		return d
@@ -53,7 +84,7 @@ func (t *Tables) ask(p *policy.Process, c policy.Call, query *string) Decision {
 type matched struct {
 	call   *policy.Call
 	rules  Bitset
-	silent Bitset // rules that do not allow the name that is asked for
+	silent Bitset // rules that do not allow what is said inside
 }
 
 // who returns the rules that select a process.
@@ -63,12 +94,11 @@ func (t *Tables) who(id uint32, r *Ruleset, p *policy.Process) Bitset {
 		// No rule can be told by half a path: see Ruleset.Truncated.
 		return who.And(r.AnyBinary.And(r.AnyScript).Or(r.Truncated))
 	}
-	accepts := func(ref DFARef, s string) Bitset { return t.Accepts[Walk(t.Pages, ref, s)] }
 	script := r.AnyScript
 	if p.Script != "" {
-		script = script.Or(accepts(r.Interpreters, p.Exe).And(accepts(r.Scripts, p.Script)))
+		script = script.Or(t.accepts(r.Interpreters, p.Exe).And(t.accepts(r.Scripts, p.Script)))
 	}
-	return who.And(script).And(r.AnyBinary.Or(accepts(r.Exe, p.Exe)).Or(accepts(r.Exe, p.Script)))
+	return who.And(script).And(r.AnyBinary.Or(t.accepts(r.Exe, p.Exe)).Or(t.accepts(r.Exe, p.Script)))
 }
 
 // ofID returns the rules that select the processes of a user or group.

@@ -11,10 +11,26 @@ import (
 	"github.com/sallyport/sallyport/policy/compile/dfa"
 )
 
-// pattern is a string pattern of a clause: a policy.Glob, a policy.NamePattern.
+// pattern is a string pattern of a clause: a policy.Glob, a policy.NamePattern, a policy.Regex, a literal.
 type pattern interface {
 	String() string
-	Tokens() []policy.GlobToken
+}
+
+// literal is a pattern that only itself matches.
+type literal string
+
+func (l literal) String() string { return string(l) }
+
+// addTo adds a pattern to an automaton.
+func addTo(b *dfa.Builder, p pattern, tag uint32) {
+	switch p := p.(type) {
+	case policy.Regex:
+		b.AddRegex(p.Root(), tag)
+	case literal:
+		b.AddLiteral(string(p), tag)
+	case interface{ Tokens() []policy.GlobToken }:
+		b.Add(p.Tokens(), tag)
+	}
 }
 
 // patternsOf is one kind of a clause's patterns: each kind has an automaton of its own.
@@ -45,6 +61,55 @@ var (
 	names   = patternsOf{"toFQDNs", func(cl *clause) []pattern { return fqdns(cl.names) }}
 	queries = patternsOf{"rules.dns", func(cl *clause) []pattern { return fqdns(cl.queries) }}
 )
+
+// kinds are the kinds of patterns that have an automaton in every ruleset that needs one.
+func kinds() []patternsOf {
+	regex := func(field string, of func(*policy.HTTPRule) policy.Regex) patternsOf {
+		return patternsOf{"rules.http[]." + field, func(cl *clause) []pattern {
+			if cl.request == nil || of(cl.request).IsZero() {
+				return nil
+			}
+			return []pattern{of(cl.request)}
+		}}
+	}
+	return []patternsOf{
+		binaries, interpreters, scripts, names, queries,
+		regex("method", func(r *policy.HTTPRule) policy.Regex { return r.Method }),
+		regex("path", func(r *policy.HTTPRule) policy.Regex { return r.Path }),
+		regex("host", func(r *policy.HTTPRule) policy.Regex { return r.Host }),
+		{"serverNames", func(cl *clause) (out []pattern) {
+			for _, p := range cl.servers {
+				out = append(out, p)
+			}
+			return out
+		}},
+	}
+}
+
+// automata returns where a ruleset has the automata of kinds, in their order.
+func (r *Ruleset) automata() []*DFARef {
+	return []*DFARef{&r.Exe, &r.Interpreters, &r.Scripts, &r.Names, &r.Queries, &r.Methods, &r.Paths, &r.Hosts, &r.ServerNames}
+}
+
+// valuesOf are the values that clauses demand of a header.
+func valuesOf(name string) patternsOf {
+	return patternsOf{"rules.http[].headers", func(cl *clause) (out []pattern) {
+		for _, d := range cl.demands() {
+			if d.Name == name && !d.Any {
+				out = append(out, literal(d.Value))
+			}
+		}
+		return out
+	}}
+}
+
+// demands returns the headers that a clause demands.
+func (cl *clause) demands() []policy.HeaderDemand {
+	if cl.request == nil {
+		return nil
+	}
+	return cl.request.Demands()
+}
 
 func fqdns(selectors []policy.FQDNSelector) (out []pattern) {
 	for _, s := range selectors {
@@ -84,7 +149,7 @@ func (c *Compiler) automaton(clauses []*clause, kind patternsOf) (*automaton, er
 			tags[set] = tag
 			sets = append(sets, set)
 		}
-		b.Add(patterns[text].Tokens(), tag)
+		addTo(b, patterns[text], tag)
 		key = append(binary.AppendUvarint(key, uint64(len(text))), text...)
 		for _, w := range set {
 			key = binary.LittleEndian.AppendUint64(key, w)

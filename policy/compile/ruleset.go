@@ -17,7 +17,8 @@ type built struct {
 	ports    []PortEntry
 	users    []IDEntry
 	groups   []IDEntry
-	automata [5]*automaton
+	automata []*automaton // by kinds; nil: no pattern of the kind
+	headers  []header
 	peers    []PeerEntry // as of classes
 	classes  *classes
 	used     uint64 // the last run that used it
@@ -47,27 +48,89 @@ func (c *Compiler) build(clauses []*clause) *built {
 	b.ports, b.ruleset.AnyPort = portEntries(b.clauses)
 	b.users = idEntries(b.clauses, func(s *policy.ProcessSelector) []uint32 { return s.Users })
 	b.groups = idEntries(b.clauses, func(s *policy.ProcessSelector) []uint32 { return s.Groups })
-	for i, kind := range []patternsOf{binaries, interpreters, scripts, names, queries} {
-		if b.automata[i], err = c.automaton(b.clauses, kind); err != nil {
-			b.errs = append(b.errs, tooBig(b.clauses, kind, err))
+	for _, kind := range kinds() {
+		b.automata = append(b.automata, c.pattern(b, kind))
+	}
+	c.demand(b)
+	return b
+}
+
+// pattern makes the automaton of one kind of a ruleset's patterns.
+func (c *Compiler) pattern(b *built, kind patternsOf) *automaton {
+	made, err := c.automaton(b.clauses, kind)
+	if err != nil {
+		b.errs = append(b.errs, tooBig(b.clauses, kind, err))
+	}
+	return made
+}
+
+// header is a HeaderEntry before its automaton has a place.
+type header struct {
+	entry  HeaderEntry
+	values *automaton
+}
+
+// demand makes the entries of the headers that the rules of a ruleset demand.
+func (c *Compiler) demand(b *built) {
+	byName := map[string]*HeaderEntry{}
+	for bit, cl := range b.clauses {
+		for _, d := range cl.demands() {
+			e, ok := byName[d.Name]
+			if !ok {
+				e = &HeaderEntry{Name: d.Name}
+				byName[d.Name] = e
+			}
+			e.Demand.Set(bit)
+			if d.Any {
+				e.Present.Set(bit)
+			}
 		}
 	}
-	return b
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		b.headers = append(b.headers, header{*byName[name], c.pattern(b, valuesOf(name))})
+	}
+}
+
+// uses marks the automata of a ruleset as used by a run.
+func (b *built) uses(run uint64) {
+	b.used = run
+	for _, a := range b.automata {
+		if a != nil {
+			a.used = run
+		}
+	}
+	for _, h := range b.headers {
+		if h.values != nil {
+			h.values.used = run
+		}
+	}
 }
 
 // emit appends a ruleset to the tables.
 func (r *run) emit(id uint32, b *built) error {
 	rules := b.ruleset
-	for i, into := range []*DFARef{&rules.Exe, &rules.Interpreters, &rules.Scripts, &rules.Names, &rules.Queries} {
-		if b.automata[i] == nil {
-			continue
+	place := func(a *automaton, into *DFARef) (err error) {
+		if a != nil {
+			*into, err = r.packer.add(a)
 		}
-		var err error
-		if *into, err = r.packer.add(b.automata[i]); err != nil {
+		return err
+	}
+	for i, into := range rules.automata() {
+		if i == len(b.automata) {
+			break // the ruleset was refused
+		}
+		if err := place(b.automata[i], into); err != nil {
 			return err
 		}
 	}
 	t := r.tables
+	for _, h := range b.headers {
+		h.entry.Ruleset = id
+		if err := place(h.values, &h.entry.Values); err != nil {
+			return err
+		}
+		t.Headers = append(t.Headers, h.entry)
+	}
 	t.Rulesets = append(t.Rulesets, rules)
 	t.Ports = appendFor(t.Ports, b.ports, func(e *PortEntry) { e.Ruleset = id })
 	t.Users = appendFor(t.Users, b.users, func(e *IDEntry) { e.Ruleset = id })
@@ -102,6 +165,24 @@ func (r *Ruleset) add(bit int, cl *clause) {
 	}
 	if cl.queries != nil {
 		r.DNS.Set(bit)
+	}
+	if cl.servers != nil {
+		r.TLS.Set(bit)
+	}
+	if cl.request != nil {
+		r.HTTP.Set(bit)
+	}
+	for _, any := range []struct {
+		set  *Bitset
+		none bool
+	}{
+		{&r.AnyMethod, cl.request == nil || cl.request.Method.IsZero()},
+		{&r.AnyPath, cl.request == nil || cl.request.Path.IsZero()},
+		{&r.AnyHost, cl.request == nil || cl.request.Host.IsZero()},
+	} {
+		if any.none {
+			any.set.Set(bit)
+		}
 	}
 	origins := policy.Origins()
 	selected := cl.selector.Origins

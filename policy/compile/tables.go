@@ -48,6 +48,7 @@ type Tables struct {
 	Ports      []PortEntry       // sorted by ruleset, protocol, port, length
 	Users      []IDEntry         // sorted by ruleset, id
 	Groups     []IDEntry         // sorted by ruleset, id
+	Headers    []HeaderEntry     // sorted by ruleset, name
 	Pages      []Page            // DFAs, packed
 	Accepts    []Bitset          // accept sets of the DFAs; 0 is the empty set
 }
@@ -90,25 +91,39 @@ type IDEntry struct {
 	Bits    Bitset
 }
 
+// HeaderEntry gives the rules of one ruleset that demand a header of a request. Those in Present are
+// content with any value, the others with one that Values accepts for them.
+type HeaderEntry struct {
+	Ruleset uint32
+	Name    string // in lower case
+	Demand  Bitset
+	Present Bitset
+	Values  DFARef
+}
+
 // Ruleset is what governs one or more containers that the same rules select.
 type Ruleset struct {
-	Allow                 [2]Bitset           // by Direction; egress: [] is a rule here that matches no peer
-	Deny                  [2]Bitset           // by Direction
-	Audit                 Bitset              // rules of policies in mode Audit
-	Origins               [OriginCount]Bitset // rules that select a process of this origin
-	AnyBinary             Bitset              // rules whose process selector names no binaries
-	AnyScript             Bitset              // rules whose process selector names no scripts
-	AnyUser               Bitset              // rules whose process selector names no users
-	AnyGroup              Bitset              // rules whose process selector names no groups
-	Truncated             Bitset              // what a path too long for the label matches: Deny rules with binaries or scripts (fails closed for them)
-	AnyPeer               Bitset              // rules that match every peer, also where there is no address
-	AnyPort               Bitset              // rules that match every protocol and port
-	DNS                   Bitset              // rules with rules.dns: what they allow carries queries, which Queries is asked about
-	Exe                   DFARef              // path → accept set
-	Interpreters, Scripts DFARef              // path of the executable, and of its script → accept sets, which are ANDed
-	Names                 DFARef              // name that DNS has told for the peer → rules whose toFQDNs match it
-	Queries               DFARef              // name that a query asks for → rules whose rules.dns match it
-	Rules                 []Rule              // by bit, at most MaxRules, first rule first
+	Allow                       [2]Bitset           // by Direction; egress: [] is a rule here that matches no peer
+	Deny                        [2]Bitset           // by Direction
+	Audit                       Bitset              // rules of policies in mode Audit
+	Origins                     [OriginCount]Bitset // rules that select a process of this origin
+	AnyBinary                   Bitset              // rules whose process selector names no binaries
+	AnyScript                   Bitset              // rules whose process selector names no scripts
+	AnyUser                     Bitset              // rules whose process selector names no users
+	AnyGroup                    Bitset              // rules whose process selector names no groups
+	Truncated                   Bitset              // what a path too long for the label matches: Deny rules with binaries or scripts (fails closed for them)
+	AnyPeer                     Bitset              // rules that match every peer, also where there is no address
+	AnyPort                     Bitset              // rules that match every protocol and port
+	DNS                         Bitset              // rules with rules.dns: what they allow carries queries, which Queries is asked about
+	Exe                         DFARef              // path → accept set
+	Interpreters, Scripts       DFARef              // path of the executable, and of its script → accept sets, which are ANDed
+	Names                       DFARef              // name that DNS has told for the peer → rules whose toFQDNs match it
+	Queries                     DFARef              // name that a query asks for → rules whose rules.dns match it
+	TLS, HTTP                   Bitset              // rules with serverNames, with rules.http
+	AnyMethod, AnyPath, AnyHost Bitset              // rules that say nothing about a request's method, path, host
+	Methods, Paths, Hosts       DFARef              // → accept sets, which are ANDed, and with those of the headers
+	ServerNames                 DFARef              // name that a TLS client asks for → rules whose serverNames match it
+	Rules                       []Rule              // by bit, at most MaxRules, first rule first
 }
 
 // How a call is judged:
@@ -134,6 +149,10 @@ type Ruleset struct {
 // A DNS query is judged as the call that carries it. Where hit & Allow[Egress] is not empty, its first
 // bit that is in Accepts[Queries(name)] or not in DNS allows; if there is none, the query is denied by
 // the first bit, with reason rule.
+
+// A request and the name in a TLS client's hello are judged in the same way, with HTTP or TLS in the place
+// of DNS and what matches the request or the name in the place of Accepts[Queries(name)]. The kernel does
+// not ask for them: see Enforced.
 
 // DFARef is where a DFA begins. A zero ref is no DFA: it accepts nothing.
 type DFARef struct {

@@ -1,45 +1,113 @@
 package compile
 
 import (
+	"slices"
+
 	"github.com/sallyport/sallyport/policy"
 )
 
-// Enforced says which parts of the language whoever walks the tables can judge by. What is false is
-// refused where a policy uses it: a rule that is only half enforced is worse than none (fails closed,
-// the caller keeps the tables it had).
+// Enforced says which parts of the language an agent can judge by: what its kernel side asks for, and
+// what it knows of the workloads and the cluster. What is false is refused where a policy uses it: a
+// rule that is only half enforced, or asks for what nobody knows, is worse than none (fails closed, the
+// caller keeps the tables it had). The zero value is what the kernel side of this version and an agent
+// without a cluster's API can do.
 type Enforced struct {
 	Users   bool // Ruleset.AnyUser, Tables.Users, and the same for groups
 	Scripts bool // Ruleset.AnyScript, Interpreters, Scripts
 	ICMP    bool // types of ICMP messages: PortEntry
+	HTTP    bool // Ruleset.HTTP and what a request is judged by
+	TLS     bool // Ruleset.TLS, ServerNames
+	World   bool // Input.World is filled in, and what Workload says of a pod's namespace, account and ports
+	Host    bool // units of the node are workloads
 }
 
 // Everything is what (*Tables).Judge judges by.
-func Everything() Enforced { return Enforced{Users: true, Scripts: true, ICMP: true} }
+func Everything() Enforced {
+	return Enforced{Users: true, Scripts: true, ICMP: true, HTTP: true, TLS: true, World: true, Host: true}
+}
 
-// unsupported refuses what a rule says and nobody would enforce.
-func (e Enforced) unsupported(p *policy.Policy, r *policy.Rule) (errs Errors) {
-	refuse := func(field string) {
-		errs = append(errs, policyError(p, r, field+" is not enforced by this version"))
+// refusals gathers what of one policy is refused, each field once a rule.
+type refusals struct {
+	policy *policy.Policy
+	rule   *policy.Rule
+	seen   map[string]bool
+	errs   Errors
+}
+
+// unless refuses a field that is used, if it is not enforced.
+func (r *refusals) unless(enforced, used bool, field string) {
+	if used && !enforced && !r.seen[field] {
+		r.seen[field] = true
+		r.errs = append(r.errs, policyError(r.policy, r.rule, field+" is not enforced by this version"))
 	}
-	seen := map[string]bool{}
-	once := func(used bool, field string) {
-		if used && !seen[field] {
-			seen[field] = true
-			refuse(field)
-		}
+}
+
+// unsupported refuses what a policy says and nobody would enforce.
+func (e Enforced) unsupported(p *policy.Policy) Errors {
+	r := &refusals{policy: p, seen: map[string]bool{}}
+	r.unless(e.Host, p.Kind == policy.KindHostProcessPolicy, p.Kind)
+	r.unless(e.World, p.Spec.NamespaceSelector != nil, "namespaceSelector")
+	r.unless(e.World, p.Spec.ServiceAccounts != nil, "serviceAccounts")
+	for i := range p.Spec.Rules {
+		r.rule, r.seen = &p.Spec.Rules[i], map[string]bool{}
+		e.rule(r)
 	}
-	for _, s := range r.Selectors() {
-		once(s.Users != nil && !e.Users, "processes[].users")
-		once(s.Groups != nil && !e.Users, "processes[].groups")
-		once(s.Scripts != nil && !e.Scripts, "processes[].scripts")
+	return r.errs
+}
+
+// rule refuses what a rule says.
+func (e Enforced) rule(r *refusals) {
+	r.unless(e.World, r.rule.Subject != nil && asksForNamespace(&r.rule.Subject.LabelSelector), "endpointSelector by labels of the namespace or service account")
+	for _, s := range r.rule.Selectors() {
+		r.unless(e.Users, s.Users != nil, "processes[].users")
+		r.unless(e.Users, s.Groups != nil, "processes[].groups")
+		r.unless(e.Scripts, s.Scripts != nil, "processes[].scripts")
 	}
 	for _, d := range []Direction{Egress, Ingress} {
-		entries, _, _ := r.Entries(d)
+		entries, _, _ := r.rule.Entries(d)
 		for i := range entries {
-			once(entries[i].ICMPs != nil && !e.ICMP, d.String()+"[].icmps")
-			once(entries[i].HTTP != nil, d.String()+"[].toPorts[].rules.http")
-			once(entries[i].ServerNames != nil, d.String()+"[].toPorts[].serverNames")
+			n := &entries[i]
+			at := d.String() + "[]."
+			r.unless(e.ICMP, n.ICMPs != nil, at+"icmps")
+			r.unless(e.HTTP, n.HTTP != nil, at+"toPorts[].rules.http")
+			r.unless(e.TLS, n.ServerNames != nil, at+"toPorts[].serverNames")
+			r.unless(e.World, hasNamed(n.Ports), at+"toPorts[].ports[].port by its name")
+			r.unless(e.World, n.Peers.Endpoints != nil, at+endpointsField(r.policy.Kind, d))
+			r.unless(e.World, n.Peers.Services != nil, at+"toServices")
+			r.unless(e.World, n.Peers.External && len(n.Peers.CIDRs)+len(n.Peers.CIDRSets) > 0, at+"a CIDR that Cilium takes for what is outside of the cluster")
+			for _, entity := range n.Peers.Entities {
+				r.unless(e.World, slices.Contains(ofCluster(), entity), at+"entity "+string(entity))
+			}
 		}
 	}
-	return errs
+}
+
+// endpointsField is how policies spell peers that are endpoints.
+func endpointsField(kind string, d Direction) string {
+	switch {
+	case kind == policy.KindNetworkPolicy:
+		return [...]string{"to", "from"}[d] + "[].podSelector or namespaceSelector"
+	case d == Ingress:
+		return "fromEndpoints"
+	}
+	return "toEndpoints"
+}
+
+// ofCluster are the entities that only the cluster's API can tell.
+func ofCluster() []policy.Entity {
+	return []policy.Entity{policy.EntityRemoteNode, policy.EntityCluster, policy.EntityKubeAPIServer, policy.EntityHealth}
+}
+
+// asksForNamespace says whether a selector of endpoints asks for more than the pod's own labels and the
+// name of its namespace.
+func asksForNamespace(s *policy.LabelSelector) bool {
+	asks := func(key string) bool {
+		return key == policy.LabelServiceAccount || len(key) > len(policy.LabelOfNamespace) && key[:len(policy.LabelOfNamespace)] == policy.LabelOfNamespace
+	}
+	for key := range s.MatchLabels {
+		if asks(key) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.MatchExpressions, func(r policy.LabelRequirement) bool { return asks(r.Key) })
 }

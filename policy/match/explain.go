@@ -43,6 +43,42 @@ func ExplainQuery(in Input, p Process, q policy.Query) Explanation {
 	return explain(candidates(in, p, c), question{process: &p, call: &c, query: &q.Name})
 }
 
+// ExplainRequest decides as JudgeRequest does and explains as Explain does.
+func ExplainRequest(in Input, p Process, r policy.Request) Explanation {
+	c := r.Call.Canonical()
+	return explain(candidates(in, p, c), question{process: &p, call: &c, request: &r})
+}
+
+// ExplainHello decides as JudgeHello does and explains as Explain does.
+func ExplainHello(in Input, p Process, h policy.Hello) Explanation {
+	c := h.Call.Canonical()
+	return explain(candidates(in, p, c), question{process: &p, call: &c, server: &h.ServerName})
+}
+
+// saidInside shows what is said inside of a call; "" where the call alone is asked about.
+func saidInside(q question) string {
+	switch {
+	case q.query != nil:
+		return "query for " + show(*q.query)
+	case q.request != nil:
+		return "request " + show(q.request.Method) + " " + show(q.request.Host) + show(q.request.Path)
+	case q.server != nil:
+		return "server name " + show(*q.server)
+	}
+	return ""
+}
+
+// whyNotInside says why a candidate that allows a call does not allow what is said inside.
+func whyNotInside(cand *candidate, q question) string {
+	switch e := cand.inside; {
+	case q.query != nil:
+		return fmt.Sprintf("allows the resolver, but the name %s is none of %s", show(*q.query), join(e.DNS))
+	case q.server != nil:
+		return fmt.Sprintf("allows the peer, but the server name %s is none of %s", show(*q.server), join(e.ServerNames))
+	}
+	return "allows the peer, but the " + saidInside(q) + " matches none of rules.http"
+}
+
 func explain(all []candidate, q question) Explanation {
 	d, by := judgement(all, q)
 	e := Explanation{Decision: d, Why: sentence(d, q), Rules: make([]RuleTrace, 0, len(all))}
@@ -55,7 +91,7 @@ func explain(all []candidate, q question) Explanation {
 // trace explains one candidate.
 func trace(cand *candidate, q question, d Decision, decides bool) RuleTrace {
 	c := q.call
-	allows := cand.denies() || !c.Listen && cand.allows(q.query)
+	allows := cand.denies() || !c.Listen && cand.allows(q)
 	t := RuleTrace{
 		Rule: cand.rule, Selector: cand.selector, Entry: cand.entry, File: cand.policy.File, Line: cand.yaml.Line,
 		Direction: cand.dir.String(), Action: cand.yaml.Action, Mode: cand.policy.Spec.Mode, Ref: cand.ref,
@@ -73,7 +109,7 @@ func trace(cand *candidate, q question, d Decision, decides bool) RuleTrace {
 	case c.Listen && !cand.denies():
 		t.Why = "allows peers: whether it lets one in is asked when one comes"
 	case !allows:
-		t.Why = fmt.Sprintf("allows the resolver, but the name %s is none of %s", show(*q.query), join(cand.dns))
+		t.Why = whyNotInside(cand, q)
 	default:
 		t.Why = "matches the process, the peer and the port"
 	}
@@ -90,8 +126,8 @@ func sentence(d Decision, q question) string {
 	switch d.Reason {
 	case policy.ReasonRule:
 		because = "rule " + d.Rule + " matches"
-		if q.query != nil && (d.Denies() || d.Would != "") {
-			because = "rule " + d.Rule + " denies the query for " + show(*q.query)
+		if said := saidInside(q); said != "" && (d.Denies() || d.Would != "") {
+			because = "rule " + d.Rule + " denies the " + said
 		}
 	case policy.ReasonDefault:
 		because = "rules select the process for " + c.Direction.String() + " and none allows the call; the first is " + d.Rule

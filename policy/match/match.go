@@ -52,6 +52,20 @@ func JudgeQuery(in Input, p Process, q policy.Query) Decision {
 	return d
 }
 
+// JudgeRequest decides about an HTTP request, as JudgeQuery does about a query.
+func JudgeRequest(in Input, p Process, r policy.Request) Decision {
+	c := r.Call.Canonical()
+	d, _ := judgement(candidates(in, p, c), question{call: &c, request: &r})
+	return d
+}
+
+// JudgeHello decides about the beginning of a TLS connection, as JudgeQuery does about a query.
+func JudgeHello(in Input, p Process, h policy.Hello) Decision {
+	c := h.Call.Canonical()
+	d, _ := judgement(candidates(in, p, c), question{call: &c, server: &h.ServerName})
+	return d
+}
+
 // candidate is one rule of a policy with one of its process selectors and one of its entries, and
 // what it has to do with the process and the call.
 type candidate struct {
@@ -59,9 +73,9 @@ type candidate struct {
 	ref      uint64
 	policy   *policy.Policy
 	yaml     *policy.Rule
-	selector int                   // of the rule's process selectors
-	entry    int                   // of the rule's list of the direction; -1: it is empty, and matches no call
-	dns      []policy.FQDNSelector // names that may be asked for inside; nil: every name
+	selector int           // of the rule's process selectors
+	entry    int           // of the rule's list of the direction; -1: it is empty, and matches no call
+	inside   *policy.Entry // what may be said inside; nil: the candidate matches no call
 	dir      policy.Direction
 	who      string // why it does not select the process; "": it does
 	peer     string // why it does not match the peer; "": it does
@@ -77,9 +91,19 @@ func (c *candidate) governs() bool {
 	return c.who == "" && !c.denies() && !c.yaml.Optional[c.dir]
 }
 
-// allows says whether a candidate that allows a call also allows what is asked inside.
-func (c *candidate) allows(query *string) bool {
-	return query == nil || c.dns == nil || anyName(c.dns, *query)
+// allows says whether a candidate that allows a call also allows what is said inside.
+func (c *candidate) allows(q question) bool {
+	e := c.inside
+	switch {
+	case e == nil:
+	case q.query != nil:
+		return e.DNS == nil || anyName(e.DNS, *q.query)
+	case q.request != nil:
+		return e.HTTP == nil || slices.ContainsFunc(e.HTTP, func(r policy.HTTPRule) bool { return r.Matches(q.request) })
+	case q.server != nil:
+		return e.ServerNames == nil || slices.ContainsFunc(e.ServerNames, func(p policy.NamePattern) bool { return p.Match(*q.server) })
+	}
+	return true
 }
 
 // candidates lists all rules of all policies in the order in which they decide: by namespace and
@@ -99,7 +123,10 @@ func candidates(in Input, p Process, c Call) (out []candidate) {
 type question struct {
 	process *Process
 	call    *Call
-	query   *string // the name that a DNS query asks for; nil: the call alone is asked about
+	// What is said inside of the call; all nil: the call alone is asked about.
+	query   *string // the name that a DNS query asks for
+	request *policy.Request
+	server  *string // the name that a TLS client asks for
 }
 
 // ofRule lists the candidates of one rule.
@@ -120,7 +147,7 @@ func ofRule(in *Input, pol *policy.Policy, r *policy.Rule, q question) (out []ca
 			}
 			for i := range entries {
 				e := &entries[i]
-				cand.entry, cand.dns = e.Index, e.DNS
+				cand.entry, cand.inside = e.Index, e
 				cand.ref = policy.Ref(cand.rule, dir, s*count+e.Index)
 				cand.peer, cand.port = whyNotCall(in, e, q)
 				if dir == policy.Egress && (cand.peer != "" || cand.port != "") && throughService(in, e, q, cand.denies()) {
@@ -181,7 +208,7 @@ func judgement(all []candidate, q question) (Decision, *candidate) {
 // decide: the first Deny rule that matches. Else, if no Allow rule makes the direction default-deny
 // for the process, all passes. Else the first Allow rule that matches, those last that make nothing
 // default-deny, else the default. Where Allow
-// rules match a query's call, the first that also allows its name, else the first of them denies. For
+// rules match the call, the first that also allows what is said inside, else the first of them denies. For
 // a Listen only Deny rules count.
 func decide(all []*candidate, q question) (Decision, *candidate) {
 	c := q.call
@@ -205,7 +232,7 @@ func decide(all []*candidate, q question) (Decision, *candidate) {
 		if cand.dir != c.Direction || cand.denies() || !cand.hits() {
 			continue
 		}
-		if cand.allows(q.query) {
+		if cand.allows(q) {
 			return Decision{Verdict: policy.VerdictAllow, Reason: policy.ReasonRule, Rule: cand.rule, Ref: cand.ref}, cand
 		}
 		if refusing == nil {

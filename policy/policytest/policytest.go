@@ -24,7 +24,9 @@ type Case struct {
 type Question struct {
 	Process policy.Process
 	Call    policy.Call
-	Query   string // also ask for this name in the call, if it is not empty
+	Query   string          // also ask for this name in the call, if it is not empty
+	Request *policy.Request // also ask for this request, if it is not nil
+	Hello   *policy.Hello   // also ask for this name, if it is not nil
 }
 
 // Random makes the case of a seed, with this many questions. The policies have been written as
@@ -59,6 +61,12 @@ func random(seed uint64, questions int, enforced bool) (Case, error) {
 			q.Query = g.name()
 			q.Call.Direction, q.Call.Listen, q.Call.Port = policy.Egress, false, 53
 			q.Call.Protocol = pick[uint8](g, 17, 17, 6)
+		}
+		if !enforced && q.Query == "" && g.IntN(3) == 0 {
+			q.Call.Listen, q.Call.Protocol, q.Call.Port = false, 6, pick[uint16](g, 80, 443, 8080)
+			if q.Request = g.request(q.Call); g.IntN(2) == 0 {
+				q.Request, q.Hello = nil, &policy.Hello{Call: q.Call, ServerName: g.name()}
+			}
 		}
 		c.Questions = append(c.Questions, q)
 	}
@@ -198,7 +206,7 @@ func (g *generator) rule(i int) policy.Rule {
 				ICMPs: g.icmps(),
 			}
 			if e.ICMPs == nil {
-				e.ToPorts = g.ports(!deny, p.FQDNs == nil)
+				e.ToPorts = g.ports(p.FQDNs == nil, deny, true)
 			}
 			r.Egress = append(r.Egress, e)
 		}
@@ -209,7 +217,7 @@ func (g *generator) rule(i int) policy.Rule {
 			p := g.peers(deny)
 			e := policy.IngressRule{FromCIDR: p.CIDRs, FromCIDRSet: p.CIDRSets, FromEntities: p.Entities, FromEndpoints: p.Endpoints, ICMPs: g.icmps()}
 			if e.ICMPs == nil {
-				e.ToPorts = g.ports(false, true)
+				e.ToPorts = g.ports(true, deny, false)
 			}
 			r.Ingress = append(r.Ingress, e)
 		}
@@ -330,7 +338,7 @@ func name(text string) policy.NamePattern {
 	return p
 }
 
-func (g *generator) ports(dns, named bool) []policy.PortRule {
+func (g *generator) ports(named, deny, egress bool) []policy.PortRule {
 	list := []policy.Port{
 		{Port: 443, Protocol: policy.ProtocolTCP},
 		{Port: 53},
@@ -351,8 +359,11 @@ func (g *generator) ports(dns, named bool) []policy.PortRule {
 	if g.IntN(3) > 0 {
 		for range 1 + g.IntN(2) {
 			r := policy.PortRule{Ports: some(g, 0, list...)}
-			if dns && !g.enforced && g.IntN(2) == 0 {
+			if !deny && egress && !g.enforced && g.IntN(3) == 0 {
 				r = policy.PortRule{Ports: some(g, 0, list[1], list[2], list[3]), Rules: &policy.L7Rules{DNS: g.fqdns()}}
+			}
+			if !deny && !g.enforced && g.IntN(3) == 0 {
+				r = g.inside()
 			}
 			out = append(out, r)
 		}
