@@ -17,6 +17,10 @@ must make sense, and what the policies select must fit the kernel's tables.
 PATH is a file, a folder (its *.yaml, *.yml and *.json) or - for standard input; without any it is the
 agent's own folder. All errors are told, each with its place and what would be right.
 
+What the language has and this version does not enforce yet, or enforces only where the agent knows the
+cluster, is an error as well: a policy that is half enforced would be worse than none. With --language it is
+none: to check policies for other versions, or examples.
+
 Exit codes: 0 no errors, 1 errors were found, 2 the command line is wrong.`
 
 // finding is one error of a policy.
@@ -44,6 +48,7 @@ func (p Program) check() *cobra.Command {
 		Long:  checkHelp,
 		Example: `  sallyport policy check ./policies
   kustomize build . | sallyport policy check -
+  sallyport policy check --language contrib/policies
   sallyport policy check -o json ./policies | jq '.errors[]'`,
 		Args: cobra.ArbitraryArgs,
 	}
@@ -51,6 +56,7 @@ func (p Program) check() *cobra.Command {
 	output := addOutput(c)
 	*output = outputColumns
 	c.Flags().Lookup("output").DefValue = string(outputColumns)
+	language := c.Flags().Bool("language", false, "do not demand that this version's agent enforces it all")
 	c.RunE = func(c *cobra.Command, paths []string) error {
 		if len(paths) == 0 {
 			var err error
@@ -62,7 +68,11 @@ func (p Program) check() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		result := check(files)
+		var by compile.Enforced // as an agent without a cluster's API
+		if *language {
+			by = compile.Everything()
+		}
+		result := check(files, by)
 		if err := p.writeCheck(result, output.json(p.Stdout)); err != nil {
 			return err
 		}
@@ -74,8 +84,9 @@ func (p Program) check() *cobra.Command {
 	return c
 }
 
-// check gathers what is wrong with files, and with their policies together.
-func check(files []policy.File) checkResult {
+// check gathers what is wrong with files, and with their policies together where they are judged by an agent
+// that enforces so much.
+func check(files []policy.File, by compile.Enforced) checkResult {
 	result := checkResult{Files: []string{}, Policies: []string{}, Errors: []finding{}}
 	var policies []*policy.Policy
 	for _, f := range files {
@@ -83,7 +94,7 @@ func check(files []policy.File) checkResult {
 		result.Errors = append(result.Errors, parseFindings(f)...)
 		policies = append(policies, f.Policies...)
 	}
-	_, err := compile.Compile(policy.Input{Policies: policies, Workloads: examples(policies)})
+	_, err := by.Compile(policy.Input{Policies: policies, Workloads: examples(policies)})
 	result.Errors = append(result.Errors, compileFindings(err)...)
 	for _, p := range policies {
 		result.Policies = append(result.Policies, p.Name())

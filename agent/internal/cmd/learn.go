@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/compile"
 	"github.com/sallyport/sallyport/policy/learn"
 )
 
@@ -124,7 +125,7 @@ func (p Program) runLearn(path string, f learnFlags) error {
 		return errors.New("learning: nothing was seen that can be learnt from")
 	}
 	// What is written must pass `policy check`. It does not where more was seen than fits the tables.
-	result := check([]policy.File{{Name: "learnt.yaml", Policies: r.Policies}})
+	result := check([]policy.File{{Name: "learnt.yaml", Policies: r.Policies}}, compile.Enforced{})
 	if len(result.Errors) > 0 {
 		return fmt.Errorf("learning: %s: use --widen, or learn from less", result.Errors[0].text)
 	}
