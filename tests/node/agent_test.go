@@ -20,12 +20,14 @@ import (
 	"github.com/sallyport/sallyport/tests/testutil"
 )
 
+// metricsAddress is where the agent's metrics are, in the node's network namespace.
+const metricsAddress = "127.0.0.1:9464"
+
 // agent is sallyport run with everything of its own: configuration, policies, BPF file system, socket, log.
 type agent struct {
 	node    *node
 	dir     string
 	program string
-	extra   string // lines at the end of the configuration
 	unknown string // unknownWorkload
 	nri     string // lines below runtime.nri
 	cmd     *exec.Cmd
@@ -87,8 +89,9 @@ runtime:
   nri: {socket: %s, %s}
 alerts: {jsonl: {path: %s}}
 api: {socket: %s}
+metrics: {address: %q}
 log: {format: json}
-%s`, a.path("policies"), a.unknown, a.path("bpf"), a.node.socket(), a.node.nriSocket(), a.nri, a.path("alerts.jsonl"), a.node.agentSocket(), a.extra)
+`, a.path("policies"), a.unknown, a.path("bpf"), a.node.socket(), a.node.nriSocket(), a.nri, a.path("alerts.jsonl"), a.node.agentSocket(), metricsAddress)
 	if err := os.WriteFile(a.path("config.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

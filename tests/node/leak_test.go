@@ -2,9 +2,13 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,8 +20,8 @@ import (
 
 // usage is what an agent and its containers hold.
 type usage struct {
-	cgroups, fds, links int
-	entries             map[string]int // of the kernel maps that grow with containers
+	workloads, fds, links, goroutines int
+	entries                           map[string]int // of the kernel maps that grow with containers
 }
 
 // use counts what is held now.
@@ -48,8 +52,46 @@ func (s *scene) use(t *testing.T) usage {
 		t.Fatal(err)
 	}
 	u.fds, u.links = len(fds), len(links)
-	u.cgroups = len(s.agent.status(t).Workloads)
+	u.workloads, u.goroutines = len(s.agent.status(t).Workloads), s.agent.goroutines(t)
 	return u
+}
+
+// goroutines asks the agent's metrics.
+func (a *agent) goroutines(t *testing.T) int {
+	t.Helper()
+	var text []byte
+	a.node.net.Node.Do(t, func() error {
+		conn, err := net.Dial("tcp", metricsAddress)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(conn, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
+			return err
+		}
+		text, err = io.ReadAll(conn)
+		return errors.Join(err, conn.Close())
+	})
+	for line := range strings.Lines(string(text)) {
+		if number, ok := strings.CutPrefix(strings.TrimSpace(line), "go_goroutines "); ok {
+			n, err := strconv.Atoi(number)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("the metrics tell no number of goroutines: %s", text)
+	return 0
+}
+
+// leaked says what is more than it was. Descriptors and goroutines of calls that end come and go.
+func (u usage) leaked(before usage) error {
+	const passing = 3
+	same := fmt.Sprint(u.entries, u.links, u.workloads) == fmt.Sprint(before.entries, before.links, before.workloads)
+	if !same || u.fds > before.fds+passing || u.goroutines > before.goroutines+passing {
+		return fmt.Errorf("%+v, before %+v", u, before)
+	}
+	return nil
 }
 
 // TestNothingLeaks starts and removes many pods at once, with execs in each, and looks at what is left.
@@ -60,15 +102,8 @@ func TestNothingLeaks(t *testing.T) {
 		s.agent.start(t)
 		s.churn(t, 1) // what is made once is there
 		before := s.use(t)
-		s.churn(t, 16)
-		testutil.Eventually(t, "everything is as before", func() error {
-			after := s.use(t)
-			// Descriptors of a connection that closes, and of the status call itself, come and go.
-			if fmt.Sprint(after.entries, after.links, after.cgroups) != fmt.Sprint(before.entries, before.links, before.cgroups) || after.fds > before.fds+2 {
-				return fmt.Errorf("%+v, before %+v", after, before)
-			}
-			return nil
-		})
+		s.churn(t, 12)
+		testutil.Eventually(t, "everything is as before", func() error { return s.use(t).leaked(before) })
 		s.forbidden.ExpectNone(t)
 		s.noLosses(t)
 	})

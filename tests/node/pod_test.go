@@ -28,6 +28,7 @@ type podSpec struct {
 	annotations map[string]string
 	hostNetwork bool
 	sharedPIDs  bool
+	hostPIDs    bool
 }
 
 // pod is a pod of a node.
@@ -70,6 +71,9 @@ func (n *node) tryPod(t *testing.T, spec podSpec) (*pod, error) {
 	if spec.sharedPIDs {
 		namespaces.Pid = cri.NamespaceMode_POD
 	}
+	if spec.hostPIDs {
+		namespaces.Pid = cri.NamespaceMode_NODE
+	}
 	p := &pod{node: n, spec: spec, config: &cri.PodSandboxConfig{
 		Metadata: &cri.PodSandboxMetadata{Name: spec.name, Namespace: "shop", Uid: uid}, LogDirectory: n.path("logs/" + uid),
 		Hostname: hostname, Labels: labels, Annotations: spec.annotations,
@@ -111,7 +115,22 @@ func (n *node) pod(t *testing.T, spec podSpec) *pod {
 // create makes a container that runs a shell script, and does not start it.
 func (p *pod) create(t *testing.T, name, script string) *container {
 	t.Helper()
-	security := &cri.LinuxContainerSecurityContext{NamespaceOptions: p.config.GetLinux().GetSecurityContext().GetNamespaceOptions()}
+	return p.createWith(t, name, script, p.config.GetLinux().GetSecurityContext().GetNamespaceOptions())
+}
+
+// debug runs a container that sees the processes of another, as kubectl debug --target does.
+func (p *pod) debug(t *testing.T, name, script string, target *container) *container {
+	t.Helper()
+	c := p.createWith(t, name, script, &cri.NamespaceOption{Pid: cri.NamespaceMode_TARGET, TargetId: target.id})
+	if err := c.tryStart(call(t)); err != nil {
+		t.Fatalf("starting container %s of pod %s: %v", name, p.spec.name, err)
+	}
+	return c
+}
+
+func (p *pod) createWith(t *testing.T, name, script string, namespaces *cri.NamespaceOption) *container {
+	t.Helper()
+	security := &cri.LinuxContainerSecurityContext{NamespaceOptions: namespaces}
 	answer, err := p.node.cri.CreateContainer(call(t), &cri.CreateContainerRequest{
 		PodSandboxId: p.id, SandboxConfig: p.config,
 		Config: &cri.ContainerConfig{

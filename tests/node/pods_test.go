@@ -20,6 +20,8 @@ func TestPodsOfEveryKind(t *testing.T) {
 		s.agent.start(t)
 		t.Run("several containers", s.severalContainers)
 		t.Run("shared PID namespace", s.sharedPIDs)
+		t.Run("container that sees another's processes", s.target)
+		t.Run("host PIDs", s.hostPIDs)
 		t.Run("host network", s.hostNetwork)
 		t.Run("node process in the pod", s.nodeProcess)
 		s.forbidden.ExpectNone(t)
@@ -77,6 +79,35 @@ func (s *scene) sharedPIDs(t *testing.T) {
 		more(t, c.name+" goes on", func() string { return c.output(t) }, "connect-tcp: ok", 3)
 		onlyOK(t, c.name, c.output(t), "ok")
 	}
+}
+
+// target has a container that sees the processes of another: it is a container of its own, with a main program.
+func (s *scene) target(t *testing.T) {
+	p := s.pod(t, podSpec{name: "target"})
+	web := p.run(t, "main", s.knock(testutil.EchoPort))
+	s.agent.awaitGoverned(t, web)
+	debug := p.debug(t, "debugger", "ps; exec "+s.connect(testutil.EchoPort), web)
+	testutil.Eventually(t, "the debugger has tried", func() error {
+		if out := debug.output(t); !strings.Contains(out, "/bin/sh -c while") || !strings.HasSuffix(out, "connect-tcp: ok\n") {
+			return fmt.Errorf("it has printed %q", out)
+		}
+		return nil
+	})
+	for _, e := range s.agent.observe(t, "--kind", "connect", "--container", "debugger") {
+		if e.Origin != "Main" || e.ContainerID != debug.id {
+			t.Errorf("the debugger is %s of %s", e.Origin, e.ContainerID)
+		}
+	}
+	want(t, "an exec into the target", web.exec(t, strings.Fields(s.connect(testutil.EchoPort))...).Stdout, "EPERM")
+}
+
+// hostPIDs has a pod that sees the node's processes.
+func (s *scene) hostPIDs(t *testing.T) {
+	c := s.pod(t, podSpec{name: "hostpid", hostPIDs: true}).run(t, "main", s.knock(testutil.EchoPort))
+	s.agent.awaitGoverned(t, c)
+	want(t, "an exec into a pod of the host's PIDs", c.exec(t, strings.Fields(s.connect(testutil.EchoPort))...).Stdout, "EPERM")
+	more(t, "its main program is allowed", func() string { return c.output(t) }, "connect-tcp: ok", 3)
+	onlyOK(t, "its main program", c.output(t), "ok")
 }
 
 // hostNetwork has a pod without a network of its own: it is judged at its sockets.

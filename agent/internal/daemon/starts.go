@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/sallyport/sallyport/agent/internal/config"
 	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/runtime/cgroup"
 	"github.com/sallyport/sallyport/runtime/identity"
 	"github.com/sallyport/sallyport/runtime/nri"
 	"github.com/sallyport/sallyport/runtime/oci"
@@ -26,11 +29,23 @@ type start struct {
 // errEnding is what a start gets that waits while the agent ends.
 var errEnding = errors.New("the agent is ending")
 
+// errUnseen is what a start gets whose cgroup the kernel did not take for a container's when it was made: its first
+// process has no label, and so would its main program.
+var errUnseen = errors.New("the kernel does not take its cgroup for a container's: add the cgroup's parent to runtime.containerParents")
+
+// seen reports whether the kernel takes the cgroup at p for a container's by its path: the rule of label_cgroup_mkdir.
+func (e *engine) seen(p string) bool {
+	return cgroup.ContainerID(path.Base(p)) != "" || slices.Contains(e.a.cfg.Runtime.ContainerParents, path.Dir(p))
+}
+
 // await brings the policies of a container that is about to start into force, and returns nil when they are: the
 // kernel's tables know the container, its processes get their labels, and its packets are gated. It returns earlier
 // with the end of ctx or of the engine; the container is then taken in all the same, as soon as that can be.
 func (e *engine) await(ctx context.Context, c identity.Container) error {
 	e.a.registry.Apply(identity.Change{Kind: identity.ContainerCreated, Container: c}) // so that reports name it at once
+	if !e.seen(c.CgroupPath) {
+		return fmt.Errorf("governing container %s in %s: %w", c.ID, c.CgroupPath, errUnseen)
+	}
 	s := &start{container: c, inForce: make(chan struct{}), left: ctx.Done()}
 	err := errEnding
 	select {

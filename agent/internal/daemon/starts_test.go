@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,11 +15,12 @@ import (
 // startsEngine is an engine without a kernel: what it takes in, the test puts in force.
 func startsEngine() *engine {
 	a := &agent{registry: correlate.New(correlate.Config{})}
+	a.cfg.Runtime.ContainerParents = []string{"/pods"}
 	return &engine{a: a, starts: make(chan *start), ended: make(chan struct{}), workloads: newWorkloads(a)}
 }
 
 func starting(id string, cgroup uint64) identity.Container {
-	return identity.Container{ID: id, Namespace: "k8s.io", CgroupID: cgroup, CgroupPath: "/" + id}
+	return identity.Container{ID: id, Namespace: "k8s.io", CgroupID: cgroup, CgroupPath: "/pods/" + id}
 }
 
 // force puts a container in force, as apply and govern do.
@@ -91,4 +93,21 @@ func TestAwaitEnds(t *testing.T) {
 			t.Errorf("an engine that has ended: %v", err)
 		}
 	})
+}
+
+func TestAwaitOfACgroupThatTheKernelDoesNotSee(t *testing.T) {
+	t.Parallel()
+	e := startsEngine()
+	for path, seen := range map[string]bool{
+		"/pods/a": true, "/pods/a/b": false, "/user.slice/mycontainer": false, "/": false, "": false,
+		"/machine.slice/libpod-" + strings.Repeat("0a", 32) + ".scope": true,
+	} {
+		if got := e.seen(path); got != seen {
+			t.Errorf("%q is seen: %t, want %t", path, got, seen)
+		}
+	}
+	err := e.await(t.Context(), identity.Container{ID: "a", CgroupID: 1, CgroupPath: "/user.slice/mycontainer"})
+	if !errors.Is(err, errUnseen) {
+		t.Errorf("got %v, want errUnseen", err)
+	}
 }

@@ -76,6 +76,7 @@ func (s *show) agent(ctx context.Context, steps []config.Step, b *box, f *syslog
 	cfg.Policies.Dir = s.path("policies")
 	cfg.Kernel.BPFFS = s.path("bpf")
 	cfg.Runtime.Containerd.Socket = b.socket
+	cfg.Runtime.NRI.Enabled = config.PresenceNever // that would be the machine's own runtime
 	cfg.Runtime.ContainerParents = []string{"/" + containerdNamespace}
 	cfg.Alerts.JSONL.Path = s.path("alerts.jsonl")
 	cfg.Alerts.Syslog.Enabled, cfg.Alerts.Syslog.Address = true, f.socket

@@ -51,37 +51,67 @@ static __always_inline struct probe *probe_read(struct task_struct *task, struct
 	return got;
 }
 
-static __always_inline int probe_equal(const struct probe *a, const struct probe *b)
-{
-	int i;
+/* Where the comparison of two commands is. */
+struct probe_compare {
+	const struct probe *want;
+	const struct probe *got;
+	__u64 differs;
+};
 
-	if (a->len != b->len)
+static long probe_step_word(__u32 index, void *data)
+{
+	struct probe_compare *compare = data;
+	__u32 word = index & (PROBE_WORDS - 1);
+
+	if (compare->want->args[word] == compare->got->args[word])
 		return 0;
-	for (i = 0; i < PROBE_WORDS; i++)
-		if (a->args[i] != b->args[i])
-			return 0;
+	compare->differs = 1;
 	return 1;
+}
+
+/* Where the search for a command is: slots are filled from the first. */
+struct probe_search {
+	struct probe_key key;
+	const struct probe *got;
+	__u64 found;
+};
+
+static long probe_step_slot(__u32 index, void *data)
+{
+	struct probe_search *search = data;
+	struct probe_compare compare = {.got = search->got};
+
+	search->key.slot = index;
+	compare.want = bpf_map_lookup_elem(&probe_by_slot, &search->key);
+	if (!compare.want)
+		return 1;
+	if (compare.want->len != compare.got->len)
+		return 0;
+	bpf_loop(PROBE_WORDS, probe_step_word, &compare, 0);
+	search->found = !compare.differs;
+	return search->found;
 }
 
 /* Whether a program that begins is a probe of the container. What cannot be compared is none: closed. */
 static __always_inline int probe_is(__u64 container, struct task_struct *task, struct linux_binprm *bprm)
 {
-	struct probe_key key = {.container = container};
-	struct probe *want, *got;
+	struct probe_search search = {.key.container = container};
 
-	if (!bpf_map_lookup_elem(&probe_by_slot, &key))
-		return 0; /* slots are filled from the first: there are none */
-	got = probe_read(task, bprm);
-	if (!got)
+	if (!bpf_map_lookup_elem(&probe_by_slot, &search.key))
+		return 0; /* there are none */
+	search.got = probe_read(task, bprm);
+	if (!search.got)
 		return 0;
-	for (key.slot = 0; key.slot < PROBE_SLOTS; key.slot++) {
-		want = bpf_map_lookup_elem(&probe_by_slot, &key);
-		if (!want)
-			return 0;
-		if (probe_equal(want, got))
-			return 1;
-	}
-	return 0;
+	bpf_loop(PROBE_SLOTS, probe_step_slot, &search, 0);
+	return search.found;
+}
+
+static long probe_step_forget(__u32 index, void *data)
+{
+	struct probe_key *key = data;
+
+	key->slot = index;
+	return bpf_map_delete_elem(&probe_by_slot, key) != 0;
 }
 
 /* Forgets the probes of a container that is gone. */
@@ -89,7 +119,5 @@ static __always_inline void probe_forget(__u64 container)
 {
 	struct probe_key key = {.container = container};
 
-	for (key.slot = 0; key.slot < PROBE_SLOTS; key.slot++)
-		if (bpf_map_delete_elem(&probe_by_slot, &key))
-			return;
+	bpf_loop(PROBE_SLOTS, probe_step_forget, &key, 0);
 }

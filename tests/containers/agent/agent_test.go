@@ -91,6 +91,7 @@ enforcement: {unknownWorkload: %s}
 kernel: {bpffs: %s}
 runtime:
   containerd: {socket: %s, reconnectMax: 1s}
+  nri: {enabled: never} # that would be the machine's own runtime
   containerParents: [%s]
 alerts: {jsonl: {path: %s}}
 api: {socket: %s}
