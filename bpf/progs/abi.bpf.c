@@ -10,6 +10,7 @@
 #include <maps/control.h>
 #include <maps/flow.h>
 #include <maps/label.h>
+#include <maps/names.h>
 #include <maps/tables.h>
 #include <maps/tell.h>
 
@@ -19,6 +20,8 @@ struct ev_exec abi_ev_exec;
 struct ev_exit abi_ev_exit;
 struct ev_call abi_ev_call;
 struct ev_cgroup abi_ev_cgroup;
+struct ev_dns abi_ev_dns;
+struct sweep abi_sweep;
 struct ruleset abi_ruleset;
 struct rule abi_rule;
 struct address_key abi_address_key;
@@ -35,6 +38,7 @@ enum control_flags abi_control_flags;
 enum container_flags abi_container_flags;
 enum ruleset_flags abi_ruleset_flags;
 enum flow_state abi_flow_state;
+enum name_limits abi_name_limits;
 enum ev_kind abi_ev_kind;
 enum call abi_call;
 enum step abi_step;

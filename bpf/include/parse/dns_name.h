@@ -9,8 +9,10 @@
 enum dns_limits {
 	DNS_HEADER = 12,
 	DNS_NAME = 256,	      /* bytes of a name as text, without the last dot, NUL-padded */
+	DNS_ROW = 512,	      /* DNS_NAME and a label more, a power of two */
 	DNS_TEXT = 254,	      /* with the last dot */
 	DNS_LABEL = 64,
+	DNS_BYTES = 8,	      /* of a label, read in one step */
 	DNS_POINTERS = 10,    /* followed in one name */
 	DNS_STEPS = 160,      /* labels and pointers of one name */
 	DNS_BUDGET = 16384,   /* of all names of a message: a short message can make long work */
@@ -45,6 +47,23 @@ struct dns_cname {
 	__u32 reached; /* 1: from the name that was asked for */
 };
 
+/* A name being walked. In the message and not on the stack, where the verifier would follow every value. */
+struct dns_walk {
+	__u64 hash;
+	__u64 exact;
+	__u32 pos;
+	__u32 floor; /* pointers lead below it */
+	__u32 next;  /* the byte behind the name; 0: not known yet */
+	__u32 len;   /* of the text */
+	__u32 pointers;
+	__u32 shelf; /* where in m->name the text is written: 0, or DNS_ROW for what nobody wants */
+	__u32 count; /* bytes of label */
+	__u32 bad;   /* of them, 1: some cannot be in a name */
+	__u32 done;
+	__u32 pad;
+	__u8 label[DNS_LABEL];
+};
+
 /* A message being read, and what was read. The caller sets begin, end, kind and seed. */
 struct dns_message {
 	__u64 seed;
@@ -68,26 +87,22 @@ struct dns_message {
 	__u16 answers;
 	__u16 others; /* records that are no answers */
 	__u32 pad;
+	__u64 sink[6]; /* of who defines dns_address() */
+	struct dns_walk walk;
 	struct dns_cname cname[DNS_CNAMES];
-	__u8 name[DNS_NAME];
+	__u8 name[2 * DNS_ROW]; /* the first DNS_NAME bytes; the rest is scratch */
 };
 
-struct dns_walk {
+/* What every step is given. */
+struct dns_at {
 	parse_input *input;
 	struct dns_message *m;
-	__u64 hash;
-	__u64 exact;
-	__u32 pos;
-	__u32 floor; /* pointers lead below it */
-	__u32 next;  /* the byte behind the name; 0: not known yet */
-	__u32 len;   /* of the text */
-	__u32 pointers;
-	__u32 keep; /* 1: write the text down */
-	__u32 done;
-	__u32 pad;
 };
 
-static __always_inline __u64 dns_mix(__u64 hash, __u8 c)
+/* Hides from the compiler what a value is, so that it makes no comparison of it. */
+#define DNS_OPAQUE(value) __asm__ volatile("" : "+r"(value))
+
+static __always_inline __u64 dns_mix(__u64 hash, __u32 c)
 {
 	hash = (hash ^ c) * 0x100000001b3ULL;
 	return hash ^ hash >> 29;
@@ -113,15 +128,16 @@ static __always_inline int dns_load(parse_input *input, struct dns_message *m, _
 }
 
 /* A compression pointer whose first byte is high. */
-static __always_inline long dns_follow(struct dns_walk *walk, __u8 high)
+static __always_inline long dns_follow(parse_input *input, struct dns_message *m, __u8 high)
 {
+	struct dns_walk *walk = &m->walk;
 	__u32 target;
 	__u8 low;
 
-	if (dns_load(walk->input, walk->m, walk->pos + 1, &low, 1))
+	if (dns_load(input, m, walk->pos + 1, &low, 1))
 		return 1;
-	target = walk->m->begin + ((high & 0x3f) << 8 | low);
-	if (target >= walk->floor || target < walk->m->begin + DNS_HEADER)
+	target = m->begin + ((high & 0x3f) << 8 | low);
+	if (target >= walk->floor || target < m->begin + DNS_HEADER)
 		return 1;
 	if (++walk->pointers > DNS_POINTERS)
 		return 1;
@@ -131,22 +147,71 @@ static __always_inline long dns_follow(struct dns_walk *walk, __u8 high)
 	return 0;
 }
 
+/*
+ * Without branches, of which the verifier would follow both ways at every byte: 1 for zero, else 0;
+ * and the lower case of ASCII.
+ */
+static __always_inline __u32 dns_is_zero(__u32 c)
+{
+	c -= 1;
+	DNS_OPAQUE(c);
+	return c >> 31;
+}
+
+static __always_inline __u32 dns_lower(__u32 c)
+{
+	__u32 outside = (c - 'A') | ('Z' - c); /* negative for what is no capital */
+
+	DNS_OPAQUE(outside);
+	return c + (((outside >> 31) ^ 1) << 5);
+}
+
+/*
+ * Some bytes of a label. Without branches again: bytes behind the label's end are read too, as nothing
+ * but zeros in the text, which has room for them.
+ */
+static long dns_bytes(__u32 index, void *data)
+{
+	struct dns_message *m = ((struct dns_at *)data)->m;
+	struct dns_walk *walk = &m->walk;
+	__u64 hash = walk->hash, exact = walk->exact;
+	__u32 shelf = walk->shelf & DNS_ROW, bad = walk->bad, n = walk->count, i;
+
+	for (i = 0; i < DNS_BYTES; i++) {
+		__u32 at = index * DNS_BYTES + i;
+		__u64 inside = (__u64)at - n, beyond;
+		__u32 c = walk->label[at & (DNS_LABEL - 1)], lower = dns_lower(c);
+
+		DNS_OPAQUE(inside); /* negative inside */
+		inside >>= 63;
+		bad |= (dns_is_zero(c) | dns_is_zero(c ^ '.')) & inside;
+		beyond = inside - 1; /* all bits, or none */
+		exact = (dns_mix(exact, c) & ~beyond) | (exact & beyond);
+		hash = (dns_mix(hash, lower) & ~beyond) | (hash & beyond);
+		m->name[((walk->len + at) & (DNS_ROW - 1)) | shelf] = lower & ~beyond;
+	}
+	walk->hash = hash;
+	walk->exact = exact;
+	walk->bad = bad;
+	return (index + 1) * DNS_BYTES >= n;
+}
+
 /* One label or pointer of a name. */
 static long dns_step(__u32 index, void *data)
 {
-	struct dns_walk *walk = data;
-	struct dns_message *m = walk->m;
-	__u64 hash = walk->hash, exact = walk->exact;
-	__u8 label[DNS_LABEL], len;
-	__u32 n, i;
+	parse_input *input = ((struct dns_at *)data)->input;
+	struct dns_message *m = ((struct dns_at *)data)->m;
+	struct dns_walk *walk = &m->walk;
+	__u32 n;
+	__u8 len;
 
 	if (!m->budget)
 		return 1;
 	m->budget--;
-	if (dns_load(walk->input, m, walk->pos, &len, 1))
+	if (dns_load(input, m, walk->pos, &len, 1))
 		return 1;
 	if ((len & 0xc0) == 0xc0)
-		return dns_follow(walk, len);
+		return dns_follow(input, m, len);
 	if (len & 0xc0)
 		return 1;
 	if (!len) {
@@ -156,27 +221,16 @@ static long dns_step(__u32 index, void *data)
 		return 1;
 	}
 	n = ((len - 1) & 63) + 1; /* as 6.1 wants it: no length of zero */
-	if (walk->len + n + 1 > DNS_TEXT || dns_load(walk->input, m, walk->pos + 1, label, n))
+	if (walk->len + n + 1 > DNS_TEXT || dns_load(input, m, walk->pos + 1, walk->label, n))
 		return 1;
-	for (i = 0; i < DNS_LABEL - 1; i++) {
-		__u8 c;
-
-		if (i >= n)
-			break;
-		c = label[i];
-		if (!c || c == '.')
-			return 1;
-		exact = dns_mix(exact, c);
-		if (c >= 'A' && c <= 'Z')
-			c += 'a' - 'A';
-		hash = dns_mix(hash, c);
-		if (walk->keep)
-			m->name[(walk->len + i) & (DNS_NAME - 1)] = c;
-	}
-	if (walk->keep)
-		m->name[(walk->len + n) & (DNS_NAME - 1)] = '.';
-	walk->hash = dns_mix(hash, '.');
-	walk->exact = dns_mix(exact, '.');
+	walk->count = n;
+	walk->bad = 0;
+	parse_loop(DNS_LABEL / DNS_BYTES, dns_bytes, data);
+	if (walk->bad)
+		return 1;
+	m->name[((walk->len + n) & (DNS_ROW - 1)) | (walk->shelf & DNS_ROW)] = '.';
+	walk->hash = dns_mix(walk->hash, '.');
+	walk->exact = dns_mix(walk->exact, '.');
 	walk->len += n + 1;
 	walk->pos += n + 1;
 	return 0;
@@ -185,7 +239,8 @@ static long dns_step(__u32 index, void *data)
 /* Walks the name at pos into m->walked. Returns the offset of the byte behind it, 0: malformed. */
 PARSE_GLOBAL int dns_name(parse_input *input, struct dns_message *m, __u32 pos, int keep)
 {
-	struct dns_walk walk = {.input = input, .m = m, .pos = pos, .floor = pos, .keep = keep};
+	struct dns_at at = {.input = input, .m = m};
+	struct dns_walk *walk;
 	__u8 head[2];
 
 	if (!m)
@@ -196,17 +251,21 @@ PARSE_GLOBAL int dns_name(parse_input *input, struct dns_message *m, __u32 pos, 
 		m->walked = m->hash;
 		return pos + 2;
 	}
-	walk.hash = m->seed;
-	walk.exact = ~m->seed;
-	parse_loop(DNS_STEPS, dns_step, &walk);
-	if (!walk.done)
+	walk = &m->walk;
+	walk->hash = m->seed;
+	walk->exact = ~m->seed;
+	walk->pos = walk->floor = pos;
+	walk->next = walk->len = walk->pointers = walk->done = 0;
+	walk->shelf = keep ? 0 : DNS_ROW;
+	parse_loop(DNS_STEPS, dns_step, &at);
+	if (!walk->done)
 		return 0;
-	m->walked = walk.hash;
+	m->walked = walk->hash;
 	if (!keep)
-		return walk.next;
-	m->exact = walk.exact;
-	m->hash = walk.hash;
-	if (walk.len)
-		m->name[(walk.len - 1) & (DNS_NAME - 1)] = 0; /* the last dot */
-	return walk.next;
+		return walk->next;
+	m->exact = walk->exact;
+	m->hash = walk->hash;
+	if (walk->len)
+		m->name[(walk->len - 1) & (DNS_NAME - 1)] = 0; /* the last dot */
+	return walk->next;
 }

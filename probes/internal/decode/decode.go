@@ -11,6 +11,8 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/internal/bpfobj"
 )
@@ -43,6 +45,8 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 		err = call(raw, &e)
 	case event.KindCgroup:
 		err = cgroup(raw, &e)
+	case event.KindDNS:
+		err = dns(raw, &e)
 	case event.KindLost: // made in user space only
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
 	default:
@@ -137,6 +141,21 @@ func call(raw []byte, e *event.Event) error {
 	if r.HasRemote != 0 {
 		e.Remote = endpoint(r.Remote, r.RemotePort)
 	}
+	return nil
+}
+
+func dns(raw []byte, e *event.Event) error {
+	var r bpfobj.ABIEvDns
+	if err := read(raw, &r); err != nil {
+		return err
+	}
+	e.Subject = subject(&r.Subject)
+	e.Rule, e.Revision, e.NetNS, e.Packets = r.Rule, r.Revision, r.Netns, r.Packets
+	e.Local, e.Remote = endpoint(r.Local, r.LocalPort), endpoint(r.Remote, r.RemotePort)
+	e.Protocol, e.Step = unix.IPPROTO_UDP, event.StepGate
+	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
+	e.Reason, e.Severity = event.Reason(r.Reason), event.Severity(r.Severity)
+	e.Query, e.QType, e.Answer, e.RCode, e.Told = text(r.Name[:]), r.Type, r.IsAnswer != 0, r.Rcode, r.Addresses
 	return nil
 }
 
