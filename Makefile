@@ -13,11 +13,11 @@ FUZZTIME  ?= 10s
 # The tiers. A folder that is not there yet is left out.
 existing   = $(patsubst %,./%/...,$(wildcard $(1)))
 PRIVILEGED := tests/bpf tests/privileged tests/oracle
-BPF_TESTS   = $(call existing,$(PRIVILEGED) tests/victim)
+BPF_TESTS   = $(call existing,$(PRIVILEGED) tests/victim tests/parse)
 VM_TESTS    = $(call existing,tests/vm/selftest $(PRIVILEGED))
 CONTAINERS  = $(call existing,tests/containers)
 NODE_TESTS  = $(call existing,tests/node)
-UNIT_TESTS  = $$($(GO) list ./... | grep -Ev '/tests/(bpf|privileged|oracle|containers|node|bench|victim|vm/selftest)(/|$$)')
+UNIT_TESTS  = $$($(GO) list ./... | grep -Ev '/tests/(bpf|privileged|oracle|containers|node|bench|victim|parse|vm/selftest)(/|$$)')
 
 # What the guest of a VM test gets beside the test program. There is no compiler in it.
 VMRUN_FLAGS ?= -f $(CURDIR)/$(BUILD)/victim:/bin/victim -env SALLYPORT_VICTIM=/bin/victim

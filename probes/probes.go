@@ -5,10 +5,14 @@
 package probes
 
 import (
+	"cmp"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,7 +37,18 @@ type Config struct {
 	BorrowTell       bool // such attempts are told
 	TellExec         bool // report execs and exits
 	TellConnect      bool // report allowed calls
+	Names            Names
 }
+
+// Names says how addresses are remembered by the names that DNS tells containers for them. Zeros mean
+// the defaults.
+type Names struct {
+	Most     uint32        // addresses, and names, for one container; what is beyond is not known by its name
+	LeastTTL time.Duration // how long an address is known at least, whatever its time to live
+}
+
+// defaultMostNames bounds the kernel's memory for one container to about 3 MB.
+const defaultMostNames = 4096
 
 // Sizes are the sizes of maps; a zero keeps the built-in size.
 type Sizes struct {
@@ -115,8 +130,18 @@ func (k *Kernel) configure() error {
 			flags |= uint32(f.flag)
 		}
 	}
+	// The hashes of names that are pinned already are made from the seed that is pinned with them.
+	var seed [8]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return fmt.Errorf("seeding the hashes of names: %w", err)
+	}
 	err = k.maps.UpdateControl(func(c *bpfobj.ABIControl) {
 		c.Abi, c.Flags, c.HostMntns = uint32(bpfobj.ABILimitsABI_VERSION), flags, mntns
+		if c.Seed == 0 {
+			c.Seed = binary.LittleEndian.Uint64(seed[:])
+		}
+		c.NamesMost = cmp.Or(k.cfg.Names.Most, defaultMostNames)
+		c.TtlLeastNs = uint64(max(k.cfg.Names.LeastTTL, 0))
 	})
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@
 #include <maps/flow.h>
 #include <maps/label.h>
 #include <maps/probe.h>
+#include <maps/names.h>
 #include <maps/tables.h>
 #include <maps/tell.h>
 
@@ -21,6 +22,8 @@ struct ev_exit abi_ev_exit;
 struct ev_call abi_ev_call;
 struct ev_cgroup abi_ev_cgroup;
 struct ev_borrow abi_ev_borrow;
+struct ev_dns abi_ev_dns;
+struct sweep abi_sweep;
 struct ruleset abi_ruleset;
 struct rule abi_rule;
 struct address_key abi_address_key;
@@ -40,6 +43,7 @@ enum control_flags abi_control_flags;
 enum container_flags abi_container_flags;
 enum ruleset_flags abi_ruleset_flags;
 enum flow_state abi_flow_state;
+enum name_limits abi_name_limits;
 enum ev_kind abi_ev_kind;
 enum call abi_call;
 enum step abi_step;

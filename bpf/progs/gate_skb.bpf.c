@@ -14,6 +14,7 @@
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include <lib/dns_pass.h>
 #include <lib/packet.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -35,7 +36,8 @@ struct passage {
 	__u8 out;	/* 1: leaving the pod */
 	__u8 direction; /* enum direction: who opened the flow */
 	__u8 looped;	/* 1: kept on the socket, see is_looped() */
-	__u8 pad[5];
+	__u8 state;	/* enum flow_state, as it was judged */
+	__u8 pad[4];
 };
 
 /* Writes a judged flow down. A full LRU pushes out another, which its next packet makes again. */
@@ -51,6 +53,7 @@ __noinline int flow_write(const struct passage *passage, const struct label *own
 	flow.container = owner->container;
 	flow.session = owner->session;
 	flow.direction = passage->direction;
+	flow.state = passage->state;
 	if (bpf_map_update_elem(&flow_by_tuple, &key, &flow, BPF_ANY))
 		count_error(SITE_FLOW_MAP); /* the packet passes by its verdict; the gate drops: closed */
 	if (passage->direction != DIR_INGRESS || key.protocol != PROTO_UDP)
@@ -61,43 +64,67 @@ __noinline int flow_write(const struct passage *passage, const struct label *own
 	return 0;
 }
 
-/* Judges a flow by the owner of its socket. Returns a verdict. */
-__noinline int flow_judge(const struct passage *passage, struct sock_state *state,
-			  const struct control *c)
+/* Judges a flow by the owner of its socket, in s. Returns a verdict. */
+__noinline int flow_judge_in(struct dns_scratch *s, struct passage *passage,
+			     struct sock_state *state, const struct control *c)
 {
-	struct ask ask = {};
 	__u64 decision;
+	struct ask *ask;
 	int final;
 
-	if (!passage || !state || !c)
+	if (!s || !passage || !state || !c)
 		return VERDICT_DENY;
-	ask.query.revision = c->revision;
-	ask.query.protocol = passage->key.protocol;
-	ask.query.direction = passage->direction;
-	ask.query.flags = QUERY_ADDRESS | QUERY_PORT;
-	ask.query.port = passage->direction == DIR_INGRESS ? passage->key.local_port :
-							     passage->key.remote_port;
-	if (protocol_is_icmp(ask.query.protocol))
-		ask.query.port = 0;
-	__builtin_memcpy(ask.query.addr, passage->key.remote, 16);
-	__builtin_memcpy(ask.local, passage->key.local, 16);
-	ask.local_port = passage->key.local_port;
-	ask.netns = passage->key.netns;
-	ask.family = is_mapped(passage->key.local) ? FAMILY_INET : FAMILY_INET6;
-	ask.call = passage->out ? CALL_PACKET_OUT : CALL_PACKET_IN;
-	ask.step = STEP_GATE;
-	ask.flags = c->flags & ~CONTROL_TELL_CONNECT;
-	if (passage->out && state->hushed == c->revision)
-		ask.flags |= ASK_HUSHED;
-	decision = judge(&ask, &state->owner, 0, &final);
+	ask = &s->ask;
+	__builtin_memset(ask, 0, sizeof(*ask));
+	ask->query.revision = c->revision;
+	ask->query.protocol = passage->key.protocol;
+	ask->query.direction = passage->direction;
+	ask->query.flags = QUERY_ADDRESS | QUERY_PORT;
+	ask->query.port = passage->direction == DIR_INGRESS ? passage->key.local_port :
+							      passage->key.remote_port;
+	if (protocol_is_icmp(ask->query.protocol))
+		ask->query.port = 0;
+	__builtin_memcpy(ask->query.addr, passage->key.remote, 16);
+	__builtin_memcpy(ask->local, passage->key.local, 16);
+	ask->local_port = passage->key.local_port;
+	ask->netns = passage->key.netns;
+	ask->family = is_mapped(passage->key.local) ? FAMILY_INET : FAMILY_INET6;
+	ask->call = passage->out ? CALL_PACKET_OUT : CALL_PACKET_IN;
+	ask->step = STEP_GATE;
+	ask->flags = c->flags & ~CONTROL_TELL_CONNECT;
+	recall_name(state, &ask->query);
+	__builtin_memset(&s->answer, 0, sizeof(s->answer));
+	final = answer_query(&ask->query, &state->owner, ask->flags, &s->who, &s->answer);
+	decision = s->answer.verdict;
+	/* A Drop that left_to_gate() let go on was told when the call was judged. */
+	if (decision != VERDICT_ALLOW &&
+	    !(decision == VERDICT_DROP && passage->out && state->hushed == c->revision))
+		tell_packet(ask, &state->owner, &s->answer);
+	passage->state = FLOW_JUDGED;
+	if (final & KEEP_DNS && ask->query.protocol == PROTO_UDP)
+		passage->state = FLOW_DNS;
 	/* Of a container still unknown: passes the gate, under no revision, so it is judged again. */
 	if (final)
-		decision |= ask.query.revision << 8;
+		decision |= ask->query.revision << 8;
 	if (passage->looped)
 		state->looped = decision;
 	else
 		flow_write(passage, &state->owner, decision);
 	return decision & 0xff;
+}
+
+/* The same, with room for it: so much does not fit on the stack below a socket. */
+static __always_inline int flow_judge(struct passage *passage, struct sock_state *state,
+				      const struct control *c)
+{
+	struct dns_scratch *s = scratch_take();
+	int verdict;
+
+	if (!s)
+		return VERDICT_DROP; /* as a loss on the way: it is sent again */
+	verdict = flow_judge_in(s, passage, state, c);
+	scratch_give(s);
+	return verdict;
 }
 
 /* What a verdict means here. Drop is silent: the sender sees at most a full queue. */
@@ -121,7 +148,7 @@ static __always_inline __u32 direction_of(const struct bpf_sock *sk, struct sock
 			state->direction = DIR_INGRESS; /* accepted sockets inherit it */
 		return state->direction;
 	}
-	if (flow && flow->state == FLOW_JUDGED && verdict_passes(flow->decision))
+	if (flow && flow->state != FLOW_PENDING && verdict_passes(flow->decision))
 		return flow->direction;
 	return out || sk->dst_port ? DIR_EGRESS : DIR_INGRESS;
 }
@@ -130,7 +157,7 @@ static __always_inline __u32 direction_of(const struct bpf_sock *sk, struct sock
 static __always_inline int is_current(const struct flow *flow, __u32 direction,
 				      const struct control *c)
 {
-	return flow && flow->state == FLOW_JUDGED && flow->decision >> 8 == c->revision &&
+	return flow && flow->state != FLOW_PENDING && flow->decision >> 8 == c->revision &&
 	       flow->direction == direction;
 }
 
@@ -169,6 +196,18 @@ static __always_inline int may_open(struct __sk_buff *skb)
 	return (*flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
+/* The flow of a packet that packet_common_flow() does not read. Returns an enum packet_kind. */
+__noinline int uncommon_flow(struct __sk_buff *skb, __u64 netns, int out, struct flow_key *key)
+{
+	struct packet packet;
+
+	if (!key)
+		return PACKET_MALFORMED;
+	packet_parse(skb, &packet, 0);
+	packet_flow_key(&packet, netns, out, key);
+	return packet.kind;
+}
+
 static __always_inline int pass(struct __sk_buff *skb, int out)
 {
 	struct control *c = control_get();
@@ -176,6 +215,7 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	struct bpf_sock *sk = skb->sk;
 	struct sock_state *state;
 	struct flow *flow;
+	__u8 verdict;
 
 	if (!sk || !c)
 		return SKB_PASS;
@@ -189,20 +229,12 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	if (passage.looped && state->looped && state->looped >> 8 == c->revision && !may_open(skb))
 		return passes(state->looped, out);
 	if (!packet_common_flow(skb, 0, state->netns, out, &passage.key)) {
-		struct packet packet;
+		__u8 kind = uncommon_flow(skb, state->netns, out, &passage.key);
 
-		packet_parse(skb, &packet, 0);
-		switch (packet.kind) {
-		case PACKET_FLOW:
-			break;
-		case PACKET_FRAGMENT: /* followed at gate_tc; here sockets see whole datagrams */
-		case PACKET_LINK:
-		case PACKET_ERROR:
-			return SKB_PASS;
-		default:
+		if (kind == PACKET_MALFORMED)
 			return SKB_DROP; /* closed: an owned socket sends or gets what nobody can read */
-		}
-		packet_flow_key(&packet, state->netns, out, &passage.key);
+		if (kind != PACKET_FLOW)
+			return SKB_PASS; /* fragments are followed at gate_tc; here sockets see whole datagrams */
 	}
 	passage.out = out;
 	if (passage.looped) {
@@ -211,9 +243,16 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	}
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
 	passage.direction = direction_of(sk, state, flow, out);
-	if (is_current(flow, passage.direction, c))
-		return passes(flow->decision, out);
-	return passes(flow_judge(&passage, state, c), out);
+	if (is_current(flow, passage.direction, c)) {
+		verdict = flow->decision;
+		passage.state = flow->state;
+	} else {
+		verdict = flow_judge(&passage, state, c);
+	}
+	/* Every packet of a flow to a resolver is read. */
+	if (passage.state == FLOW_DNS && verdict_passes(verdict))
+		verdict = out ? dns_out(skb, &passage.key, state) : dns_in(skb, &passage.key, state);
+	return passes(verdict, out);
 }
 
 SEC("cgroup_skb/egress")

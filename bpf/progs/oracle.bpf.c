@@ -6,12 +6,20 @@
  * tc (oracle_judge)  answers oracle_question into oracle_answer
  * tc (oracle_who)    computes the rules that select the process of oracle_question, as after an exec
  * tc (oracle_path)   walks the path of oracle_question through the DFA of its ruleset
+ * tc (oracle_name)   puts into oracle_accept what rules.dns say of the name in oracle_text
+ * tc (oracle_parse)  reads the DNS message that is the packet into oracle_message
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <lib/socket.h>
+#include <parse/dns.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
+
+enum oracle_limits {
+	ORACLE_ADDRESSES = 512,
+	ORACLE_BEGIN = 40, /* where the message begins: behind an IPv6 header of zeros */
+};
 
 /* Who calls whom. */
 struct question {
@@ -23,6 +31,21 @@ struct question {
 
 struct question oracle_question;
 struct answer oracle_answer;
+struct bits oracle_scratch;
+
+/* A message, and the addresses that count in it. */
+struct message {
+	struct dns_message m;
+	__u32 ok;
+	__u32 ttl[ORACLE_ADDRESSES];
+	__u8 address[ORACLE_ADDRESSES][16];
+	__u32 pad;
+};
+
+struct message oracle_message;
+__u32 oracle_kind; /* enum dns_kind */
+__u8 oracle_text[NAME_LEN];
+__u32 oracle_accept;
 
 /* Their names are for user space. */
 enum query_flags oracle_query_flags;
@@ -52,7 +75,8 @@ int oracle_judge(struct __sk_buff *skb)
 	query.revision = c->revision;
 	if (query.flags & QUERY_ADDRESS)
 		address_canonical(query.addr);
-	answer_query(&query, &oracle_question.label, oracle_question.flags, oracle_question.own & 1, &answer);
+	answer_query(&query, &oracle_question.label, oracle_question.flags,
+		     oracle_question.own ? 0 : &oracle_scratch, &answer);
 	oracle_answer = answer;
 	return 1;
 }
@@ -85,6 +109,47 @@ int oracle_path(struct __sk_buff *skb)
 	ruleset = oracle_ruleset(c->revision);
 	if (!ruleset)
 		return 0;
-	oracle_accepted += dfa_accept(c->revision, ruleset, oracle_question.label.exe) != 0;
+	oracle_accepted += dfa_accept(c->revision, &ruleset->exe, oracle_question.label.exe) != 0;
+	return 1;
+}
+
+SEC("tc")
+int oracle_name(struct __sk_buff *skb)
+{
+	struct control *c = control_get();
+	struct ruleset *ruleset;
+
+	if (!c)
+		return 0;
+	ruleset = oracle_ruleset(c->revision);
+	if (!ruleset)
+		return 0;
+	oracle_accept = dfa_index(c->revision, &ruleset->queries, oracle_text);
+	return 1;
+}
+
+static long dns_address(struct dns_message *m, const __u8 *address, __u32 ttl)
+{
+	__u32 i = m->found - 1;
+
+	if (i < ORACLE_ADDRESSES) {
+		oracle_message.ttl[i] = ttl;
+		__builtin_memcpy(oracle_message.address[i], address, 16);
+	}
+	return 0;
+}
+
+SEC("tc")
+int oracle_parse(struct __sk_buff *skb)
+{
+	struct dns_message *m = &oracle_message.m;
+
+	m->seed = 0x5eed;
+	m->kind = oracle_kind;
+	m->begin = ORACLE_BEGIN;
+	m->end = skb->len - 14;
+	oracle_message.ok = dns_question(skb, m) && dns_rest(skb, m);
+	if (oracle_message.ok && m->kind == DNS_ANSWER)
+		dns_deliver(skb, m);
 	return 1;
 }

@@ -29,6 +29,7 @@ const (
 	KindLost                         // records were lost; Lost counts them
 	KindBorrow                       // a process reached for another label: into its process, or for its socket
 	KindLate                         // a container was to start before its policies were in force; the agent's own
+	KindDNS                          // a DNS query was refused, or an answer taken or not
 )
 
 // Origin says how a process came into its container.
@@ -72,6 +73,9 @@ const (
 	ReasonMalformed         // the packet or address could not be parsed
 	ReasonMPTCP             // MPTCP is refused to governed processes, which fall back to TCP
 	ReasonBorrow            // nobody acts under another's label
+	ReasonDNSStream         // DNS over another protocol than UDP, which nobody reads, where rules.dns governs it
+	ReasonUnasked           // a DNS answer to no query
+	ReasonNamesFull         // DNS has told a container more addresses than are remembered for it
 )
 
 // Call is the socket call (or packet) that was judged.
@@ -160,5 +164,10 @@ type Event struct {
 	Lost     uint64 // for KindLost
 	Site     string // for KindLost: which ring buffer or map
 	Removed  bool   // for KindCgroup: the cgroup went
+	Query    string // for KindDNS: the name asked for, in lower case; hostile as all text
+	QType    uint16 // for KindDNS: the type of record asked for
+	Answer   bool   // for KindDNS: about an answer, not a query
+	RCode    uint8  // for KindDNS, of an answer
+	Told     uint32 // for KindDNS: how many addresses the answer told for the name
 	Path     string // for KindCgroup: path of the cgroup below the root of the hierarchy
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"reflect"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"github.com/sallyport/sallyport/probes/judge"
 	"github.com/sallyport/sallyport/probes/label"
 	"github.com/sallyport/sallyport/probes/tell"
+	"github.com/sallyport/sallyport/tests/internal/oracle"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
@@ -165,7 +165,7 @@ func TestRealCallsAreJudgedAsTheReference(t *testing.T) {
 		}
 	}
 	events := listen(t, func(h tell.Handler) *tell.Reader { return tell.NewReader(k, h) })
-	all := rooms(t, node)
+	all, o := rooms(t, node), oracle.New(t, k)
 	calls, denied, seeds := 0, 0, uint64(60)
 	if testutil.InVM() {
 		seeds = 25
@@ -180,21 +180,23 @@ func TestRealCallsAreJudgedAsTheReference(t *testing.T) {
 			c.Input.Workloads[i].Key = all[i].id
 		}
 		inForce(t, j, c.Input)
-		last := map[*caller]policy.Call{}
+		asked := map[string]bool{}
 		for i, q := range c.Questions {
 			at := int(seed+uint64(i)) % len(c.Input.Workloads)
 			caller := all[at].callers[i%len(all[at].callers)]
 			call, ok := realCall(q.Call)
-			if !ok || reflect.DeepEqual(last[caller], call.Canonical()) {
+			same := fmt.Sprint(caller.pid, call.Protocol, call.Direction, call.Canonical().Peer, call.Port, call.Listen)
+			if !ok || asked[same] {
 				continue // the same allowed call again is told once
 			}
-			last[caller] = call.Canonical()
+			asked[same] = true
 			process := caller.process
 			process.Workload = c.Input.Workloads[at]
-			want := match.Judge(c.Input, process, call)
+			want, expected := reference(t, c.Input, policytest.Question{Process: process, Call: call})
+			o.Tell(t, all[at].id, call.Canonical().Peer, call.Names)
 			errno := caller.make(t, call)
 			got := told(t, events, caller, call)
-			if diff := cmp.Diff(expect(want), got); diff != "" {
+			if diff := cmp.Diff(expected, got); diff != "" {
 				t.Fatalf("seed %d, question %d: %+v\n%+v\nreference: %+v (-reference +event)\n%s", seed, i, process, call, want, diff)
 			}
 			if !wantErrno(want, errno) {

@@ -20,6 +20,7 @@ enum ev_kind {
 	EV_KIND_FOREIGN = 9,
 	EV_KIND_CGROUP = 10,
 	EV_KIND_BORROW = 12, /* 11 and 13 are made in user space only */
+	EV_KIND_DNS = 14,
 };
 
 enum call {
@@ -56,6 +57,9 @@ enum reason {
 	REASON_MALFORMED = 7,
 	REASON_MPTCP = 8,
 	REASON_BORROW = 9,
+	REASON_DNS_STREAM = 10, /* queries over another protocol than UDP, which nobody reads */
+	REASON_UNASKED = 11,   /* an answer to no query */
+	REASON_NAMES_FULL = 12, /* DNS told more addresses than are remembered */
 };
 
 /* Where an error or a loss was counted. */
@@ -70,7 +74,9 @@ enum site {
 	SITE_ARGS = 7,	 /* argv could not be read */
 	SITE_PATH = 8,	 /* path could not be read */
 	SITE_PENDING = 9, /* fmod_ret found no judgement: denied */
-	SITE_COUNT = 10,
+	SITE_NAMES = 10,  /* an address was not remembered by its name: no room, or memory */
+	SITE_DNS_BUSY = 11, /* a query or answer was dropped because others were being read */
+	SITE_COUNT = 12,
 };
 
 struct ev_header {
@@ -150,6 +156,29 @@ struct ev_borrow {
 	__u8 verdict;
 	__u8 would;
 	__u32 pad;
+};
+
+/* DNS: a query that was refused, an answer that was taken, one that was not */
+struct ev_dns {
+	struct ev_header header;
+	struct ev_subject subject;
+	__u64 rule;
+	__u64 revision;
+	__u64 netns;
+	__u64 packets; /* that this reports */
+	__u8 local[16];
+	__u8 remote[16];
+	__u16 local_port;
+	__u16 remote_port;
+	__u16 type; /* of the question */
+	__u8 is_answer;
+	__u8 rcode;
+	__u32 addresses;
+	__u8 verdict;
+	__u8 would;
+	__u8 reason;
+	__u8 severity;
+	__u8 name[256]; /* lower case, no last dot */
 };
 
 /* CGROUP */

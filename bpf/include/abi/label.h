@@ -83,5 +83,8 @@ struct sock_state {
 	__u64 looped;	    /* of a TCP client over loopback, by the owner: as flow.decision */
 	__u32 direction;    /* enum direction: who opens connections on it */
 	__u32 pad;
+	__u64 name_hash;    /* of the name by which its connection was allowed */
+	__u64 name_serial;  /* 0: by none */
+	__u8 name_addr[16]; /* the peer it was allowed to */
 	struct label owner; /* the process that made the socket, as it was then; never changed */
 };

@@ -34,6 +34,8 @@ struct dfa_ref {
 enum ruleset_flags {
 	RULESET_AUDIT = 1, /* has rules of policies in mode Audit */
 	RULESET_RULES = 2, /* has any rule */
+	RULESET_NAMES = 4, /* has rules that match peers by name */
+	RULESET_DNS = 8,   /* has rules that say which names may be asked for */
 };
 
 struct ruleset {
@@ -45,7 +47,10 @@ struct ruleset {
 	struct bits truncated;
 	struct bits any_peer;
 	struct bits any_port;
+	struct bits dns; /* what these rules allow carries queries, which queries is asked about */
 	struct dfa_ref exe;
+	struct dfa_ref names;	/* name of a peer */
+	struct dfa_ref queries; /* name asked for */
 	__u32 id; /* its own index */
 	__u32 flags;
 };

@@ -19,7 +19,9 @@ struct control {
 	__u32 abi;	   /* ABI_VERSION of the agent that made the pins */
 	__u32 flags;	   /* enum control_flags */
 	__u32 host_mntns;  /* inode of the mount namespace of PID 1 */
-	__u32 pad;
+	__u32 names_most;  /* addresses, and names, that DNS may tell one container */
+	__u64 seed;	   /* of the hashes of names; random, so that nobody can make two collide */
+	__u64 ttl_least_ns; /* how long an address is at least known by its name */
 };
 
 enum container_flags {
@@ -74,6 +76,7 @@ struct flow_key {
 enum flow_state {
 	FLOW_JUDGED = 0,
 	FLOW_PENDING = 1, /* came in and nobody has judged it: only the kernel itself may answer */
+	FLOW_DNS = 2,	  /* judged, and rules.dns has a say about each of its packets */
 };
 
 struct flow {

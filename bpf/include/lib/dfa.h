@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #pragma once
 /*
- * Walks a DFA of policy/compile/dfa over a path. Cells at base: 256 classes, then rows of classes
+ * Walks a DFA of policy/compile/dfa over a path or a name. Cells at base: 256 classes, then rows of classes
  * next-row offsets and one accept index. User space wrote the offsets; the mask keeps a walk inside
  * its page whatever they say.
  */
@@ -17,7 +17,7 @@ enum dfa_limits {
 
 struct dfa_walk {
 	struct dfa_page *page;
-	const __u8 *text; /* EXE_LEN bytes, NUL-terminated */
+	const __u8 *text; /* EXE_LEN bytes (NAME_LEN is as much), NUL-terminated */
 	__u32 base;
 	__u32 row;
 };
@@ -46,24 +46,35 @@ static long dfa_step(__u32 index, void *data)
 	return ended;
 }
 
-/* What the ruleset's DFA accepts of text, or NULL: nothing, or broken tables. */
-static __always_inline struct bits *dfa_accept(__u64 revision, struct ruleset *ruleset,
-					       const __u8 *text)
+/* The number of what a DFA accepts of text; 0: nothing, or broken tables. */
+static __always_inline __u32 dfa_index(__u64 revision, const struct dfa_ref *ref, const __u8 *text)
 {
 	void *pages = table(&dfa_pages, revision);
-	void *accepts = table(&dfa_accepts, revision);
 	struct dfa_walk walk = {.text = text};
-	__u32 page = ruleset->exe.page;
-	__u32 classes = ruleset->exe.classes;
-	__u32 index;
+	__u32 page = ref->page;
+	__u32 classes = ref->classes;
 
-	if (!classes || !pages || !accepts)
+	if (!classes || !pages)
 		return 0;
 	walk.page = bpf_map_lookup_elem(pages, &page);
 	if (!walk.page)
 		return 0;
-	walk.base = ruleset->exe.base;
+	walk.base = ref->base;
 	bpf_loop(EXE_LEN / STEP_BYTES, dfa_step, &walk, 0);
-	index = walk.page->cell[(walk.base + CLASS_CELLS + walk.row + classes) & CELL_MASK];
-	return index ? bpf_map_lookup_elem(accepts, &index) : 0;
+	return walk.page->cell[(walk.base + CLASS_CELLS + walk.row + classes) & CELL_MASK];
+}
+
+/* The rules behind such a number (0: none); NULL: broken tables. */
+static __always_inline struct bits *dfa_bits(__u64 revision, __u32 index)
+{
+	void *accepts = table(&dfa_accepts, revision);
+
+	return accepts ? bpf_map_lookup_elem(accepts, &index) : 0;
+}
+
+/* What a DFA accepts of text; NULL: broken tables. */
+static __always_inline struct bits *dfa_accept(__u64 revision, const struct dfa_ref *ref,
+					       const __u8 *text)
+{
+	return dfa_bits(revision, dfa_index(revision, ref, text));
 }

@@ -6,12 +6,14 @@
  */
 #include <lib/dfa.h>
 #include <lib/label.h>
+#include <lib/names.h>
 #include <lib/tables.h>
 
 enum query_flags {
 	QUERY_ADDRESS = 1, /* addr holds a peer */
 	QUERY_PORT = 2,	   /* protocol and port count */
 	QUERY_LISTEN = 4,  /* bind, listen, accept: no peer yet, so only a Deny of every peer counts */
+	QUERY_NAME = 8,	   /* a DNS query: accept says which rules.dns match the name in it */
 };
 
 /* What is asked. */
@@ -22,6 +24,20 @@ struct query {
 	__u8 protocol; /* IPPROTO_* */
 	__u8 direction;
 	__u32 flags;
+	__u32 accept; /* number of the rules, see dfa_bits(); 0: none */
+	__u32 pad;
+	__u64 name_hash; /* the name that the connection was opened by; then the one that allows the call */
+	__u64 name_serial; /* 0: none */
+};
+
+enum {
+	QUERIES_BY = 17, /* IPPROTO_UDP: what carries DNS that is read */
+};
+
+enum answer_flags {
+	ANSWER_NAMED = 1, /* allowed by a name, as long as it does not expire */
+	ANSWER_DNS = 2,	  /* allowed by rules with rules.dns: every packet is to be read */
+	ANSWER_FILLS = 4, /* what is answered to the query is to be remembered */
 };
 
 /* What is answered. */
@@ -31,7 +47,7 @@ struct answer {
 	__u8 would; /* for VERDICT_AUDIT: what Enforce would have done */
 	__u8 reason;
 	__u8 severity;
-	__u32 pad;
+	__u32 flags; /* enum answer_flags */
 };
 
 enum pick_bits {
@@ -43,8 +59,13 @@ struct pick {
 	__u16 deny;
 	__u16 allow;
 	__u16 select; /* the first Allow rule that selects the process in this direction */
+	__u16 silent; /* the first Allow rule that would match but for its rules.dns */
 	__u8 direction;
 	__u8 audit; /* 1: rules in mode Audit take part as if they enforced */
+	__u8 asks;  /* 1: rules.dns have a say */
+	__u8 flags; /* enum answer_flags */
+	__u32 accept; /* number of the rules whose rules.dns match the name asked for */
+	__u64 revision;
 };
 
 static __always_inline __u16 first_bit(__u64 word)
@@ -69,9 +90,9 @@ __noinline int evaluate_who(struct ruleset *ruleset, struct label *label, __u64 
 	if (origin >= ORIGIN_COUNT)
 		origin = ORIGIN_UNKNOWN;
 	cut = label->flags & LABEL_TRUNCATED;
-	exe = dfa_accept(revision, ruleset, label->exe);
+	exe = dfa_accept(revision, &ruleset->exe, label->exe);
 	if (label->script[0])
-		script = dfa_accept(revision, ruleset, label->script);
+		script = dfa_accept(revision, &ruleset->exe, label->script);
 	for (i = 0; i < RULE_WORDS; i++) {
 		__u64 binary = ruleset->any_binary.word[i];
 
@@ -89,21 +110,28 @@ __noinline int evaluate_who(struct ruleset *ruleset, struct label *label, __u64 
 	return 0;
 }
 
-/* ANDs the bitsets. pick->direction and pick->audit are given, the rest is found. */
+/* ANDs the bitsets. pick->direction, audit, asks, revision and accept are given, the rest is found. */
 __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct bits *peer,
 			     struct bits *port, struct pick *pick)
 {
-	__u16 deny = PICK_NONE, allow = PICK_NONE, select = PICK_NONE;
+	struct bits *accepts;
+	__u16 deny = PICK_NONE, allow = PICK_NONE, select = PICK_NONE, silent = PICK_NONE;
 	__u32 direction;
 	int i;
 
 	if (!ruleset || !who || !peer || !port || !pick)
 		return 0;
+	accepts = &ruleset->dns;
+	if (pick->asks) {
+		accepts = dfa_bits(pick->revision, pick->accept);
+		if (!accepts)
+			return 0; /* closed: nothing is picked */
+	}
 	direction = pick->direction & 1;
 	for (i = RULE_WORDS - 1; i >= 0; i--) {
 		__u64 denies = ruleset->deny[direction].word[i];
 		__u64 allows = ruleset->allow[direction].word[i];
-		__u64 subject = who->word[i];
+		__u64 subject = who->word[i], names = ruleset->dns.word[i];
 		__u64 hit;
 
 		if (!pick->audit)
@@ -111,14 +139,28 @@ __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct b
 		hit = subject & peer->word[i] & port->word[i];
 		if (hit & denies)
 			deny = i * 64 + first_bit(hit & denies);
-		if (hit & allows)
-			allow = i * 64 + first_bit(hit & allows);
 		if (subject & allows)
 			select = i * 64 + first_bit(subject & allows);
+		hit &= allows;
+		if (hit & names)
+			pick->flags |= ANSWER_DNS;
+		if (pick->asks && hit & names) {
+			__u64 named = accepts->word[i];
+
+			if (hit & names & named)
+				pick->flags |= ANSWER_FILLS;
+			names &= ~named;
+			if (hit & names)
+				silent = i * 64 + first_bit(hit & names);
+			hit &= ~names;
+		}
+		if (hit)
+			allow = i * 64 + first_bit(hit);
 	}
 	pick->deny = deny;
 	pick->allow = allow;
 	pick->select = select;
+	pick->silent = silent;
 	return 0;
 }
 
@@ -135,34 +177,37 @@ static __always_inline int is_loopback(const __u8 *addr)
 	return half[1] == bpf_cpu_to_be64(1);
 }
 
-/* Turns the picked rules into an answer; *bit gets the rule, or PICK_NONE. */
-static __always_inline void decide(const struct pick *pick, const struct query *query,
-				   struct answer *answer, __u32 *bit)
+/* What the picked rules come to. */
+struct outcome {
+	__u16 bit; /* the rule, or PICK_NONE */
+	__u8 verdict;
+	__u8 reason;
+};
+
+static __always_inline struct outcome outcome(__u16 bit, __u8 verdict, __u8 reason)
 {
-	*bit = PICK_NONE;
-	if (pick->deny != PICK_NONE) {
-		*bit = pick->deny;
-		answer->verdict = VERDICT_DENY;
-		answer->reason = REASON_RULE;
-	} else if (query->flags & QUERY_LISTEN) {
-		answer->verdict = VERDICT_ALLOW;
-		answer->reason = REASON_UNGOVERNED;
-	} else if (pick->allow != PICK_NONE) {
-		*bit = pick->allow;
-		answer->verdict = VERDICT_ALLOW;
-		answer->reason = REASON_RULE;
-	} else if (pick->select == PICK_NONE) {
-		answer->verdict = VERDICT_ALLOW;
-		answer->reason = REASON_UNGOVERNED;
-	} else if (query->flags & QUERY_ADDRESS && is_loopback(query->addr)) {
-		/* A rule that names peers says nothing of the pod's own loopback. */
-		answer->verdict = VERDICT_ALLOW;
-		answer->reason = REASON_LOOPBACK;
-	} else {
-		*bit = pick->select;
-		answer->verdict = VERDICT_DENY;
-		answer->reason = REASON_DEFAULT;
-	}
+	struct outcome out = {.bit = bit, .verdict = verdict, .reason = reason};
+
+	return out;
+}
+
+static __always_inline struct outcome decide(const struct pick *pick, const struct query *query)
+{
+	if (pick->deny != PICK_NONE)
+		return outcome(pick->deny, VERDICT_DENY, REASON_RULE);
+	if (query->flags & QUERY_LISTEN)
+		return outcome(PICK_NONE, VERDICT_ALLOW, REASON_UNGOVERNED);
+	if (pick->allow != PICK_NONE)
+		return outcome(pick->allow, VERDICT_ALLOW, REASON_RULE);
+	if (pick->silent != PICK_NONE)
+		return outcome(pick->silent, VERDICT_DENY,
+			       query->flags & QUERY_NAME ? REASON_RULE : REASON_DNS_STREAM);
+	if (pick->select == PICK_NONE)
+		return outcome(PICK_NONE, VERDICT_ALLOW, REASON_UNGOVERNED);
+	/* A rule that names peers says nothing of the pod's own loopback. */
+	if (query->flags & QUERY_ADDRESS && is_loopback(query->addr))
+		return outcome(PICK_NONE, VERDICT_ALLOW, REASON_LOOPBACK);
+	return outcome(pick->select, VERDICT_DENY, REASON_DEFAULT);
 }
 
 /* Fails closed: the tables of the revision in force are not whole. */
@@ -174,49 +219,59 @@ static __always_inline int evaluate_broken(struct answer *answer)
 	return 0;
 }
 
-/*
- * Judges query for a process that the rules who select. Global, and so are all functions that take
- * pointers to what their caller's branches depend on: 6.1 does not track precisely what a static
- * function writes to its caller's stack, takes states for equal that are not, and cuts off branches
- * as dead that are not.
- */
-__noinline int evaluate(struct ruleset *ruleset, struct bits *who, const struct query *query,
-			struct answer *answer)
+/* Puts into a room whose names are asked for; bit: see struct names_room. */
+static __always_inline void ask_names(struct names_room *room, const struct query *query,
+				      __u64 container, __u32 bit)
 {
-	struct bits *peer, *port;
-	struct pick pick = {};
-	struct rule *rule;
-	__u32 bit;
+	room->bit = bit;
+	room->revision = query->revision;
+	room->key.container = room->name.container = container;
+	__builtin_memcpy(room->key.addr, query->addr, sizeof(room->key.addr));
+	room->name.hash = query->name_hash;
+	room->serial = query->name_serial;
+}
 
-	if (!ruleset || !who || !query || !answer)
-		return 0;
-	peer = &ruleset->any_peer;
-	port = &ruleset->any_port;
-	pick.direction = query->direction;
-	if (query->flags & QUERY_ADDRESS)
-		peer = bits_of_peer(query->revision, ruleset, query->addr);
-	if (query->flags & QUERY_PORT)
-		port = bits_of_port(query->revision, ruleset, query->protocol, query->port);
-	if (!peer || !port)
-		return evaluate_broken(answer);
-	evaluate_pick(ruleset, who, peer, port, &pick);
-	decide(&pick, query, answer, &bit);
-	if (answer->verdict == VERDICT_ALLOW && ruleset->flags & RULESET_AUDIT) {
-		struct answer audit = {};
-		__u32 audit_bit;
+/* Adds the rules of the peer's names to its own. */
+static __always_inline void add_names(struct ruleset *ruleset, const struct query *query,
+				      const struct bits *peer, struct names_room *room,
+				      __u64 container)
+{
+	ask_names(room, query, container, RULE_MAX);
+	room->match = *peer;
+	names_walk(ruleset, room);
+}
 
-		pick.audit = 1;
-		evaluate_pick(ruleset, who, peer, port, &pick);
-		decide(&pick, query, &audit, &audit_bit);
-		if (audit.verdict == VERDICT_DENY) {
-			answer->verdict = VERDICT_AUDIT;
-			answer->reason = audit.reason;
-			bit = audit_bit;
-		}
-	}
-	if (bit == PICK_NONE)
-		return 0;
-	rule = rule_of(query->revision, ruleset, bit);
+/* Leaves in the query by which name of the peer rule bit allowed the call. */
+static __always_inline void find_name(struct ruleset *ruleset, struct query *query,
+				      struct names_room *room, __u64 container, __u32 bit)
+{
+	ask_names(room, query, container, bit & (RULE_MAX - 1));
+	query->name_serial = 0;
+	/* One that has expired since is not found: the call is allowed, and nothing kept of it. */
+	if (!names_walk(ruleset, room))
+		return;
+	query->name_hash = room->name.hash;
+	query->name_serial = room->serial;
+}
+
+/* Whether the peer of a call can have names that matter. */
+static __always_inline int has_names(struct ruleset *ruleset, const struct query *query)
+{
+	return ruleset->flags & RULESET_NAMES && query->flags & QUERY_ADDRESS &&
+	       query->direction == DIR_EGRESS;
+}
+
+static __always_inline int has_bit(const struct bits *bits, __u32 bit)
+{
+	return bits->word[bit / 64 & (RULE_WORDS - 1)] >> (bit & 63) & 1;
+}
+
+/* Fills the answer with what is known of the deciding rule. */
+static __always_inline int evaluate_rule(struct ruleset *ruleset, const struct query *query,
+					 struct answer *answer, __u16 bit)
+{
+	struct rule *rule = rule_of(query->revision, ruleset, bit);
+
 	if (!rule)
 		return evaluate_broken(answer);
 	answer->rule = rule->ref;
@@ -228,4 +283,70 @@ __noinline int evaluate(struct ruleset *ruleset, struct bits *who, const struct 
 	else
 		answer->verdict = rule->verdict;
 	return 0;
+}
+
+/*
+ * Judges query for a process of container that the rules who select. Global, and so are all functions
+ * that take pointers to what their caller's branches depend on: 6.1 does not track precisely what a
+ * static function writes to its caller's stack, takes states for equal that are not, and cuts off
+ * branches as dead that are not.
+ */
+__noinline int evaluate(struct ruleset *ruleset, struct bits *who, struct query *query,
+			struct answer *answer, __u64 container)
+{
+	struct names_room *room = 0;
+	struct pick pick = {};
+	struct outcome out;
+	struct bits *peer, *port, *plain;
+
+	if (!ruleset || !who || !query || !answer)
+		return 0;
+	peer = &ruleset->any_peer;
+	port = &ruleset->any_port;
+	if (query->flags & QUERY_ADDRESS)
+		peer = bits_of_peer(query->revision, ruleset, query->addr);
+	if (query->flags & QUERY_PORT)
+		port = bits_of_port(query->revision, ruleset, query->protocol, query->port);
+	if (!peer || !port)
+		return evaluate_broken(answer);
+	plain = peer;
+	if (has_names(ruleset, query)) {
+		room = names_room_take();
+		if (!room)
+			return evaluate_broken(answer);
+		add_names(ruleset, query, plain, room, container);
+		peer = &room->match;
+	}
+	pick.revision = query->revision;
+	pick.accept = query->accept;
+	pick.direction = query->direction;
+	pick.asks = ruleset->flags & RULESET_DNS &&
+		    (query->flags & QUERY_NAME || query->protocol != QUERIES_BY);
+	evaluate_pick(ruleset, who, peer, port, &pick);
+	out = decide(&pick, query);
+	answer->verdict = out.verdict;
+	answer->reason = out.reason;
+	if (out.verdict == VERDICT_ALLOW && ruleset->flags & RULESET_AUDIT) {
+		struct outcome audit;
+
+		pick.audit = 1;
+		evaluate_pick(ruleset, who, peer, port, &pick);
+		audit = decide(&pick, query);
+		if (audit.verdict == VERDICT_DENY) {
+			answer->verdict = VERDICT_AUDIT;
+			answer->reason = audit.reason;
+			out.bit = audit.bit;
+		}
+	}
+	answer->flags = pick.flags;
+	if (room) {
+		if (answer->verdict == VERDICT_ALLOW && out.bit != PICK_NONE && !has_bit(plain, out.bit)) {
+			answer->flags |= ANSWER_NAMED;
+			find_name(ruleset, query, room, container, out.bit);
+		} else {
+			query->name_serial = 0;
+		}
+		names_room_give(room);
+	}
+	return out.bit == PICK_NONE ? 0 : evaluate_rule(ruleset, query, answer, out.bit);
 }

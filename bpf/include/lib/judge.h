@@ -13,8 +13,11 @@ enum errnos {
 	ERR_PROTONOSUPPORT = 93,
 };
 
-enum ask_flags {
-	ASK_HUSHED = 1U << 31, /* beside enum control_flags: a Drop was told when the call was judged */
+/* Whether and how far a judgement may be remembered. */
+enum keep {
+	KEEP = 1,
+	KEEP_NAMED = 2, /* by the connection, not for new ones: the name expires */
+	KEEP_DNS = 4,	/* for the flow, each of whose packets is read */
 };
 
 /* A socket call (or packet) to be judged, with what a report about it says. */
@@ -28,7 +31,7 @@ struct ask {
 	__u8 call; /* enum call */
 	__u8 step; /* enum step */
 	__u32 ifindex;
-	__u32 flags; /* enum control_flags, ask_flags */
+	__u32 flags; /* enum control_flags */
 };
 
 /*
@@ -138,12 +141,15 @@ __noinline int tell_packet(const struct ask *ask, const struct label *label,
 	return tell_judged(ask, label, answer, 0);
 }
 
-/* The rules that select a label now: from its cache, or computed into scratch. */
+/*
+ * The rules that select a label now: from its cache, or computed into scratch. NULL for scratch: the
+ * label is the running task's own and may be written.
+ */
 static __always_inline struct bits *who_of(struct ruleset *ruleset, struct label *label,
-						 __u64 revision, int own, struct bits *scratch)
+					   __u64 revision, struct bits *scratch)
 {
 	if (label->who_revision != revision) {
-		if (!own) {
+		if (scratch) {
 			evaluate_who(ruleset, label, revision, scratch);
 			return scratch;
 		}
@@ -163,19 +169,17 @@ static __always_inline void refresh_who(struct label *label)
 
 	if (c && label->who_revision != c->revision &&
 	    ruleset_of(c->revision, label->container, &ruleset) == RULESET_FOUND)
-		who_of(ruleset, label, c->revision, 1, 0);
+		who_of(ruleset, label, c->revision, 0);
 }
 
 /*
- * Answers a query of a labelled process. flags: enum control_flags. own: the label is the running
- * task's and may be written. Returns 0 when the answer must not be remembered, because the container
- * is still unknown.
+ * Answers a query of a labelled process. flags: enum control_flags. scratch: see who_of(). Returns 0 when the answer must not be remembered, because the container
+ * is still unknown, else KEEP and what goes with it.
  */
-static __always_inline int answer_query(const struct query *query, struct label *label, __u32 flags,
-					int own, struct answer *answer)
+static __always_inline int answer_query(struct query *query, struct label *label, __u32 flags,
+					struct bits *scratch, struct answer *answer)
 {
 	struct ruleset *ruleset;
-	struct bits scratch;
 
 	answer->verdict = VERDICT_ALLOW;
 	answer->reason = REASON_UNGOVERNED;
@@ -188,28 +192,27 @@ static __always_inline int answer_query(const struct query *query, struct label 
 		return 0;
 	case RULESET_FOUND:
 		if (ruleset->flags & RULESET_RULES)
-			evaluate(ruleset, who_of(ruleset, label, query->revision, own, &scratch), query,
-				 answer);
-		return 1;
+			evaluate(ruleset, who_of(ruleset, label, query->revision, scratch), query,
+				 answer, label->container);
+		return KEEP | (answer->flags & ANSWER_NAMED ? KEEP_NAMED : 0) |
+		       (answer->flags & ANSWER_DNS ? KEEP_DNS : 0);
 	default:
 		evaluate_broken(answer);
-		return 1;
+		return KEEP;
 	}
 }
 
 /*
- * Judges a call of a labelled process and tells what is to be told. Returns the verdict; *final is 0
- * when it must not be remembered.
+ * Judges a call of the running task, whose label it is, and tells what is to be told. Returns the verdict; *final is 0
+ * when it must not be remembered, else of enum keep. The name that allowed it is left in the query.
  */
-static __always_inline __u8 judge(struct ask *ask, struct label *label, int own, int *final)
+static __always_inline __u8 judge(struct ask *ask, struct label *label, int *final)
 {
 	struct answer answer = {};
 
-	*final = answer_query(&ask->query, label, ask->flags, own, &answer);
-	if (answer.verdict == VERDICT_DROP && ask->flags & ASK_HUSHED)
-		return answer.verdict;
+	*final = answer_query(&ask->query, label, ask->flags, 0, &answer);
 	if (answer.verdict != VERDICT_ALLOW || ask->flags & CONTROL_TELL_CONNECT)
-		own ? tell_call(ask, label, &answer) : tell_packet(ask, label, &answer);
+		tell_call(ask, label, &answer);
 	return answer.verdict;
 }
 

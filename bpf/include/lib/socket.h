@@ -140,8 +140,8 @@ static __always_inline __u8 judge_addressed(struct ask *ask, struct label *label
 
 	if (judged_last(label, &ask->query))
 		return VERDICT_ALLOW;
-	verdict = judge(ask, label, 1, &final);
-	if (verdict == VERDICT_ALLOW && final)
+	verdict = judge(ask, label, &final);
+	if (verdict == VERDICT_ALLOW && final && !(final & KEEP_NAMED))
 		remember_last(label, &ask->query);
 	return verdict;
 }
@@ -180,6 +180,26 @@ static __always_inline __u8 left_to_gate(const struct ask *ask, const struct lab
 	return VERDICT_ALLOW;
 }
 
+/* Keeps the name that a connection is allowed by: it outlives its time, not the policy. */
+static __always_inline void hold_name(struct sock_state *state, const struct query *query)
+{
+	state->name_serial = 0;
+	state->name_hash = query->name_hash;
+	__builtin_memcpy(state->name_addr, query->addr, sizeof(state->name_addr));
+	state->name_serial = query->name_serial;
+}
+
+/* Lets a connection be judged by the name it was opened by. */
+static __always_inline void recall_name(const struct sock_state *state, struct query *query)
+{
+	const __u64 *a = (const __u64 *)state->name_addr, *b = (const __u64 *)query->addr;
+
+	if (!state->name_serial || a[0] != b[0] || a[1] != b[1])
+		return;
+	query->name_hash = state->name_hash;
+	query->name_serial = state->name_serial;
+}
+
 /* connect(2), and the sends that connect (MSG_FASTOPEN) or name their peer. */
 static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 					  struct sock_state *state)
@@ -191,6 +211,7 @@ static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 	verdict = judge_addressed(ask, label);
 	if (state && ask->call == CALL_CONNECT) {
 		state->direction = DIR_EGRESS;
+		hold_name(state, &ask->query);
 		state->decision = decision_word(ask->query.revision, label->exec, verdict);
 	}
 	return left_to_gate(ask, label, state, verdict);
@@ -210,7 +231,9 @@ static __always_inline __u8 judge_connected(struct ask *ask, struct label *label
 		ask->query.direction = DIR_INGRESS;
 		ask->query.port = ask->local_port;
 	}
-	verdict = judge(ask, label, 1, &final);
+	if (state)
+		recall_name(state, &ask->query);
+	verdict = judge(ask, label, &final);
 	if (state && final)
 		state->decision = decision_word(ask->query.revision, label->exec, verdict);
 	return left_to_gate(ask, label, state, verdict);
@@ -232,7 +255,7 @@ static __always_inline __u8 judge_listen(struct ask *ask, struct label *label,
 	ask->query.direction = DIR_INGRESS;
 	ask->query.flags = QUERY_LISTEN | QUERY_PORT;
 	ask->query.port = ask->local_port;
-	verdict = judge(ask, label, 1, &final);
+	verdict = judge(ask, label, &final);
 	if (ask->call == CALL_ACCEPT && state && final)
 		state->served = decision_word(ask->query.revision, label->exec, verdict);
 	return verdict;
@@ -247,7 +270,7 @@ static __always_inline int is_governed(struct label *label, __u64 revision)
 
 	if (ruleset_of(revision, label->container, &ruleset) != RULESET_FOUND)
 		return 0;
-	who = who_of(ruleset, label, revision, 1, 0);
+	who = who_of(ruleset, label, revision, 0);
 	for (i = 0; i < RULE_WORDS; i++)
 		if (who->word[i] & (ruleset->allow[0].word[i] | ruleset->allow[1].word[i] |
 				    ruleset->deny[0].word[i] | ruleset->deny[1].word[i]))
@@ -303,7 +326,7 @@ static __always_inline __u8 judge_create(struct ask *ask, struct label *label)
 {
 	int final;
 
-	return judge(ask, label, 1, &final);
+	return judge(ask, label, &final);
 }
 
 /* Fills the storage of a new socket: from now on the gate knows whose it is. */
@@ -311,7 +334,7 @@ static __always_inline void own_socket(struct sock_state *state, const struct la
 				       __u64 netns)
 {
 	state->netns = netns;
-	state->decision = state->served = state->hushed = state->looped = 0;
+	state->decision = state->served = state->hushed = state->looped = state->name_serial = 0;
 	state->direction = DIR_EGRESS;
 	__builtin_memcpy(&state->owner, label, sizeof(state->owner));
 }

@@ -53,12 +53,14 @@ const (
 )
 
 type ABIControl struct {
-	_         structs.HostLayout
-	Revision  uint64
-	Abi       uint32
-	Flags     uint32
-	HostMntns uint32
-	Pad       uint32
+	_          structs.HostLayout
+	Revision   uint64
+	Abi        uint32
+	Flags      uint32
+	HostMntns  uint32
+	NamesMost  uint32
+	Seed       uint64
+	TtlLeastNs uint64
 }
 
 type ABIControlFlags uint32
@@ -128,6 +130,29 @@ type ABIEvCgroup struct {
 	Path    [256]uint8
 }
 
+type ABIEvDns struct {
+	_          structs.HostLayout
+	Header     ABIEvHeader
+	Subject    ABIEvSubject
+	Rule       uint64
+	Revision   uint64
+	Netns      uint64
+	Packets    uint64
+	Local      [16]uint8
+	Remote     [16]uint8
+	LocalPort  uint16
+	RemotePort uint16
+	Type       uint16
+	IsAnswer   uint8
+	Rcode      uint8
+	Addresses  uint32
+	Verdict    uint8
+	Would      uint8
+	Reason     uint8
+	Severity   uint8
+	Name       [256]uint8
+}
+
 type ABIEvExec struct {
 	_       structs.HostLayout
 	Header  ABIEvHeader
@@ -167,6 +192,7 @@ const (
 	ABIEvKindEV_KIND_FOREIGN       ABIEvKind = 9
 	ABIEvKindEV_KIND_CGROUP        ABIEvKind = 10
 	ABIEvKindEV_KIND_BORROW        ABIEvKind = 12
+	ABIEvKindEV_KIND_DNS           ABIEvKind = 14
 )
 
 type ABIEvSubject struct {
@@ -213,6 +239,7 @@ type ABIFlowState uint32
 const (
 	ABIFlowStateFLOW_JUDGED  ABIFlowState = 0
 	ABIFlowStateFLOW_PENDING ABIFlowState = 1
+	ABIFlowStateFLOW_DNS     ABIFlowState = 2
 )
 
 type ABIFragKey struct {
@@ -283,7 +310,7 @@ const (
 type ABILimits uint32
 
 const (
-	ABILimitsABI_VERSION     ABILimits = 1
+	ABILimitsABI_VERSION     ABILimits = 2
 	ABILimitsRULE_WORDS      ABILimits = 8
 	ABILimitsRULE_MAX        ABILimits = 512
 	ABILimitsEXE_LEN         ABILimits = 256
@@ -295,6 +322,40 @@ const (
 	ABILimitsCGROUP_DEPTH    ABILimits = 12
 	ABILimitsGATE_SLOTS      ABILimits = 4096
 	ABILimitsSLOTS           ABILimits = 2
+)
+
+type ABIName struct {
+	_        structs.HostLayout
+	Serial   uint64
+	Expires  uint64
+	Used     uint64
+	Revision [2]uint64
+	Rules    [2]ABIBits
+	Lock     uint32
+	Pad      uint32
+	Text     [256]uint8
+}
+
+type ABINameCount struct {
+	_         structs.HostLayout
+	ToldNs    uint64
+	Refused   uint64
+	Addresses uint32
+	Names     uint32
+}
+
+type ABINameKey struct {
+	_         structs.HostLayout
+	Container uint64
+	Hash      uint64
+}
+
+type ABINameLimits uint32
+
+const (
+	ABINameLimitsNAME_LEN     ABINameLimits = 256
+	ABINameLimitsNAME_WAYS    ABINameLimits = 8
+	ABINameLimitsPENDING_WAYS ABINameLimits = 64
 )
 
 type ABINetns struct {
@@ -364,6 +425,9 @@ const (
 	ABIReasonREASON_MALFORMED  ABIReason = 7
 	ABIReasonREASON_MPTCP      ABIReason = 8
 	ABIReasonREASON_BORROW     ABIReason = 9
+	ABIReasonREASON_DNS_STREAM ABIReason = 10
+	ABIReasonREASON_UNASKED    ABIReason = 11
+	ABIReasonREASON_NAMES_FULL ABIReason = 12
 )
 
 type ABIRule struct {
@@ -384,7 +448,10 @@ type ABIRuleset struct {
 	Truncated ABIBits
 	AnyPeer   ABIBits
 	AnyPort   ABIBits
+	Dns       ABIBits
 	Exe       ABIDfaRef
+	Names     ABIDfaRef
+	Queries   ABIDfaRef
 	Id        uint32
 	Flags     uint32
 }
@@ -394,6 +461,8 @@ type ABIRulesetFlags uint32
 const (
 	ABIRulesetFlagsRULESET_AUDIT ABIRulesetFlags = 1
 	ABIRulesetFlagsRULESET_RULES ABIRulesetFlags = 2
+	ABIRulesetFlagsRULESET_NAMES ABIRulesetFlags = 4
+	ABIRulesetFlagsRULESET_DNS   ABIRulesetFlags = 8
 )
 
 type ABISite uint32
@@ -409,19 +478,24 @@ const (
 	ABISiteSITE_ARGS          ABISite = 7
 	ABISiteSITE_PATH          ABISite = 8
 	ABISiteSITE_PENDING       ABISite = 9
-	ABISiteSITE_COUNT         ABISite = 10
+	ABISiteSITE_NAMES         ABISite = 10
+	ABISiteSITE_DNS_BUSY      ABISite = 11
+	ABISiteSITE_COUNT         ABISite = 12
 )
 
 type ABISockState struct {
-	_         structs.HostLayout
-	Netns     uint64
-	Decision  uint64
-	Served    uint64
-	Hushed    uint64
-	Looped    uint64
-	Direction uint32
-	Pad       uint32
-	Owner     ABILabel
+	_          structs.HostLayout
+	Netns      uint64
+	Decision   uint64
+	Served     uint64
+	Hushed     uint64
+	Looped     uint64
+	Direction  uint32
+	Pad        uint32
+	NameHash   uint64
+	NameSerial uint64
+	NameAddr   [16]uint8
+	Owner      ABILabel
 }
 
 type ABIStep uint32
@@ -434,6 +508,31 @@ const (
 	ABIStepSTEP_REPORT ABIStep = 4
 	ABIStepSTEP_GATE   ABIStep = 5
 )
+
+type ABISweep struct {
+	_         structs.HostLayout
+	Container uint64
+	Addresses uint32
+	Names     uint32
+}
+
+type ABITold struct {
+	_    structs.HostLayout
+	Lock uint32
+	Pad  uint32
+	Way  [8]struct {
+		_       structs.HostLayout
+		Hash    uint64
+		Serial  uint64
+		Expires uint64
+	}
+}
+
+type ABIToldKey struct {
+	_         structs.HostLayout
+	Container uint64
+	Addr      [16]uint8
+}
 
 type ABIVerdict uint32
 
@@ -466,8 +565,12 @@ const (
 	ABIMapIdentityByAddr    = "identity_by_addr"
 	ABIMapLabelByTask       = "label_by_task"
 	ABIMapLastId            = "last_id"
+	ABIMapNameByHash        = "name_by_hash"
+	ABIMapNamesByAddr       = "names_by_addr"
+	ABIMapNamesOfCgrp       = "names_of_cgrp"
 	ABIMapNetnsByCookie     = "netns_by_cookie"
 	ABIMapProbeBySlot       = "probe_by_slot"
+	ABIMapQueryBySock       = "query_by_sock"
 	ABIMapRules             = "rules"
 	ABIMapRulesByPeer       = "rules_by_peer"
 	ABIMapRulesByPort       = "rules_by_port"
@@ -481,6 +584,7 @@ const (
 	ABIVarAbiEvBorrow       = "abi_ev_borrow"
 	ABIVarAbiEvCall         = "abi_ev_call"
 	ABIVarAbiEvCgroup       = "abi_ev_cgroup"
+	ABIVarAbiEvDns          = "abi_ev_dns"
 	ABIVarAbiEvExec         = "abi_ev_exec"
 	ABIVarAbiEvExit         = "abi_ev_exit"
 	ABIVarAbiEvKind         = "abi_ev_kind"
@@ -489,6 +593,7 @@ const (
 	ABIVarAbiInferred       = "abi_inferred"
 	ABIVarAbiLabelFlags     = "abi_label_flags"
 	ABIVarAbiLimits         = "abi_limits"
+	ABIVarAbiNameLimits     = "abi_name_limits"
 	ABIVarAbiOrigin         = "abi_origin"
 	ABIVarAbiPeerKey        = "abi_peer_key"
 	ABIVarAbiPortKey        = "abi_port_key"
@@ -501,6 +606,7 @@ const (
 	ABIVarAbiRulesetFlags   = "abi_ruleset_flags"
 	ABIVarAbiSite           = "abi_site"
 	ABIVarAbiStep           = "abi_step"
+	ABIVarAbiSweep          = "abi_sweep"
 	ABIVarAbiVerdict        = "abi_verdict"
 )
 
@@ -567,8 +673,12 @@ type ABIMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	ProbeBySlot       *ebpf.MapSpec `ebpf:"probe_by_slot"`
+	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -588,6 +698,7 @@ type ABIVariableSpecs struct {
 	AbiEvBorrow       *ebpf.VariableSpec `ebpf:"abi_ev_borrow"`
 	AbiEvCall         *ebpf.VariableSpec `ebpf:"abi_ev_call"`
 	AbiEvCgroup       *ebpf.VariableSpec `ebpf:"abi_ev_cgroup"`
+	AbiEvDns          *ebpf.VariableSpec `ebpf:"abi_ev_dns"`
 	AbiEvExec         *ebpf.VariableSpec `ebpf:"abi_ev_exec"`
 	AbiEvExit         *ebpf.VariableSpec `ebpf:"abi_ev_exit"`
 	AbiEvKind         *ebpf.VariableSpec `ebpf:"abi_ev_kind"`
@@ -596,6 +707,7 @@ type ABIVariableSpecs struct {
 	AbiInferred       *ebpf.VariableSpec `ebpf:"abi_inferred"`
 	AbiLabelFlags     *ebpf.VariableSpec `ebpf:"abi_label_flags"`
 	AbiLimits         *ebpf.VariableSpec `ebpf:"abi_limits"`
+	AbiNameLimits     *ebpf.VariableSpec `ebpf:"abi_name_limits"`
 	AbiOrigin         *ebpf.VariableSpec `ebpf:"abi_origin"`
 	AbiPeerKey        *ebpf.VariableSpec `ebpf:"abi_peer_key"`
 	AbiPortKey        *ebpf.VariableSpec `ebpf:"abi_port_key"`
@@ -608,6 +720,7 @@ type ABIVariableSpecs struct {
 	AbiRulesetFlags   *ebpf.VariableSpec `ebpf:"abi_ruleset_flags"`
 	AbiSite           *ebpf.VariableSpec `ebpf:"abi_site"`
 	AbiStep           *ebpf.VariableSpec `ebpf:"abi_step"`
+	AbiSweep          *ebpf.VariableSpec `ebpf:"abi_sweep"`
 	AbiVerdict        *ebpf.VariableSpec `ebpf:"abi_verdict"`
 }
 
@@ -646,8 +759,12 @@ type ABIMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	ProbeBySlot       *ebpf.Map `ebpf:"probe_by_slot"`
+	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -673,8 +790,12 @@ func (m *ABIMaps) Close() error {
 		m.IdentityByAddr,
 		m.LabelByTask,
 		m.LastId,
+		m.NameByHash,
+		m.NamesByAddr,
+		m.NamesOfCgrp,
 		m.NetnsByCookie,
 		m.ProbeBySlot,
+		m.QueryBySock,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,
@@ -695,6 +816,7 @@ type ABIVariables struct {
 	AbiEvBorrow       *ebpf.Variable `ebpf:"abi_ev_borrow"`
 	AbiEvCall         *ebpf.Variable `ebpf:"abi_ev_call"`
 	AbiEvCgroup       *ebpf.Variable `ebpf:"abi_ev_cgroup"`
+	AbiEvDns          *ebpf.Variable `ebpf:"abi_ev_dns"`
 	AbiEvExec         *ebpf.Variable `ebpf:"abi_ev_exec"`
 	AbiEvExit         *ebpf.Variable `ebpf:"abi_ev_exit"`
 	AbiEvKind         *ebpf.Variable `ebpf:"abi_ev_kind"`
@@ -703,6 +825,7 @@ type ABIVariables struct {
 	AbiInferred       *ebpf.Variable `ebpf:"abi_inferred"`
 	AbiLabelFlags     *ebpf.Variable `ebpf:"abi_label_flags"`
 	AbiLimits         *ebpf.Variable `ebpf:"abi_limits"`
+	AbiNameLimits     *ebpf.Variable `ebpf:"abi_name_limits"`
 	AbiOrigin         *ebpf.Variable `ebpf:"abi_origin"`
 	AbiPeerKey        *ebpf.Variable `ebpf:"abi_peer_key"`
 	AbiPortKey        *ebpf.Variable `ebpf:"abi_port_key"`
@@ -715,6 +838,7 @@ type ABIVariables struct {
 	AbiRulesetFlags   *ebpf.Variable `ebpf:"abi_ruleset_flags"`
 	AbiSite           *ebpf.Variable `ebpf:"abi_site"`
 	AbiStep           *ebpf.Variable `ebpf:"abi_step"`
+	AbiSweep          *ebpf.Variable `ebpf:"abi_sweep"`
 	AbiVerdict        *ebpf.Variable `ebpf:"abi_verdict"`
 }
 

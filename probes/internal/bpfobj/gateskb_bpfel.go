@@ -22,6 +22,7 @@ const (
 	GateSKBMapControls          = "controls"
 	GateSKBMapDfaAccepts        = "dfa_accepts"
 	GateSKBMapDfaPages          = "dfa_pages"
+	GateSKBMapDnsScratches      = "dns_scratches"
 	GateSKBMapErrors            = "errors"
 	GateSKBMapFlowByFrag        = "flow_by_frag"
 	GateSKBMapFlowByTuple       = "flow_by_tuple"
@@ -31,13 +32,20 @@ const (
 	GateSKBMapIdentityByAddr    = "identity_by_addr"
 	GateSKBMapLabelByTask       = "label_by_task"
 	GateSKBMapLastId            = "last_id"
+	GateSKBMapNameByHash        = "name_by_hash"
+	GateSKBMapNameZero          = "name_zero"
+	GateSKBMapNamesByAddr       = "names_by_addr"
+	GateSKBMapNamesOfCgrp       = "names_of_cgrp"
+	GateSKBMapNamesRooms        = "names_rooms"
 	GateSKBMapNetnsByCookie     = "netns_by_cookie"
+	GateSKBMapQueryBySock       = "query_by_sock"
 	GateSKBMapRules             = "rules"
 	GateSKBMapRulesByPeer       = "rules_by_peer"
 	GateSKBMapRulesByPort       = "rules_by_port"
 	GateSKBMapRulesetByCgrp     = "ruleset_by_cgrp"
 	GateSKBMapRulesets          = "rulesets"
 	GateSKBMapStateBySock       = "state_by_sock"
+	GateSKBMapToldZero          = "told_zero"
 	GateSKBProgGateSkbEgress    = "gate_skb_egress"
 	GateSKBProgGateSkbIngress   = "gate_skb_ingress"
 )
@@ -98,6 +106,7 @@ type GateSKBMapSpecs struct {
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
+	DnsScratches      *ebpf.MapSpec `ebpf:"dns_scratches"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
@@ -107,13 +116,20 @@ type GateSKBMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
+	NameZero          *ebpf.MapSpec `ebpf:"name_zero"`
+	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	ToldZero          *ebpf.MapSpec `ebpf:"told_zero"`
 }
 
 // GateSKBVariableSpecs contains global variables before they are loaded into the kernel.
@@ -148,6 +164,7 @@ type GateSKBMaps struct {
 	Controls          *ebpf.Map `ebpf:"controls"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
+	DnsScratches      *ebpf.Map `ebpf:"dns_scratches"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
@@ -157,13 +174,20 @@ type GateSKBMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
+	NameZero          *ebpf.Map `ebpf:"name_zero"`
+	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	ToldZero          *ebpf.Map `ebpf:"told_zero"`
 }
 
 func (m *GateSKBMaps) Close() error {
@@ -174,6 +198,7 @@ func (m *GateSKBMaps) Close() error {
 		m.Controls,
 		m.DfaAccepts,
 		m.DfaPages,
+		m.DnsScratches,
 		m.Errors,
 		m.FlowByFrag,
 		m.FlowByTuple,
@@ -183,13 +208,20 @@ func (m *GateSKBMaps) Close() error {
 		m.IdentityByAddr,
 		m.LabelByTask,
 		m.LastId,
+		m.NameByHash,
+		m.NameZero,
+		m.NamesByAddr,
+		m.NamesOfCgrp,
+		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueryBySock,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.StateBySock,
+		m.ToldZero,
 	)
 }
 

@@ -31,7 +31,12 @@ const (
 	GateTCMapIdentityByAddr    = "identity_by_addr"
 	GateTCMapLabelByTask       = "label_by_task"
 	GateTCMapLastId            = "last_id"
+	GateTCMapNameByHash        = "name_by_hash"
+	GateTCMapNamesByAddr       = "names_by_addr"
+	GateTCMapNamesOfCgrp       = "names_of_cgrp"
+	GateTCMapNamesRooms        = "names_rooms"
 	GateTCMapNetnsByCookie     = "netns_by_cookie"
+	GateTCMapQueryBySock       = "query_by_sock"
 	GateTCMapRules             = "rules"
 	GateTCMapRulesByPeer       = "rules_by_peer"
 	GateTCMapRulesByPort       = "rules_by_port"
@@ -107,7 +112,12 @@ type GateTCMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -157,7 +167,12 @@ type GateTCMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -183,7 +198,12 @@ func (m *GateTCMaps) Close() error {
 		m.IdentityByAddr,
 		m.LabelByTask,
 		m.LastId,
+		m.NameByHash,
+		m.NamesByAddr,
+		m.NamesOfCgrp,
+		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueryBySock,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

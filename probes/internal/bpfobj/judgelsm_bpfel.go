@@ -31,7 +31,12 @@ const (
 	JudgeLSMMapIdentityByAddr    = "identity_by_addr"
 	JudgeLSMMapLabelByTask       = "label_by_task"
 	JudgeLSMMapLastId            = "last_id"
+	JudgeLSMMapNameByHash        = "name_by_hash"
+	JudgeLSMMapNamesByAddr       = "names_by_addr"
+	JudgeLSMMapNamesOfCgrp       = "names_of_cgrp"
+	JudgeLSMMapNamesRooms        = "names_rooms"
 	JudgeLSMMapNetnsByCookie     = "netns_by_cookie"
+	JudgeLSMMapQueryBySock       = "query_by_sock"
 	JudgeLSMMapRules             = "rules"
 	JudgeLSMMapRulesByPeer       = "rules_by_peer"
 	JudgeLSMMapRulesByPort       = "rules_by_port"
@@ -121,7 +126,12 @@ type JudgeLSMMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -171,7 +181,12 @@ type JudgeLSMMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -197,7 +212,12 @@ func (m *JudgeLSMMaps) Close() error {
 		m.IdentityByAddr,
 		m.LabelByTask,
 		m.LastId,
+		m.NameByHash,
+		m.NamesByAddr,
+		m.NamesOfCgrp,
+		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueryBySock,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -31,7 +31,12 @@ const (
 	JudgeModRetMapIdentityByAddr      = "identity_by_addr"
 	JudgeModRetMapLabelByTask         = "label_by_task"
 	JudgeModRetMapLastId              = "last_id"
+	JudgeModRetMapNameByHash          = "name_by_hash"
+	JudgeModRetMapNamesByAddr         = "names_by_addr"
+	JudgeModRetMapNamesOfCgrp         = "names_of_cgrp"
+	JudgeModRetMapNamesRooms          = "names_rooms"
 	JudgeModRetMapNetnsByCookie       = "netns_by_cookie"
+	JudgeModRetMapQueryBySock         = "query_by_sock"
 	JudgeModRetMapRules               = "rules"
 	JudgeModRetMapRulesByPeer         = "rules_by_peer"
 	JudgeModRetMapRulesByPort         = "rules_by_port"
@@ -136,7 +141,12 @@ type JudgeModRetMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -187,7 +197,12 @@ type JudgeModRetMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -213,7 +228,12 @@ func (m *JudgeModRetMaps) Close() error {
 		m.IdentityByAddr,
 		m.LabelByTask,
 		m.LastId,
+		m.NameByHash,
+		m.NamesByAddr,
+		m.NamesOfCgrp,
+		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueryBySock,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -31,7 +31,12 @@ const (
 	JudgeReportMapIdentityByAddr         = "identity_by_addr"
 	JudgeReportMapLabelByTask            = "label_by_task"
 	JudgeReportMapLastId                 = "last_id"
+	JudgeReportMapNameByHash             = "name_by_hash"
+	JudgeReportMapNamesByAddr            = "names_by_addr"
+	JudgeReportMapNamesOfCgrp            = "names_of_cgrp"
+	JudgeReportMapNamesRooms             = "names_rooms"
 	JudgeReportMapNetnsByCookie          = "netns_by_cookie"
+	JudgeReportMapQueryBySock            = "query_by_sock"
 	JudgeReportMapRules                  = "rules"
 	JudgeReportMapRulesByPeer            = "rules_by_peer"
 	JudgeReportMapRulesByPort            = "rules_by_port"
@@ -117,7 +122,12 @@ type JudgeReportMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -167,7 +177,12 @@ type JudgeReportMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -193,7 +208,12 @@ func (m *JudgeReportMaps) Close() error {
 		m.IdentityByAddr,
 		m.LabelByTask,
 		m.LastId,
+		m.NameByHash,
+		m.NamesByAddr,
+		m.NamesOfCgrp,
+		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueryBySock,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -32,7 +32,12 @@ const (
 	LabelScanMapInferredByTgid    = "inferred_by_tgid"
 	LabelScanMapLabelByTask       = "label_by_task"
 	LabelScanMapLastId            = "last_id"
+	LabelScanMapNameByHash        = "name_by_hash"
+	LabelScanMapNamesByAddr       = "names_by_addr"
+	LabelScanMapNamesOfCgrp       = "names_of_cgrp"
+	LabelScanMapNamesRooms        = "names_rooms"
 	LabelScanMapNetnsByCookie     = "netns_by_cookie"
+	LabelScanMapQueryBySock       = "query_by_sock"
 	LabelScanMapRules             = "rules"
 	LabelScanMapRulesByPeer       = "rules_by_peer"
 	LabelScanMapRulesByPort       = "rules_by_port"
@@ -111,7 +116,12 @@ type LabelScanMapSpecs struct {
 	InferredByTgid    *ebpf.MapSpec `ebpf:"inferred_by_tgid"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -164,7 +174,12 @@ type LabelScanMaps struct {
 	InferredByTgid    *ebpf.Map `ebpf:"inferred_by_tgid"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -191,7 +206,12 @@ func (m *LabelScanMaps) Close() error {
 		m.InferredByTgid,
 		m.LabelByTask,
 		m.LastId,
+		m.NameByHash,
+		m.NamesByAddr,
+		m.NamesOfCgrp,
+		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueryBySock,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

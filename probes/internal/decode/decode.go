@@ -11,6 +11,8 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/internal/bpfobj"
 )
@@ -46,6 +48,8 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 	case event.KindBorrow:
 		err = borrow(raw, &e)
 	case event.KindLost, event.KindLate: // made in user space only
+	case event.KindDNS:
+		err = dns(raw, &e)
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
 	default:
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
@@ -153,6 +157,21 @@ func borrow(raw []byte, e *event.Event) error {
 	e.Call, e.Step = event.Call(r.Call), event.Step(r.Step)
 	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
 	e.Severity = event.SeverityCritical
+	return nil
+}
+
+func dns(raw []byte, e *event.Event) error {
+	var r bpfobj.ABIEvDns
+	if err := read(raw, &r); err != nil {
+		return err
+	}
+	e.Subject = subject(&r.Subject)
+	e.Rule, e.Revision, e.NetNS, e.Packets = r.Rule, r.Revision, r.Netns, r.Packets
+	e.Local, e.Remote = endpoint(r.Local, r.LocalPort), endpoint(r.Remote, r.RemotePort)
+	e.Protocol, e.Step = unix.IPPROTO_UDP, event.StepGate
+	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
+	e.Reason, e.Severity = event.Reason(r.Reason), event.Severity(r.Severity)
+	e.Query, e.QType, e.Answer, e.RCode, e.Told = text(r.Name[:]), r.Type, r.IsAnswer != 0, r.Rcode, r.Addresses
 	return nil
 }
 

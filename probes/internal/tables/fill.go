@@ -84,6 +84,10 @@ func fillPorts(m *ebpf.Map, entries []compile.PortEntry) error {
 	return put(m, keys, values)
 }
 
+func kernelRef(r compile.DFARef) bpfobj.ABIDfaRef {
+	return bpfobj.ABIDfaRef{Page: r.Page, Base: r.Base, Classes: r.Classes}
+}
+
 func kernelBits(b compile.Bitset) bpfobj.ABIBits { return bpfobj.ABIBits{Word: b} }
 
 func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
@@ -95,7 +99,10 @@ func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
 			Truncated: kernelBits(r.Truncated),
 			AnyPeer:   kernelBits(r.AnyPeer),
 			AnyPort:   kernelBits(r.AnyPort),
-			Exe:       bpfobj.ABIDfaRef{Page: r.Exe.Page, Base: r.Exe.Base, Classes: r.Exe.Classes},
+			Dns:       kernelBits(r.DNS),
+			Exe:       kernelRef(r.Exe),
+			Names:     kernelRef(r.Names),
+			Queries:   kernelRef(r.Queries),
 			Id:        uint32(id),
 		}
 		for d := range v.Allow {
@@ -109,6 +116,12 @@ func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
 		}
 		if r.Audit != (compile.Bitset{}) {
 			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_AUDIT)
+		}
+		if r.Names.Classes != 0 {
+			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_NAMES)
+		}
+		if r.DNS != (compile.Bitset{}) {
+			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_DNS)
 		}
 		if err := m.Put(uint32(id), &v); err != nil {
 			return fmt.Errorf("ruleset %d: %w", id, err)

@@ -20,7 +20,57 @@ type KernelAnswer struct {
 	Would    uint8
 	Reason   uint8
 	Severity uint8
+	Flags    uint32
+}
+
+type KernelDnsMessage struct {
+	_        structs.HostLayout
+	Seed     uint64
+	Hash     uint64
+	Exact    uint64
+	Walked   uint64
+	Begin    uint32
+	End      uint32
+	Pos      uint32
+	Question uint32
+	Budget   uint32
+	Left     uint32
+	Kind     uint32
+	Bad      uint32
+	Found    uint32
+	Cnames   uint32
+	Id       uint16
+	Flags    uint16
+	Type     uint16
+	Class    uint16
+	Answers  uint16
+	Others   uint16
 	Pad      uint32
+	Sink     [6]uint64
+	Walk     struct {
+		_        structs.HostLayout
+		Hash     uint64
+		Exact    uint64
+		Pos      uint32
+		Floor    uint32
+		Next     uint32
+		Len      uint32
+		Pointers uint32
+		Shelf    uint32
+		Count    uint32
+		Bad      uint32
+		Done     uint32
+		Pad      uint32
+		Label    [64]uint8
+	}
+	Cname [16]struct {
+		_       structs.HostLayout
+		Owner   uint64
+		Target  uint64
+		Ttl     uint32
+		Reached uint32
+	}
+	Name [1024]uint8
 }
 
 type KernelFlow struct {
@@ -96,14 +146,48 @@ const (
 	KernelLabelFlagsLABEL_TRUNCATED KernelLabelFlags = 16
 )
 
-type KernelQuery struct {
+type KernelMessage struct {
+	_       structs.HostLayout
+	M       KernelDnsMessage
+	Ok      uint32
+	Ttl     [512]uint32
+	Address [512][16]uint8
+	Pad     uint32
+}
+
+type KernelName struct {
+	_        structs.HostLayout
+	Serial   uint64
+	Expires  uint64
+	Used     uint64
+	Revision [2]uint64
+	Rules    [2]struct {
+		_    structs.HostLayout
+		Word [8]uint64
+	}
+	Lock uint32
+	Pad  uint32
+	Text [256]uint8
+}
+
+type KernelNameKey struct {
 	_         structs.HostLayout
-	Revision  uint64
-	Addr      [16]uint8
-	Port      uint16
-	Protocol  uint8
-	Direction uint8
-	Flags     uint32
+	Container uint64
+	Hash      uint64
+}
+
+type KernelQuery struct {
+	_          structs.HostLayout
+	Revision   uint64
+	Addr       [16]uint8
+	Port       uint16
+	Protocol   uint8
+	Direction  uint8
+	Flags      uint32
+	Accept     uint32
+	Pad        uint32
+	NameHash   uint64
+	NameSerial uint64
 }
 
 type KernelQueryFlags uint32
@@ -112,6 +196,7 @@ const (
 	KernelQueryFlagsQUERY_ADDRESS KernelQueryFlags = 1
 	KernelQueryFlagsQUERY_PORT    KernelQueryFlags = 2
 	KernelQueryFlagsQUERY_LISTEN  KernelQueryFlags = 4
+	KernelQueryFlagsQUERY_NAME    KernelQueryFlags = 8
 )
 
 type KernelQuestion struct {
@@ -120,6 +205,26 @@ type KernelQuestion struct {
 	Query KernelQuery
 	Flags uint32
 	Own   uint32
+}
+
+type KernelTold struct {
+	_    structs.HostLayout
+	Lock uint32
+	Pad  uint32
+	Way  [8]KernelToldWay
+}
+
+type KernelToldKey struct {
+	_         structs.HostLayout
+	Container uint64
+	Addr      [16]uint8
+}
+
+type KernelToldWay struct {
+	_       structs.HostLayout
+	Hash    uint64
+	Serial  uint64
+	Expires uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -141,7 +246,12 @@ const (
 	KernelMapIdentityByAddr    = "identity_by_addr"
 	KernelMapLabelByTask       = "label_by_task"
 	KernelMapLastId            = "last_id"
+	KernelMapNameByHash        = "name_by_hash"
+	KernelMapNamesByAddr       = "names_by_addr"
+	KernelMapNamesOfCgrp       = "names_of_cgrp"
+	KernelMapNamesRooms        = "names_rooms"
 	KernelMapNetnsByCookie     = "netns_by_cookie"
+	KernelMapQueryBySock       = "query_by_sock"
 	KernelMapRules             = "rules"
 	KernelMapRulesByPeer       = "rules_by_peer"
 	KernelMapRulesByPort       = "rules_by_port"
@@ -149,13 +259,20 @@ const (
 	KernelMapRulesets          = "rulesets"
 	KernelMapStateBySock       = "state_by_sock"
 	KernelProgOracleJudge      = "oracle_judge"
+	KernelProgOracleName       = "oracle_name"
+	KernelProgOracleParse      = "oracle_parse"
 	KernelProgOraclePath       = "oracle_path"
 	KernelProgOracleWho        = "oracle_who"
+	KernelVarOracleAccept      = "oracle_accept"
 	KernelVarOracleAccepted    = "oracle_accepted"
 	KernelVarOracleAnswer      = "oracle_answer"
+	KernelVarOracleKind        = "oracle_kind"
 	KernelVarOracleLabelFlags  = "oracle_label_flags"
+	KernelVarOracleMessage     = "oracle_message"
 	KernelVarOracleQueryFlags  = "oracle_query_flags"
 	KernelVarOracleQuestion    = "oracle_question"
+	KernelVarOracleScratch     = "oracle_scratch"
+	KernelVarOracleText        = "oracle_text"
 )
 
 // LoadKernel returns the embedded CollectionSpec for Kernel.
@@ -201,6 +318,8 @@ type KernelSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type KernelProgramSpecs struct {
 	OracleJudge *ebpf.ProgramSpec `ebpf:"oracle_judge"`
+	OracleName  *ebpf.ProgramSpec `ebpf:"oracle_name"`
+	OracleParse *ebpf.ProgramSpec `ebpf:"oracle_parse"`
 	OraclePath  *ebpf.ProgramSpec `ebpf:"oracle_path"`
 	OracleWho   *ebpf.ProgramSpec `ebpf:"oracle_who"`
 }
@@ -224,7 +343,12 @@ type KernelMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -237,11 +361,16 @@ type KernelMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type KernelVariableSpecs struct {
+	OracleAccept     *ebpf.VariableSpec `ebpf:"oracle_accept"`
 	OracleAccepted   *ebpf.VariableSpec `ebpf:"oracle_accepted"`
 	OracleAnswer     *ebpf.VariableSpec `ebpf:"oracle_answer"`
+	OracleKind       *ebpf.VariableSpec `ebpf:"oracle_kind"`
 	OracleLabelFlags *ebpf.VariableSpec `ebpf:"oracle_label_flags"`
+	OracleMessage    *ebpf.VariableSpec `ebpf:"oracle_message"`
 	OracleQueryFlags *ebpf.VariableSpec `ebpf:"oracle_query_flags"`
 	OracleQuestion   *ebpf.VariableSpec `ebpf:"oracle_question"`
+	OracleScratch    *ebpf.VariableSpec `ebpf:"oracle_scratch"`
+	OracleText       *ebpf.VariableSpec `ebpf:"oracle_text"`
 }
 
 // KernelObjects contains all objects after they have been loaded into the kernel.
@@ -279,7 +408,12 @@ type KernelMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -305,7 +439,12 @@ func (m *KernelMaps) Close() error {
 		m.IdentityByAddr,
 		m.LabelByTask,
 		m.LastId,
+		m.NameByHash,
+		m.NamesByAddr,
+		m.NamesOfCgrp,
+		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueryBySock,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,
@@ -319,11 +458,16 @@ func (m *KernelMaps) Close() error {
 //
 // It can be passed to LoadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type KernelVariables struct {
+	OracleAccept     *ebpf.Variable `ebpf:"oracle_accept"`
 	OracleAccepted   *ebpf.Variable `ebpf:"oracle_accepted"`
 	OracleAnswer     *ebpf.Variable `ebpf:"oracle_answer"`
+	OracleKind       *ebpf.Variable `ebpf:"oracle_kind"`
 	OracleLabelFlags *ebpf.Variable `ebpf:"oracle_label_flags"`
+	OracleMessage    *ebpf.Variable `ebpf:"oracle_message"`
 	OracleQueryFlags *ebpf.Variable `ebpf:"oracle_query_flags"`
 	OracleQuestion   *ebpf.Variable `ebpf:"oracle_question"`
+	OracleScratch    *ebpf.Variable `ebpf:"oracle_scratch"`
+	OracleText       *ebpf.Variable `ebpf:"oracle_text"`
 }
 
 // KernelPrograms contains all programs after they have been loaded into the kernel.
@@ -331,6 +475,8 @@ type KernelVariables struct {
 // It can be passed to LoadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type KernelPrograms struct {
 	OracleJudge *ebpf.Program `ebpf:"oracle_judge"`
+	OracleName  *ebpf.Program `ebpf:"oracle_name"`
+	OracleParse *ebpf.Program `ebpf:"oracle_parse"`
 	OraclePath  *ebpf.Program `ebpf:"oracle_path"`
 	OracleWho   *ebpf.Program `ebpf:"oracle_who"`
 }
@@ -338,6 +484,8 @@ type KernelPrograms struct {
 func (p *KernelPrograms) Close() error {
 	return _KernelClose(
 		p.OracleJudge,
+		p.OracleName,
+		p.OracleParse,
 		p.OraclePath,
 		p.OracleWho,
 	)

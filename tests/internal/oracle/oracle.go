@@ -15,11 +15,14 @@ import (
 	"github.com/sallyport/sallyport/probes"
 )
 
-//go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type question -type query -type label -type answer -type gate -type gate_slot -type flow_key -type flow -type query_flags -type label_flags Kernel ../../../bpf/progs/oracle.bpf.c
+//go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type question -type query -type label -type answer -type gate -type gate_slot -type flow_key -type flow -type query_flags -type message -type dns_message -type name -type told -type name_key -type told_key -type told_way -type label_flags Kernel ../../../bpf/progs/oracle.bpf.c
 
 // Oracle is the loaded programs. They judge by the tables that are in force.
 type Oracle struct {
-	coll *ebpf.Collection
+	coll   *ebpf.Collection
+	kernel *probes.Kernel
+	told   []KernelToldKey // names that Tell has put into the maps, by address
+	names  []KernelNameKey
 }
 
 // New loads the programs on the maps of k. They are gone at the end of the test.
@@ -34,7 +37,7 @@ func New(t testing.TB, k *probes.Kernel) *Oracle {
 		t.Fatal("loading the oracle: ", err)
 	}
 	t.Cleanup(coll.Close)
-	return &Oracle{coll}
+	return &Oracle{coll: coll, kernel: k}
 }
 
 // Program returns one of oracle_judge, oracle_who and oracle_path; each works on the question last put.

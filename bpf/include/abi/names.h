@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * What DNS has told containers. Only the kernel writes names and addresses; it also takes them out,
+ * asked by user space (names_sweep), because a compare and a delete must be one step.
+ */
+#include <linux/types.h>
+#include <abi/policy.h>
+
+enum name_limits {
+	NAME_LEN = 256,	 /* text of a name, NUL-terminated */
+	NAME_WAYS = 8,	 /* names that one address can have for a container at a time */
+	PENDING_WAYS = 64, /* queries that a socket can wait for at a time */
+};
+
+enum name_lock {
+	LOCK_FREE = 0,
+	LOCK_HELD = 1,
+	LOCK_DEAD = 2, /* about to be deleted: never taken again */
+};
+
+struct name_key {
+	__u64 container;
+	__u64 hash; /* of the name in lower case, from control.seed */
+};
+
+/* A name that answers have told a container, and the rules of its ruleset that match it. */
+struct name {
+	__u64 serial;		 /* never used twice; 0: not written yet */
+	__u64 expires;		 /* when the last of its addresses does */
+	__u64 used;		 /* when it was first judged by under the newest revision that was */
+	__u64 revision[SLOTS];	 /* that rules[] was computed for, by revision & 1 */
+	struct bits rules[SLOTS];
+	__u32 lock; /* enum name_lock, for the writers of text, serial and expires */
+	__u32 pad;
+	__u8 text[NAME_LEN];
+};
+
+struct told_key {
+	__u64 container;
+	__u8 addr[16]; /* IPv4-mapped */
+};
+
+struct told_way {
+	__u64 hash; /* with serial: the name */
+	__u64 serial;
+	__u64 expires; /* CLOCK_BOOTTIME; 0: empty */
+};
+
+/* The names of an address. */
+struct told {
+	__u32 lock; /* enum name_lock, for writers */
+	__u32 pad;
+	struct told_way way[NAME_WAYS];
+};
+
+/* What a container has, against what it may have. */
+struct name_count {
+	__u64 told_ns; /* when it was last reported that the bound was reached */
+	__u64 refused; /* addresses since then */
+	__u32 addresses;
+	__u32 names;
+};
+
+/* A query that a socket has sent. */
+struct pending_way {
+	__u64 deadline; /* CLOCK_BOOTTIME; 0: answered */
+	__u64 hash;
+	__u64 exact;
+	__u8 remote[16];
+	__u8 local[16];
+	__u16 id;
+	__u16 remote_port;
+	__u16 type;
+	__u16 pad;
+};
+
+struct pending {
+	__u32 next;
+	__u32 pad;
+	__u64 told_ns; /* when an answer to nothing was last reported */
+	__u64 held;    /* such answers since */
+	struct pending_way way[PENDING_WAYS];
+};
+
+/* What user space tells names_sweep. */
+struct sweep {
+	__u64 container; /* all of this one's go; 0: what has expired goes */
+	__u32 addresses; /* how many went */
+	__u32 names;
+};

@@ -1,0 +1,312 @@
+package parse
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// compare holds the parser against the oracle on one message and says what it saw.
+func compare(t testing.TB, p *Parser, answer bool, message []byte) string {
+	t.Helper()
+	want, aliases, wantOK := reference(answer, message)
+	got, gotOK := p.Read(t, answer, message)
+	switch {
+	case !gotOK && !wantOK:
+		return "bad"
+	case gotOK && !wantOK:
+		t.Fatalf("the parser takes what the oracle refuses: %x\n%+v", message, got)
+	case !gotOK:
+		why := strict(message)
+		if why == "" {
+			t.Fatalf("the parser refuses what the oracle takes: %x\n%+v", message, want)
+		}
+		return why
+	}
+	if !answer {
+		want.Addresses = nil
+	}
+	options := cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.EquateEmpty()}
+	if twice(aliases) {
+		// Which of two aliases of one name gives the time to live is nobody's rule.
+		options = append(options, cmp.Comparer(func(a, b Address) bool { return a.Addr == b.Addr }))
+	}
+	if diff := cmp.Diff(want, got, options); diff != "" {
+		t.Fatalf("%x: (-oracle +parser)\n%s", message, diff)
+	}
+	if len(got.Addresses) > 0 {
+		return "addresses"
+	}
+	return "read"
+}
+
+func twice(aliases []cname) bool {
+	seen := map[string]bool{}
+	for _, a := range aliases {
+		if seen[">"+a.owner] || seen["<"+a.target] {
+			return true
+		}
+		seen[">"+a.owner], seen["<"+a.target] = true, true
+	}
+	return false
+}
+
+// sender makes random messages as servers and clients would.
+type sender struct{ *rand.Rand }
+
+func (s sender) name() dnsmessage.Name {
+	names := []string{
+		"api.payments.example.", "payments.example.", "a.b.c.d.e.f.g.example.", "x.", ".", "edge-7.cdn.example.net.", "xn--bcher-kva.example.",
+		strings.Repeat("a", 63) + "." + strings.Repeat("b", 63) + "." + strings.Repeat("c", 63) + "." + strings.Repeat("d", 61) + ".",
+		strings.Repeat("a.", 126) + "z.", "_srv._tcp.\xff\x80.example.",
+	}
+	b := []byte(names[s.IntN(len(names))])
+	for i, c := range b {
+		if c >= 'a' && c <= 'z' && s.IntN(4) == 0 {
+			b[i] = c - 'a' + 'A'
+		}
+	}
+	return dnsmessage.MustNewName(string(b))
+}
+
+func (s sender) ttl() uint32 {
+	return []uint32{0, 1, 30, 300, 86400, 86401, 1 << 31, 1<<32 - 1}[s.IntN(8)]
+}
+
+func (s sender) query() []byte {
+	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: uint16(s.UintN(1 << 16)), RecursionDesired: true})
+	b.EnableCompression()
+	must(b.StartQuestions())
+	must(b.Question(dnsmessage.Question{Name: s.name(), Type: dnsmessage.Type(1 + s.IntN(40)), Class: 1}))
+	if s.IntN(2) == 0 {
+		must(b.StartAdditionals())
+		s.opt(&b)
+	}
+	return must1(b.Finish())
+}
+
+func (s sender) opt(b *dnsmessage.Builder) {
+	var h dnsmessage.ResourceHeader
+	must(h.SetEDNS0(1232, 0, false))
+	must(b.OPTResource(h, dnsmessage.OPTResource{Options: []dnsmessage.Option{{Code: 10, Data: make([]byte, s.IntN(20))}}}))
+}
+
+func (s sender) answer() []byte {
+	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: uint16(s.UintN(1 << 16)), Response: true, RCode: dnsmessage.RCode(s.IntN(6))})
+	if s.IntN(4) > 0 {
+		b.EnableCompression()
+	}
+	name := s.name()
+	must(b.StartQuestions())
+	must(b.Question(dnsmessage.Question{Name: name, Type: 1, Class: 1}))
+	must(b.StartAnswers())
+	// A chain in any order, then addresses of its ends and of others.
+	chain := []dnsmessage.Name{name}
+	for range s.IntN(5) {
+		chain = append(chain, s.name())
+	}
+	for _, i := range s.Perm(len(chain) - 1) {
+		must(b.CNAMEResource(header(chain[i], s.ttl()), dnsmessage.CNAMEResource{CNAME: chain[i+1]}))
+	}
+	for range s.IntN(1 + []int{1, 4, 20}[s.IntN(3)]) {
+		owner := chain[s.IntN(len(chain))]
+		if s.IntN(8) == 0 {
+			owner = s.name()
+		}
+		switch s.IntN(4) {
+		case 0:
+			must(b.TXTResource(header(owner, s.ttl()), dnsmessage.TXTResource{TXT: []string{"text"}}))
+		case 1:
+			must(b.AAAAResource(header(owner, s.ttl()), dnsmessage.AAAAResource{AAAA: [16]byte{0x20, 1, 13, 184, 15: byte(s.UintN(256))}}))
+		default:
+			must(b.AResource(header(owner, s.ttl()), dnsmessage.AResource{A: [4]byte{192, 0, 2, byte(s.UintN(256))}}))
+		}
+	}
+	must(b.StartAuthorities())
+	if s.IntN(3) == 0 {
+		must(b.NSResource(header(s.name(), s.ttl()), dnsmessage.NSResource{NS: s.name()}))
+	}
+	must(b.StartAdditionals())
+	if s.IntN(2) == 0 {
+		must(b.AResource(header(s.name(), s.ttl()), dnsmessage.AResource{A: [4]byte{203, 0, 113, 9}}))
+		s.opt(&b)
+	}
+	return must1(b.Finish())
+}
+
+func header(name dnsmessage.Name, ttl uint32) dnsmessage.ResourceHeader {
+	return dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET, TTL: ttl}
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+func must1[T any](v T, err error) T {
+	must(err)
+	return v
+}
+
+// mutate returns bytes near a message.
+func (s sender) mutate(message []byte) []byte {
+	b := bytes.Clone(message)
+	for range 1 + s.IntN(3) {
+		at := s.IntN(len(b) + 1)
+		switch s.IntN(8) {
+		case 0:
+			b = b[:at]
+		case 1:
+			b = append(b, make([]byte, s.IntN(3))...)
+		case 2:
+			b = append(b[:at:at], append([]byte{0xc0, byte(s.UintN(64))}, b[at:]...)...)
+		default:
+			if at < len(b) {
+				b[at] = []byte{b[at] ^ 1<<s.IntN(8), byte(s.UintN(256)), 0xc0, '.'}[s.IntN(4)]
+			}
+		}
+		if len(b) == 0 {
+			return b
+		}
+	}
+	return b
+}
+
+// TestAsDNSMessage: what is well made is read as dnsmessage reads it, all of it; what is near it too, or refused for a
+// reason that is named here.
+func TestAsDNSMessage(t *testing.T) {
+	p, s := Start(t), sender{rand.New(rand.NewPCG(1, 2))}
+	seen := map[string]int{}
+	rounds := 20000
+	if testing.Short() {
+		rounds = 2000
+	}
+	for i := range rounds {
+		answer := i%4 != 0
+		message := s.query()
+		if answer {
+			message = s.answer()
+		}
+		outcome := compare(t, p, answer, message)
+		if outcome != "read" && outcome != "addresses" {
+			t.Fatalf("a message of a builder is refused (%s): %x", outcome, message)
+		}
+		seen[outcome]++
+		seen["changed: "+compare(t, p, answer, s.mutate(message))]++
+	}
+	t.Log(seen)
+	for _, outcome := range []string{"read", "addresses", "changed: bad", "changed: read", "changed: addresses", "changed: a pointer forward", "changed: a zero in a label", "changed: bytes behind the last record"} {
+		if seen[outcome] < rounds/2000 {
+			t.Errorf("only %d cases of %q: the comparison proves little about it", seen[outcome], outcome)
+		}
+	}
+}
+
+// TestHundredsOfAddresses: more than any datagram of Ethernet holds, and the largest that UDP carries.
+func TestHundredsOfAddresses(t *testing.T) {
+	p := Start(t)
+	for _, n := range []int{0, 1, 77, 500, 4000} {
+		m, ok := p.Read(t, true, many(n))
+		if !ok || len(m.Addresses) != n {
+			t.Errorf("%d addresses in %d bytes: read %d, %v", n, len(many(n)), len(m.Addresses), ok)
+		}
+	}
+}
+
+// many is an answer with n addresses.
+func many(n int) []byte {
+	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{Response: true})
+	b.EnableCompression()
+	name := dnsmessage.MustNewName("many.example.")
+	must(b.StartQuestions())
+	must(b.Question(dnsmessage.Question{Name: name, Type: 1, Class: 1}))
+	must(b.StartAnswers())
+	for i := range n {
+		must(b.AResource(header(name, 60), dnsmessage.AResource{A: [4]byte{198, 51, byte(i >> 8), byte(i)}}))
+	}
+	return must1(b.Finish())
+}
+
+// TestLongWorkIsRefused: a short message in which every owner is a long way of pointers must not be walked to its end.
+func TestLongWorkIsRefused(t *testing.T) {
+	p := Start(t)
+	// A name of 127 labels, and below it a record whose owners all begin with it.
+	message := []byte{0, 1, 0x80, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0}
+	message = append(message, []byte(strings.Repeat("\x01a", 126)+"\x00\x00\x01\x00\x01")...)
+	records := 0
+	for len(message) < 60000 {
+		message = append(message, 0xc0, 14, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 1, 2, 3, 4)
+		records++
+	}
+	message[6], message[7] = byte(records>>8), byte(records)
+	if m, ok := p.Read(t, true, message); ok {
+		t.Errorf("%d records of long names were read: %d addresses", records, len(m.Addresses))
+	}
+}
+
+// TestShapes: what decides and what no random message is likely to show.
+func TestShapes(t *testing.T) {
+	p := Start(t)
+	question := "\x03API\x07Example\x00\x00\x01\x00\x01"
+	head := func(flags, an string) string { return "\x00\x07" + flags + "\x00\x01" + an + "\x00\x00\x00\x00" }
+	record := func(owner, kind, data string) string {
+		return owner + kind + "\x00\x01\x00\x00\x00\x3c" + fmt.Sprintf("\x00%c", len(data)) + data
+	}
+	for _, c := range []struct {
+		name, message string
+		answer, ok    bool
+		addresses     int
+	}{
+		{"a query", head("\x01\x00", "\x00\x00") + question, false, true, 0},
+		{"an answer for a query", head("\x81\x80", "\x00\x00") + question, false, false, 0},
+		{"a query for an answer", head("\x01\x00", "\x00\x00") + question, true, false, 0},
+		{"a query with answers", head("\x01\x00", "\x00\x01") + question + record("\xc0\x0c", "\x00\x01", "abcd"), false, false, 0},
+		{"another opcode", head("\x29\x00", "\x00\x00") + question, false, false, 0},
+		{"nothing", "", false, false, 0},
+		{"no question", "\x00\x07\x81\x80\x00\x00\x00\x00\x00\x00\x00\x00", true, false, 0},
+		{"two questions", "\x00\x07\x81\x80\x00\x02\x00\x00\x00\x00\x00\x00" + question + question, true, false, 0},
+		{"an address", head("\x81\x80", "\x00\x01") + question + record("\xc0\x0c", "\x00\x01", "abcd"), true, true, 1},
+		{"an address of three bytes", head("\x81\x80", "\x00\x01") + question + record("\xc0\x0c", "\x00\x01", "abc"), true, false, 0},
+		{"an address of the name spelt otherwise", head("\x81\x80", "\x00\x01") + question + record("\x03apI\x07eXample\x00", "\x00\x01", "abcd"), true, true, 1},
+		{"an address of another name", head("\x81\x80", "\x00\x01") + question + record("\xc0\x10", "\x00\x01", "abcd"), true, true, 0},
+		{"an alias and its address", head("\x81\x80", "\x00\x02") + question + record("\xc0\x0c", "\x00\x05", "\x01x\x00") + record("\x01X\x00", "\x00\x01", "abcd"), true, true, 1},
+		{"the address before its alias", head("\x81\x80", "\x00\x02") + question + record("\x01x\x00", "\x00\x01", "abcd") + record("\xc0\x0c", "\x00\x05", "\x01X\x00"), true, true, 1},
+		{"an alias of another name", head("\x81\x80", "\x00\x02") + question + record("\xc0\x10", "\x00\x05", "\x01x\x00") + record("\x01x\x00", "\x00\x01", "abcd"), true, true, 0},
+		{"aliases in a circle", head("\x81\x80", "\x00\x03") + question + record("\xc0\x0c", "\x00\x05", "\x01x\x00") + record("\x01x\x00", "\x00\x05", "\xc0\x0c") + record("\x01x\x00", "\x00\x01", "abcd"), true, true, 1},
+		{"an alias with bytes behind it", head("\x81\x80", "\x00\x01") + question + record("\xc0\x0c", "\x00\x05", "\x01x\x00\x00"), true, false, 0},
+		{"a name that points to itself", head("\x81\x80", "\x00\x00") + "\xc0\x0c\x00\x01\x00\x01", true, false, 0},
+		{"a name of the reserved kind", head("\x81\x80", "\x00\x00") + "\x40\x00\x00\x01\x00\x01", true, false, 0},
+		{"more records than there are", head("\x81\x80", "\xff\xff") + question, true, false, 0},
+		{"bytes behind the last record", head("\x81\x80", "\x00\x00") + question + "x", true, false, 0},
+	} {
+		m, ok := p.Read(t, c.answer, []byte(c.message))
+		if ok != c.ok || len(m.Addresses) != c.addresses {
+			t.Errorf("%s: read %v with %d addresses, want %v with %d", c.name, ok, len(m.Addresses), c.ok, c.addresses)
+		}
+	}
+}
+
+// FuzzDNS looks for a message that the parser reads otherwise than dnsmessage.
+func FuzzDNS(f *testing.F) {
+	s := sender{rand.New(rand.NewPCG(3, 4))}
+	for range 20 {
+		f.Add(true, s.answer())
+		f.Add(false, s.query())
+	}
+	f.Add(true, many(3))
+	p := Start(f)
+	f.Fuzz(func(t *testing.T, answer bool, message []byte) {
+		if len(message) > 1<<16 {
+			return
+		}
+		compare(t, p, answer, message)
+	})
+}
