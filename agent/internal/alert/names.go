@@ -33,6 +33,8 @@ func KindName(k event.Kind) string {
 		return "cgroup"
 	case event.KindLost:
 		return "lost"
+	case event.KindDNS:
+		return "dns"
 	}
 	return number(k)
 }
@@ -96,6 +98,12 @@ func ReasonName(r event.Reason) string {
 		return "malformed"
 	case event.ReasonMPTCP:
 		return "mptcp"
+	case event.ReasonDNSStream:
+		return "dnsUnread"
+	case event.ReasonUnasked:
+		return "unasked"
+	case event.ReasonNamesFull:
+		return "namesFull"
 	}
 	return number(r)
 }

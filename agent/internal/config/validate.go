@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Bounds of numbers. The upper ones keep a typing error from taking the node's memory: kernel maps
@@ -22,7 +23,9 @@ const (
 	maxAppName   = 48 // RFC 5424 section 6
 	maxPEN       = 1<<32 - 1
 	maxPort      = 1<<16 - 1
-	maxSocket    = 107 // sockaddr_un.sun_path without its NUL
+	maxSocket    = 107   // sockaddr_un.sun_path without its NUL
+	maxNames     = 32768 // of all containers together, as bpf/include/maps/names.h has room for
+	maxLeastTTL  = 24 * time.Hour
 )
 
 // checker gathers what is wrong with values.
@@ -43,6 +46,7 @@ func (c Config) validate(s sources) error {
 	oneOf(k, "enforcement.unknownWorkload", c.Enforcement.UnknownWorkload, UnknownAllow, UnknownDeny)
 	k.kernel(c.Kernel)
 	k.runtime(c.Runtime)
+	k.names(c.Names)
 	k.alerts(c.Alerts)
 	k.socket("api.socket", c.API.Socket)
 	if c.Metrics.Address != "" {
@@ -113,6 +117,13 @@ func (c *checker) runtime(r Runtime) {
 	}
 	for _, parent := range r.ContainerParents {
 		c.path("runtime.containerParents", parent)
+	}
+}
+
+func (c *checker) names(n Names) {
+	c.between("names.perContainer", n.PerContainer, 1, maxNames)
+	if n.LeastTTL < 0 || n.LeastTTL > maxLeastTTL {
+		c.fail("names.leastTTL", "", "%s is not from 0s to %s", n.LeastTTL, maxLeastTTL)
 	}
 }
 

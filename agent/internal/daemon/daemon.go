@@ -49,6 +49,7 @@ type agent struct {
 	judge    *judge.Judge
 	label    *label.Labeller
 	gate     *gate.Gate // nil: switched off
+	names    *judge.Names
 	registry *correlate.Registry
 	fanout   *alert.Fanout
 	feed     *api.Feed
@@ -105,6 +106,7 @@ func (a *agent) open() error {
 			AlertRing: uint32(maps.AlertsRingBytes), FlowRing: uint32(maps.FlowsRingBytes), // config bounds them
 		},
 		UnknownDeny: a.cfg.Enforcement.UnknownWorkload == config.UnknownDeny,
+		Names:       probes.Names{Most: uint32(a.cfg.Names.PerContainer), LeastTTL: a.cfg.Names.LeastTTL}, // config bounds it
 		TellExec:    a.cfg.Visibility.Exec,
 		TellConnect: a.cfg.Visibility.Connect,
 	})
@@ -119,6 +121,9 @@ func (a *agent) open() error {
 func (a *agent) attach() error {
 	a.judge = judge.Open(a.kernel)
 	var err error
+	if a.names, err = judge.OpenNames(a.kernel); err != nil {
+		return err
+	}
 	if a.engine, err = newEngine(a); err != nil {
 		return err
 	}
@@ -169,6 +174,7 @@ func (a *agent) serve(ctx context.Context, server *api.Server, log logrus.FieldL
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return tell.NewReader(a.kernel, a.handle).Run(ctx) })
 	g.Go(func() error { return a.engine.run(ctx, changes) })
+	g.Go(func() error { return sweepNames(ctx, a.names, a.log) })
 	g.Go(func() error { return watchPolicies(ctx, a.cfg.Policies.Dir, a.engine.reload, a.log) })
 	if a.cfg.Runtime.Containerd.Enabled {
 		c := a.cfg.Runtime.Containerd
@@ -189,6 +195,9 @@ func (a *agent) close() error {
 	errs := []error{}
 	if a.gate != nil {
 		errs = append(errs, a.gate.Close())
+	}
+	if a.names != nil {
+		errs = append(errs, a.names.Close())
 	}
 	return errors.Join(append(errs, a.kernel.Close())...)
 }

@@ -141,6 +141,7 @@ func (e *engine) giveUp() {
 
 // catchUp brings the kernel in line with what has changed. It returns false when it must be tried again.
 func (e *engine) catchUp() bool {
+	e.workloads.forgetNames(e.a.names, e.log)
 	if !e.listed && !e.a.kernel.Fresh() {
 		return true // adopted tables know more than we do yet
 	}

@@ -41,6 +41,7 @@ type workloads struct {
 	byCgroup map[uint64]*governed
 	byKey    map[containerKey]uint64 // cgroup id of the running task
 	release  []gate.Veth             // namespaces that are governed no more
+	gone     []uint64                // containers whose names the kernel may forget
 }
 
 func newWorkloads(a *agent) *workloads {
@@ -117,6 +118,7 @@ func (w *workloads) drop(id uint64) {
 	if g := w.byCgroup[id]; g != nil && g.network != nil {
 		w.release = append(w.release, g.network.veth)
 	}
+	w.gone = append(w.gone, id)
 	delete(w.byCgroup, id)
 }
 

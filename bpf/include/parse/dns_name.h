@@ -178,17 +178,22 @@ static long dns_bytes(__u32 index, void *data)
 	__u32 shelf = walk->shelf & DNS_ROW, bad = walk->bad, n = walk->count, i;
 
 	for (i = 0; i < DNS_BYTES; i++) {
-		__u32 at = index * DNS_BYTES + i;
+		__u32 at = index * DNS_BYTES + i, to = ((walk->len + at) & (DNS_ROW - 1)) | shelf;
 		__u64 inside = (__u64)at - n, beyond;
-		__u32 c = walk->label[at & (DNS_LABEL - 1)], lower = dns_lower(c);
+		__u32 c, lower;
 
 		DNS_OPAQUE(inside); /* negative inside */
 		inside >>= 63;
-		bad |= (dns_is_zero(c) | dns_is_zero(c ^ '.')) & inside;
 		beyond = inside - 1; /* all bits, or none */
+		at &= DNS_LABEL - 1;
+		DNS_OPAQUE(at);
+		c = walk->label[at & (DNS_LABEL - 1)]; /* bounded where 6.1 sees it */
+		lower = dns_lower(c);
+		bad |= (dns_is_zero(c) | dns_is_zero(c ^ '.')) & inside;
 		exact = (dns_mix(exact, c) & ~beyond) | (exact & beyond);
 		hash = (dns_mix(hash, lower) & ~beyond) | (hash & beyond);
-		m->name[((walk->len + at) & (DNS_ROW - 1)) | shelf] = lower & ~beyond;
+		DNS_OPAQUE(to);
+		m->name[to & (2 * DNS_ROW - 1)] = lower & ~beyond;
 	}
 	walk->hash = hash;
 	walk->exact = exact;
