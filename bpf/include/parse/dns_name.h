@@ -207,7 +207,7 @@ static long dns_step(__u32 index, void *data)
 	parse_input *input = ((struct dns_at *)data)->input;
 	struct dns_message *m = ((struct dns_at *)data)->m;
 	struct dns_walk *walk = &m->walk;
-	__u32 n;
+	__u32 n, to;
 	__u8 len;
 
 	if (!m->budget)
@@ -233,7 +233,9 @@ static long dns_step(__u32 index, void *data)
 	parse_loop(DNS_LABEL / DNS_BYTES, dns_bytes, data);
 	if (walk->bad)
 		return 1;
-	m->name[((walk->len + n) & (DNS_ROW - 1)) | (walk->shelf & DNS_ROW)] = '.';
+	to = ((walk->len + n) & (DNS_ROW - 1)) | (walk->shelf & DNS_ROW);
+	DNS_OPAQUE(to);
+	m->name[to & (2 * DNS_ROW - 1)] = '.';
 	walk->hash = dns_mix(walk->hash, '.');
 	walk->exact = dns_mix(walk->exact, '.');
 	walk->len += n + 1;

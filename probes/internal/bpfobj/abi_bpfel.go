@@ -527,6 +527,7 @@ const (
 	ABIMapNamesOfCgrp       = "names_of_cgrp"
 	ABIMapNetnsByCookie     = "netns_by_cookie"
 	ABIMapQueryBySock       = "query_by_sock"
+	ABIMapRefusals          = "refusals"
 	ABIMapRules             = "rules"
 	ABIMapRulesByPeer       = "rules_by_peer"
 	ABIMapRulesByPort       = "rules_by_port"
@@ -630,6 +631,7 @@ type ABIMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -711,6 +713,7 @@ type ABIMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -741,6 +744,7 @@ func (m *ABIMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NetnsByCookie,
 		m.QueryBySock,
+		m.Refusals,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -252,6 +252,7 @@ const (
 	KernelMapNamesRooms        = "names_rooms"
 	KernelMapNetnsByCookie     = "netns_by_cookie"
 	KernelMapQueryBySock       = "query_by_sock"
+	KernelMapRefusals          = "refusals"
 	KernelMapRules             = "rules"
 	KernelMapRulesByPeer       = "rules_by_peer"
 	KernelMapRulesByPort       = "rules_by_port"
@@ -349,6 +350,7 @@ type KernelMapSpecs struct {
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -414,6 +416,7 @@ type KernelMaps struct {
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -445,6 +448,7 @@ func (m *KernelMaps) Close() error {
 		m.NamesRooms,
 		m.NetnsByCookie,
 		m.QueryBySock,
+		m.Refusals,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

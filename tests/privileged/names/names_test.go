@@ -2,6 +2,7 @@ package names
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,27 +68,63 @@ func TestSwapsLoseNoName(t *testing.T) {
 	a.want(t, "ok", order{Do: "connect", Address: at(unique(first)[0], 443)})
 }
 
-// TestDeniedName: the query does not leave, and is told.
+// TestDeniedName: the query does not leave, is answered with REFUSED as a resolver would, and is told.
 func TestDeniedName(t *testing.T) {
 	s := newScene(t, probes.Names{})
 	a := newInsider(t, s.a)
-	a.want(t, "ok", order{Do: "open", ID: 1, Network: "udp4", Address: ":0"})
-	a.want(t, "EPERM", order{Do: "send", ID: 1, Address: at(s.ServerAddr, 53), Bytes: query(7, "secret.bad.example.", dnsmessage.TypeA)})
-	a.want(t, "EPERM", order{Do: "send", ID: 1, Address: at(s.ServerAddr, 53), Bytes: []byte("no query at all")})
+	a.want(t, "ok", order{Do: "open", ID: 1, Network: "udp", Address: ":0"})
+	for i, resolver := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
+		for j, name := range []string{"Secret.bad.example.", ".", strings.Repeat("a23456789.", 25) + "de."} {
+			id := uint16(100*i + j)
+			a.want(t, "ok", order{Do: "send", ID: 1, Address: at(resolver, 53), Bytes: query(id, name, dnsmessage.TypeA)})
+			r := a.want(t, "ok", order{Do: "receive", ID: 1, Wait: patience})
+			var m dnsmessage.Message
+			if err := m.Unpack(r.Bytes); err != nil {
+				t.Fatalf("what comes back for %s is no message: %x: %v", name, r.Bytes, err)
+			}
+			if m.ID != id || !m.Response || m.RCode != dnsmessage.RCodeRefused || !m.RecursionDesired || !m.RecursionAvailable ||
+				len(m.Questions) != 1 || m.Questions[0].Name.String() != name || len(m.Answers)+len(m.Authorities)+len(m.Additionals) != 0 {
+				t.Errorf("what comes back for %s is %+v", name, m)
+			}
+			if s.resolver.wasAsked(name) {
+				t.Errorf("the query for %s arrived at the resolver", name)
+			}
+		}
+	}
 	e := s.await(t, "the denial", func(e event.Event) bool { return e.Kind == event.KindDNS && e.Query == "secret.bad.example" })
 	if e.Verdict != event.VerdictDeny || e.Reason != event.ReasonRule || e.Rule == 0 || e.Answer || e.QType != 1 || e.Subject.Container != s.a.ID {
 		t.Errorf("the denial is told as %+v", e)
 	}
+	// What is no query is not sent at all.
+	a.want(t, "EPERM", order{Do: "send", ID: 1, Address: at(s.ServerAddr, 53), Bytes: []byte("no query at all")})
 	e = s.await(t, "the malformed query", func(e event.Event) bool { return e.Kind == event.KindDNS && e.Reason == event.ReasonMalformed })
 	if e.Query != "" {
 		t.Errorf("the malformed query is told with the name %q of another", e.Query)
 	}
+	// An allowed one on the same socket, and the denied one again.
+	a.want(t, "ok", order{Do: "send", ID: 1, Address: at(s.ServerAddr, 53), Bytes: query(8, "x.good.example.", dnsmessage.TypeA)})
+	if r := a.want(t, "ok", order{Do: "receive", ID: 1, Wait: patience}); len(told(r.Bytes)) != 1 {
+		t.Error("the answer tells no address")
+	}
+	a.want(t, "ok", order{Do: "send", ID: 1, Address: at(s.ServerAddr, 53), Bytes: query(0, "Secret.bad.example.", dnsmessage.TypeA)})
+	a.want(t, "ok", order{Do: "receive", ID: 1, Wait: patience})
 	if s.resolver.wasAsked("secret.bad.example.") {
 		t.Error("the denied query arrived at the resolver")
 	}
-	// An allowed one on the same socket.
-	a.want(t, "ok", order{Do: "send", ID: 1, Address: at(s.ServerAddr, 53), Bytes: query(8, "x.good.example.", dnsmessage.TypeA)})
-	a.want(t, "ok", order{Do: "receive", ID: 1, Wait: patience})
+}
+
+// TestDeniedNameWithoutGate: where nothing can answer, the send fails.
+func TestDeniedNameWithoutGate(t *testing.T) {
+	s := newScene(t, probes.Names{})
+	if err := s.gate.Release(s.veth); err != nil {
+		t.Fatal(err)
+	}
+	a := newInsider(t, s.a)
+	a.want(t, "ok", order{Do: "open", ID: 1, Network: "udp4", Address: ":0"})
+	a.want(t, "EPERM", order{Do: "send", ID: 1, Address: at(s.ServerAddr, 53), Bytes: query(7, "secret.bad.example.", dnsmessage.TypeA)})
+	if s.resolver.wasAsked("secret.bad.example.") {
+		t.Error("the denied query arrived at the resolver")
+	}
 }
 
 // TestDNSOverTCP is refused where rules.dns speaks, with its own reason: nobody reads it.

@@ -56,6 +56,8 @@ type scene struct {
 	kernel   *probes.Kernel
 	judge    *judge.Judge
 	names    *judge.Names
+	gate     *gate.Gate
+	veth     gate.Veth
 	a, b     *pod.Container
 	resolver *resolver
 
@@ -88,11 +90,10 @@ func newScene(t *testing.T, names probes.Names) *scene {
 	if err := s.judge.Attach([]event.Step{event.StepLSM, event.StepModRet, event.StepCgroup}); err != nil {
 		t.Fatal(err)
 	}
-	g, err := gate.Attach(s.kernel)
-	if err != nil {
+	if s.gate, err = gate.Attach(s.kernel); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = g.Close() }) // handles only
+	t.Cleanup(func() { _ = s.gate.Close() }) // handles only
 	s.listen(t)
 	ns, err := netns.GetFromPath(s.Pod.Path())
 	if err != nil {
@@ -101,9 +102,8 @@ func newScene(t *testing.T, names probes.Names) *scene {
 	t.Cleanup(func() { _ = ns.Close() }) // read only
 	s.a, s.b = s.node.Container(t, "a", ns), s.node.Container(t, "b", ns)
 	s.swap(t, "")
-	s.Node.Do(t, func() error {
-		return g.Govern(gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.cookie(t), Container: s.a.ID})
-	})
+	s.veth = gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.cookie(t), Container: s.a.ID}
+	s.Node.Do(t, func() error { return s.gate.Govern(s.veth) })
 	s.resolver = newResolver(t, s)
 	return s
 }
