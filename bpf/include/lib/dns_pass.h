@@ -159,7 +159,8 @@ static __always_inline int answer_in(struct __sk_buff *skb, struct dns_scratch *
 	if (way->refused)
 		return DNS_OURS;
 	s->m.sink[SINK_LOST] = 0;
-	if (!(s->m.flags & DNS_RCODE) && !fill(skb, &s->m, state->owner.container))
+	if (!(s->m.flags & DNS_RCODE) && s->m.answers &&
+	    !fill(skb, &s->m, state->owner.container))
 		return DNS_AGAIN;
 	return 0;
 }
