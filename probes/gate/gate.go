@@ -69,6 +69,10 @@ func Attach(k *probes.Kernel) (*Gate, error) {
 		hook.Adopted = hook.Adopted && adopted
 	}
 	g.hooks = append(g.hooks, hook)
+	err = k.Maps().UpdateControl(func(c *bpfobj.ABIControl) { c.Flags |= uint32(bpfobj.ABIControlFlagsCONTROL_READS_DNS) })
+	if err != nil {
+		return nil, fmt.Errorf("gate: %w", err)
+	}
 	spec, err = bpfobj.LoadGateTC()
 	if err != nil {
 		return nil, fmt.Errorf("reading gate programs: %w", err)

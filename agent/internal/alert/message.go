@@ -150,7 +150,7 @@ func why(r *Record) string {
 	case event.ReasonMPTCP:
 		return "MPTCP is refused to governed processes"
 	case event.ReasonDNSStream:
-		return "DNS is read over UDP only, and " + ruleOf(r) + " allows no other"
+		return "DNS is read over UDP, at the gate, and " + ruleOf(r) + " allows no other"
 	case event.ReasonUnasked:
 		return "it answers no query"
 	case event.ReasonNamesFull:

@@ -8,6 +8,7 @@ enum control_flags {
 	CONTROL_TELL_EXEC = 1,	    /* report exec and exit */
 	CONTROL_TELL_CONNECT = 2,   /* report allowed calls too */
 	CONTROL_UNKNOWN_DENY = 4,   /* unknownWorkload: deny */
+	CONTROL_READS_DNS = 256,    /* gate_skb is in place, which reads queries and answers */
 };
 
 /* The one entry of the controls map; only user space writes it. */

@@ -14,6 +14,7 @@ enum query_flags {
 	QUERY_PORT = 2,	   /* protocol and port count */
 	QUERY_LISTEN = 4,  /* bind, listen, accept: no peer yet, so only a Deny of every peer counts */
 	QUERY_NAME = 8,	   /* a DNS query: accept says which rules.dns match the name in it */
+	QUERY_UNREAD = 16, /* nobody would read a query in this call */
 };
 
 /* What is asked. */
@@ -284,7 +285,7 @@ __noinline int evaluate(struct ruleset *ruleset, struct bits *who, const struct 
 	pick.accept = query->accept;
 	pick.direction = query->direction;
 	pick.asks = ruleset->flags & RULESET_DNS &&
-		    (query->flags & QUERY_NAME || query->protocol != QUERIES_BY);
+		    (query->flags & (QUERY_NAME | QUERY_UNREAD) || query->protocol != QUERIES_BY);
 	evaluate_pick(ruleset, who, peer, port, &pick);
 	out = decide(&pick, query);
 	answer->verdict = out.verdict;

@@ -248,6 +248,8 @@ static __always_inline int answer_query(struct query *query, struct label *label
 			answer->verdict = VERDICT_DENY;
 		return 0;
 	case RULESET_FOUND:
+		if (!(flags & CONTROL_READS_DNS))
+			query->flags |= QUERY_UNREAD; /* closed: as over TCP, rules.dns allow nothing */
 		if (ruleset->flags & RULESET_RULES)
 			judge_named(ruleset, label, query, scratch, answer);
 		return KEEP | (answer->flags & ANSWER_NAMED ? KEEP_NAMED : 0) |

@@ -67,6 +67,7 @@ const (
 	ABIControlFlagsCONTROL_TELL_EXEC    ABIControlFlags = 1
 	ABIControlFlagsCONTROL_TELL_CONNECT ABIControlFlags = 2
 	ABIControlFlagsCONTROL_UNKNOWN_DENY ABIControlFlags = 4
+	ABIControlFlagsCONTROL_READS_DNS    ABIControlFlags = 256
 )
 
 type ABIDfaRef struct {

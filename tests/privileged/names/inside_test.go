@@ -98,7 +98,7 @@ type inside struct {
 func (i *inside) do(o order) (r report, err error) {
 	switch o.Do {
 	case "open": // a UDP socket that is not connected
-		i.conns[o.ID], err = net.ListenPacket(o.Network, o.Address) //nolint:noctx // a test's socket
+		i.conns[o.ID], err = net.ListenPacket(o.Network, o.Address)
 	case "send":
 		_, err = i.conns[o.ID].WriteTo(o.Bytes, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(o.Address)))
 	case "receive":
@@ -144,7 +144,7 @@ func echo(conn net.Conn) error {
 
 // rounds asks for a name of each round, and connects to every address at once.
 func rounds(o order) (missed, lost int, err error) {
-	conn, err := net.Dial("udp", o.Address) //nolint:noctx // a test's socket
+	conn, err := net.Dial("udp", o.Address)
 	if err != nil {
 		return 0, 0, err
 	}
