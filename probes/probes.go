@@ -136,6 +136,8 @@ func (k *Kernel) configure() error {
 		return fmt.Errorf("seeding the hashes of names: %w", err)
 	}
 	err = k.maps.UpdateControl(func(c *bpfobj.ABIControl) {
+		// The gate that is pinned goes on reading DNS.
+		flags |= c.Flags & uint32(bpfobj.ABIControlFlagsCONTROL_GATE)
 		c.Abi, c.Flags, c.HostMntns = uint32(bpfobj.ABILimitsABI_VERSION), flags, mntns
 		if c.Seed == 0 {
 			c.Seed = binary.LittleEndian.Uint64(seed[:])

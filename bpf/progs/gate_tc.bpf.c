@@ -12,13 +12,21 @@
  * router passes on; ICMP errors, from end to end of a flow that came in; the kernel's refusal of what
  * came in. A frame made by hand with the tuple of an allowed flow is that flow's: the socket hooks
  * deny packet sockets to governed processes, except on the cgroup step.
+ * Queries for names that may not be asked for are turned round here into the answer REFUSED.
  * Interfaces without an entry in gate_by_ifindex pass: they are being attached or taken down.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include <lib/dns_refuse.h>
 #include <lib/packet.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
+
+/* Nobody asks for addresses here. */
+static long dns_address(struct dns_message *m, const __u8 *address, __u32 ttl)
+{
+	return 1;
+}
 
 enum tc_verdict {
 	GATE_NEXT = -1, /* TC_ACT_UNSPEC, TCX_NEXT: on to the next program */
@@ -234,10 +242,28 @@ static __always_inline int passes_at_once(struct __sk_buff *skb, __u32 direction
 	    !packet_common_flow(skb, ETHER_LEN, held->netns, direction == DIR_EGRESS, &key))
 		return 0;
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
-	if (!flow || flow->state == FLOW_PENDING || !verdict_passes(flow->decision))
+	if (!flow || flow->state != FLOW_JUDGED || !verdict_passes(flow->decision))
 		return 0;
 	count(flow, skb, direction);
 	return 1;
+}
+
+/* A packet to a resolver: passes, or is refused where gate_skb, which judged the name, says so. */
+__noinline int query_from_pod(struct __sk_buff *skb, const struct flow_key *key)
+{
+	struct dns_scratch *s;
+	int verdict = GATE_NEXT;
+
+	if (!key)
+		return GATE_DROP;
+	s = scratch_take();
+	if (!s)
+		return GATE_DROP;
+	if (begin_message(skb, &s->m, DNS_QUERY, ETHER_LEN) && dns_question(skb, &s->m) &&
+	    is_refused(key, &s->m))
+		verdict = turn_round(skb, &s->m) ? bpf_redirect(skb->ifindex, 0) : GATE_DROP;
+	scratch_give(s);
+	return verdict;
 }
 
 /* Any packet from the pod. */
@@ -288,7 +314,7 @@ __noinline int from_pod(struct __sk_buff *skb)
 	if (packet.first)
 		fragment(&packet, gate, &key);
 	count(flow, skb, DIR_EGRESS);
-	return GATE_NEXT;
+	return flow->state == FLOW_DNS ? query_from_pod(skb, &key) : GATE_NEXT;
 foreign:
 	tell_foreign(skb, &packet, gate);
 	return GATE_DROP;

@@ -21,7 +21,7 @@ enum sweep_limits {
 	NAME_KEEP_NS = 86400000000000ULL,
 };
 
-/* The types of what an array map would hold have to be known to its walk. */
+/* What a walk is asked for and what it has done. */
 struct sweep_walk {
 	__u64 container;
 	__u64 now;
@@ -107,6 +107,18 @@ static long sweep_name(void *map, const struct name_key *key, struct name *name,
 	return 0;
 }
 
+static long sweep_refusal(void *map, const struct refusal_key *key, __u64 *until,
+			  struct sweep_walk *walk)
+{
+	struct refusal_key gone = *key;
+	__u64 former = *until;
+
+	/* To 0 first: a query that is just being refused again then fails instead. */
+	if (former < walk->now && __sync_val_compare_and_swap(until, former, 0) == former)
+		bpf_map_delete_elem(&refusals, &gone);
+	return 0;
+}
+
 SEC("syscall")
 int names_sweep(struct sweep *sweep)
 {
@@ -115,6 +127,7 @@ int names_sweep(struct sweep *sweep)
 	walk.now = bpf_ktime_get_boot_ns();
 	bpf_for_each_map_elem(&names_by_addr, sweep_told, &walk, 0);
 	bpf_for_each_map_elem(&name_by_hash, sweep_name, &walk, 0);
+	bpf_for_each_map_elem(&refusals, sweep_refusal, &walk, 0);
 	if (walk.container)
 		bpf_map_delete_elem(&names_of_cgrp, &walk.container);
 	sweep->addresses = walk.addresses;

@@ -18,7 +18,7 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 
 enum oracle_limits {
 	ORACLE_ADDRESSES = 512,
-	ORACLE_BEGIN = 40, /* where the message begins: behind an IPv6 header of zeros */
+	ORACLE_BEGIN = 54, /* where the message begins: behind Ethernet and IPv6 headers */
 };
 
 /* Who calls whom. */
@@ -50,6 +50,7 @@ __u32 oracle_accept;
 /* Their names are for user space. */
 enum query_flags oracle_query_flags;
 enum label_flags oracle_label_flags;
+enum control_flags oracle_control_flags;
 
 /* How much oracle_path has accepted: the walk must not be optimised away. */
 __u64 oracle_accepted;
@@ -147,7 +148,7 @@ int oracle_parse(struct __sk_buff *skb)
 	m->seed = 0x5eed;
 	m->kind = oracle_kind;
 	m->begin = ORACLE_BEGIN;
-	m->end = skb->len - 14;
+	m->end = skb->len;
 	oracle_message.ok = dns_question(skb, m) && dns_rest(skb, m);
 	if (oracle_message.ok && m->kind == DNS_ANSWER)
 		dns_deliver(skb, m);

@@ -158,6 +158,10 @@ func siteName(s bpfobj.ABISite) string {
 		return "path"
 	case bpfobj.ABISiteSITE_PENDING:
 		return "pending"
+	case bpfobj.ABISiteSITE_NAMES:
+		return "names"
+	case bpfobj.ABISiteSITE_DNS_BUSY:
+		return "dns_busy"
 	case bpfobj.ABISiteSITE_COUNT:
 	}
 	return fmt.Sprintf("site_%d", s)

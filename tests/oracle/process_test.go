@@ -192,7 +192,7 @@ func TestRealCallsAreJudgedAsTheReference(t *testing.T) {
 			asked[same] = true
 			process := caller.process
 			process.Workload = c.Input.Workloads[at]
-			want, expected := reference(t, c.Input, policytest.Question{Process: process, Call: call})
+			want, expected := reference(t, c.Input, policytest.Question{Process: process, Call: call}, false) // there is no gate
 			o.Tell(t, all[at].id, call.Canonical().Peer, call.Names)
 			errno := caller.make(t, call)
 			got := told(t, events, caller, call)

@@ -1,22 +1,19 @@
 package parse
 
 import (
-	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"golang.org/x/net/dns/dnsmessage"
 )
 
 // compare holds the parser against the oracle on one message and says what it saw.
 func compare(t testing.TB, p *Parser, answer bool, message []byte) string {
 	t.Helper()
-	want, aliases, wantOK := reference(answer, message)
+	want, aliases, wantOK := Reference(answer, message)
 	got, gotOK := p.Read(t, answer, message)
 	switch {
 	case !gotOK && !wantOK:
@@ -24,7 +21,7 @@ func compare(t testing.TB, p *Parser, answer bool, message []byte) string {
 	case gotOK && !wantOK:
 		t.Fatalf("the parser takes what the oracle refuses: %x\n%+v", message, got)
 	case !gotOK:
-		why := strict(message)
+		why := Strict(message)
 		if why == "" {
 			t.Fatalf("the parser refuses what the oracle takes: %x\n%+v", message, want)
 		}
@@ -34,7 +31,7 @@ func compare(t testing.TB, p *Parser, answer bool, message []byte) string {
 		want.Addresses = nil
 	}
 	options := cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.EquateEmpty()}
-	if twice(aliases) {
+	if Twice(aliases) {
 		// Which of two aliases of one name gives the time to live is nobody's rule.
 		options = append(options, cmp.Comparer(func(a, b Address) bool { return a.Addr == b.Addr }))
 	}
@@ -47,143 +44,10 @@ func compare(t testing.TB, p *Parser, answer bool, message []byte) string {
 	return "read"
 }
 
-func twice(aliases []cname) bool {
-	seen := map[string]bool{}
-	for _, a := range aliases {
-		if seen[">"+a.owner] || seen["<"+a.target] {
-			return true
-		}
-		seen[">"+a.owner], seen["<"+a.target] = true, true
-	}
-	return false
-}
-
-// sender makes random messages as servers and clients would.
-type sender struct{ *rand.Rand }
-
-func (s sender) name() dnsmessage.Name {
-	names := []string{
-		"api.payments.example.", "payments.example.", "a.b.c.d.e.f.g.example.", "x.", ".", "edge-7.cdn.example.net.", "xn--bcher-kva.example.",
-		strings.Repeat("a", 63) + "." + strings.Repeat("b", 63) + "." + strings.Repeat("c", 63) + "." + strings.Repeat("d", 61) + ".",
-		strings.Repeat("a.", 126) + "z.", "_srv._tcp.\xff\x80.example.",
-	}
-	b := []byte(names[s.IntN(len(names))])
-	for i, c := range b {
-		if c >= 'a' && c <= 'z' && s.IntN(4) == 0 {
-			b[i] = c - 'a' + 'A'
-		}
-	}
-	return dnsmessage.MustNewName(string(b))
-}
-
-func (s sender) ttl() uint32 {
-	return []uint32{0, 1, 30, 300, 86400, 86401, 1 << 31, 1<<32 - 1}[s.IntN(8)]
-}
-
-func (s sender) query() []byte {
-	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: uint16(s.UintN(1 << 16)), RecursionDesired: true})
-	b.EnableCompression()
-	must(b.StartQuestions())
-	must(b.Question(dnsmessage.Question{Name: s.name(), Type: dnsmessage.Type(1 + s.IntN(40)), Class: 1}))
-	if s.IntN(2) == 0 {
-		must(b.StartAdditionals())
-		s.opt(&b)
-	}
-	return must1(b.Finish())
-}
-
-func (s sender) opt(b *dnsmessage.Builder) {
-	var h dnsmessage.ResourceHeader
-	must(h.SetEDNS0(1232, 0, false))
-	must(b.OPTResource(h, dnsmessage.OPTResource{Options: []dnsmessage.Option{{Code: 10, Data: make([]byte, s.IntN(20))}}}))
-}
-
-func (s sender) answer() []byte {
-	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: uint16(s.UintN(1 << 16)), Response: true, RCode: dnsmessage.RCode(s.IntN(6))})
-	if s.IntN(4) > 0 {
-		b.EnableCompression()
-	}
-	name := s.name()
-	must(b.StartQuestions())
-	must(b.Question(dnsmessage.Question{Name: name, Type: 1, Class: 1}))
-	must(b.StartAnswers())
-	// A chain in any order, then addresses of its ends and of others.
-	chain := []dnsmessage.Name{name}
-	for range s.IntN(5) {
-		chain = append(chain, s.name())
-	}
-	for _, i := range s.Perm(len(chain) - 1) {
-		must(b.CNAMEResource(header(chain[i], s.ttl()), dnsmessage.CNAMEResource{CNAME: chain[i+1]}))
-	}
-	for range s.IntN(1 + []int{1, 4, 20}[s.IntN(3)]) {
-		owner := chain[s.IntN(len(chain))]
-		if s.IntN(8) == 0 {
-			owner = s.name()
-		}
-		switch s.IntN(4) {
-		case 0:
-			must(b.TXTResource(header(owner, s.ttl()), dnsmessage.TXTResource{TXT: []string{"text"}}))
-		case 1:
-			must(b.AAAAResource(header(owner, s.ttl()), dnsmessage.AAAAResource{AAAA: [16]byte{0x20, 1, 13, 184, 15: byte(s.UintN(256))}}))
-		default:
-			must(b.AResource(header(owner, s.ttl()), dnsmessage.AResource{A: [4]byte{192, 0, 2, byte(s.UintN(256))}}))
-		}
-	}
-	must(b.StartAuthorities())
-	if s.IntN(3) == 0 {
-		must(b.NSResource(header(s.name(), s.ttl()), dnsmessage.NSResource{NS: s.name()}))
-	}
-	must(b.StartAdditionals())
-	if s.IntN(2) == 0 {
-		must(b.AResource(header(s.name(), s.ttl()), dnsmessage.AResource{A: [4]byte{203, 0, 113, 9}}))
-		s.opt(&b)
-	}
-	return must1(b.Finish())
-}
-
-func header(name dnsmessage.Name, ttl uint32) dnsmessage.ResourceHeader {
-	return dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET, TTL: ttl}
-}
-
-func must(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
-func must1[T any](v T, err error) T {
-	must(err)
-	return v
-}
-
-// mutate returns bytes near a message.
-func (s sender) mutate(message []byte) []byte {
-	b := bytes.Clone(message)
-	for range 1 + s.IntN(3) {
-		at := s.IntN(len(b) + 1)
-		switch s.IntN(8) {
-		case 0:
-			b = b[:at]
-		case 1:
-			b = append(b, make([]byte, s.IntN(3))...)
-		case 2:
-			b = append(b[:at:at], append([]byte{0xc0, byte(s.UintN(64))}, b[at:]...)...)
-		default:
-			if at < len(b) {
-				b[at] = []byte{b[at] ^ 1<<s.IntN(8), byte(s.UintN(256)), 0xc0, '.'}[s.IntN(4)]
-			}
-		}
-		if len(b) == 0 {
-			return b
-		}
-	}
-	return b
-}
-
 // TestAsDNSMessage: what is well made is read as dnsmessage reads it, all of it; what is near it too, or refused for a
 // reason that is named here.
 func TestAsDNSMessage(t *testing.T) {
-	p, s := Start(t), sender{rand.New(rand.NewPCG(1, 2))}
+	p, s := Start(t), NewSender(1)
 	seen := map[string]int{}
 	rounds := 20000
 	if testing.Short() {
@@ -191,16 +55,16 @@ func TestAsDNSMessage(t *testing.T) {
 	}
 	for i := range rounds {
 		answer := i%4 != 0
-		message := s.query()
+		message := s.Query()
 		if answer {
-			message = s.answer()
+			message = s.Answer()
 		}
 		outcome := compare(t, p, answer, message)
 		if outcome != "read" && outcome != "addresses" {
 			t.Fatalf("a message of a builder is refused (%s): %x", outcome, message)
 		}
 		seen[outcome]++
-		seen["changed: "+compare(t, p, answer, s.mutate(message))]++
+		seen["changed: "+compare(t, p, answer, s.Mutate(message))]++
 	}
 	t.Log(seen)
 	for _, outcome := range []string{"read", "addresses", "changed: bad", "changed: read", "changed: addresses", "changed: a pointer forward", "changed: a zero in a label", "changed: bytes behind the last record"} {
@@ -214,25 +78,11 @@ func TestAsDNSMessage(t *testing.T) {
 func TestHundredsOfAddresses(t *testing.T) {
 	p := Start(t)
 	for _, n := range []int{0, 1, 77, 500, 4000} {
-		m, ok := p.Read(t, true, many(n))
+		m, ok := p.Read(t, true, Many(n))
 		if !ok || len(m.Addresses) != n {
-			t.Errorf("%d addresses in %d bytes: read %d, %v", n, len(many(n)), len(m.Addresses), ok)
+			t.Errorf("%d addresses in %d bytes: read %d, %v", n, len(Many(n)), len(m.Addresses), ok)
 		}
 	}
-}
-
-// many is an answer with n addresses.
-func many(n int) []byte {
-	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{Response: true})
-	b.EnableCompression()
-	name := dnsmessage.MustNewName("many.example.")
-	must(b.StartQuestions())
-	must(b.Question(dnsmessage.Question{Name: name, Type: 1, Class: 1}))
-	must(b.StartAnswers())
-	for i := range n {
-		must(b.AResource(header(name, 60), dnsmessage.AResource{A: [4]byte{198, 51, byte(i >> 8), byte(i)}}))
-	}
-	return must1(b.Finish())
 }
 
 // TestLongWorkIsRefused: a short message in which every owner is a long way of pointers must not be walked to its end.
@@ -296,12 +146,12 @@ func TestShapes(t *testing.T) {
 
 // FuzzDNS looks for a message that the parser reads otherwise than dnsmessage.
 func FuzzDNS(f *testing.F) {
-	s := sender{rand.New(rand.NewPCG(3, 4))}
+	s := NewSender(3)
 	for range 20 {
-		f.Add(true, s.answer())
-		f.Add(false, s.query())
+		f.Add(true, s.Answer())
+		f.Add(false, s.Query())
 	}
-	f.Add(true, many(3))
+	f.Add(true, Many(3))
 	p := Start(f)
 	f.Fuzz(func(t *testing.T, answer bool, message []byte) {
 		if len(message) > 1<<16 {

@@ -73,6 +73,13 @@ func TestMessage(t *testing.T) {
 		}), `executed sh -c "echo a b" "" as Exec /bin/sh in shop/checkout-7d (container app)`},
 		{"exit", edit(func(r *Record) { r.Event.Kind, r.Event.Signal = event.KindExit, 9 }), "ended Exec /bin/sh in shop/checkout-7d (container app): signal 9"},
 		{"session", edit(func(r *Record) { r.Event.Kind = event.KindSessionStart }), "session 2a (exec-1) started by Exec /bin/sh in shop/checkout-7d (container app)"},
+		{"query", &Record{Event: event.Event{
+			Kind: event.KindDNS, Verdict: event.VerdictDeny, Reason: event.ReasonRule, Rule: 10, Query: "a\n\"\xff.bad.example", Protocol: 17,
+			Remote: netip.MustParseAddrPort("10.0.0.10:53"), Subject: event.Subject{Exe: "/bin/a"},
+		}}, `denied DNS query for a\n"\xff.bad.example to 10.0.0.10:53/UDP of Unknown /bin/a: rule #a`},
+		{"answer", &Record{Event: event.Event{
+			Kind: event.KindDNS, Verdict: event.VerdictAllow, Answer: true, Query: "a.example", Told: 2, Subject: event.Subject{Exe: "/bin/a", Origin: event.OriginMain},
+		}}, "allowed DNS answer for a.example of Main /bin/a: 2 addresses"},
 		{"lost", &Record{Event: event.Event{Kind: event.KindLost, Lost: 12, Site: "alerts"}}, "lost 12 records at alerts"},
 		{"borrow", &Record{Event: event.Event{
 			Kind: event.KindBorrow, Call: event.CallTrace, Verdict: event.VerdictDeny, Reason: event.ReasonBorrow,
@@ -175,11 +182,11 @@ func TestNamesAreDistinct(t *testing.T) {
 	}
 	distinct("verdict", int(event.VerdictKill)+1, func(i uint8) string { return VerdictName(event.Verdict(i)) })
 	distinct("origin", int(event.OriginHost)+1, func(i uint8) string { return OriginName(event.Origin(i)) })
-	distinct("reason", int(event.ReasonBorrow)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
+	distinct("reason", int(event.ReasonNamesFull)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
 	distinct("call", int(event.CallReceive)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepGate)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
-	distinct("kind", int(event.KindLate), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+	distinct("kind", int(event.KindDNS), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 
 func TestCut(t *testing.T) {

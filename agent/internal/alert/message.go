@@ -41,6 +41,8 @@ func (r *Record) Message() string {
 			return words("cgroup", Escape(r.Event.Path), "went")
 		}
 		return words("cgroup", Escape(r.Event.Path), "appeared")
+	case event.KindDNS:
+		return r.dns()
 	case event.KindLost:
 		return words("lost", strconv.FormatUint(r.Event.Lost, 10), "records at", Escape(r.Event.Site))
 	case event.KindLate:
@@ -50,6 +52,29 @@ func (r *Record) Message() string {
 		return words("admitted the start", r.where()) + ", whose policies were not in force in time"
 	}
 	return words("event of unknown kind", KindName(r.Event.Kind), "by", who(r), r.where())
+}
+
+// dns is about a query or an answer.
+func (r *Record) dns() string {
+	what, at := "DNS query for", "to"
+	if r.Event.Answer {
+		what, at = "DNS answer for", "from"
+	}
+	name := Escape(r.Event.Query)
+	if name == "" {
+		name = "nothing that can be read"
+	}
+	if peer := r.Peer(); peer != "" {
+		name += " " + at + " " + peer
+	}
+	line := words(verb(&r.Event), what, name, "of", who(r), r.where())
+	if r.Event.Verdict == event.VerdictAllow {
+		return line + ": " + strconv.FormatUint(uint64(r.Event.Told), 10) + " addresses"
+	}
+	if r.Event.Verdict == event.VerdictAudit && r.Event.Would != event.VerdictNone {
+		line += ", would get " + VerdictName(r.Event.Would)
+	}
+	return line + ": " + why(r)
 }
 
 func (r *Record) judged() string {
@@ -145,6 +170,12 @@ func why(r *Record) string {
 		return "MPTCP is refused to governed processes"
 	case event.ReasonBorrow:
 		return "nobody acts under another's label"
+	case event.ReasonDNSStream:
+		return "DNS is read over UDP, at the gate, and " + ruleOf(r) + " allows no other"
+	case event.ReasonUnasked:
+		return "it answers no query"
+	case event.ReasonNamesFull:
+		return "the container has been told more addresses than are remembered for it"
 	}
 	return "reason " + ReasonName(r.Event.Reason)
 }

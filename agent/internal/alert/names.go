@@ -37,6 +37,8 @@ func KindName(k event.Kind) string {
 		return "borrow"
 	case event.KindLate:
 		return "late"
+	case event.KindDNS:
+		return "dns"
 	}
 	return number(k)
 }
@@ -102,6 +104,12 @@ func ReasonName(r event.Reason) string {
 		return "mptcp"
 	case event.ReasonBorrow:
 		return "borrow"
+	case event.ReasonDNSStream:
+		return "dnsUnread"
+	case event.ReasonUnasked:
+		return "unasked"
+	case event.ReasonNamesFull:
+		return "namesFull"
 	}
 	return number(r)
 }

@@ -19,6 +19,7 @@ type Config struct {
 	Kernel      Kernel      `mapstructure:"kernel"`
 	Runtime     Runtime     `mapstructure:"runtime"`
 	Gate        Gate        `mapstructure:"gate"`
+	Names       Names       `mapstructure:"names"`
 	Alerts      Alerts      `mapstructure:"alerts"`
 	Visibility  Visibility  `mapstructure:"visibility"`
 	API         API         `mapstructure:"api"`
@@ -137,6 +138,12 @@ type Gate struct {
 	Enabled bool `mapstructure:"enabled"`
 }
 
+// Names says how the addresses are remembered that DNS tells a container for a name.
+type Names struct {
+	LeastTTL     time.Duration `mapstructure:"leastTTL"`
+	PerContainer int           `mapstructure:"perContainer"` // addresses, and names
+}
+
 // Alerts says where alerts go.
 type Alerts struct {
 	JSONL  JSONL  `mapstructure:"jsonl"`
@@ -250,7 +257,8 @@ func Default() Config {
 			},
 			ContainerParents: []string{"/default", "/k8s.io", "/moby"},
 		},
-		Gate: Gate{Enabled: true},
+		Gate:  Gate{Enabled: true},
+		Names: Names{LeastTTL: 30 * time.Second, PerContainer: 4096},
 		Alerts: Alerts{
 			JSONL: JSONL{Enabled: true, Path: "/var/log/sallyport/alerts.jsonl", MaxSizeMB: 100, MaxBackups: 5, MaxAgeDays: 30},
 			Syslog: Syslog{

@@ -23,7 +23,9 @@ const (
 	maxAppName   = 48 // RFC 5424 section 6
 	maxPEN       = 1<<32 - 1
 	maxPort      = 1<<16 - 1
-	maxSocket    = 107 // sockaddr_un.sun_path without its NUL
+	maxSocket    = 107   // sockaddr_un.sun_path without its NUL
+	maxNames     = 32768 // of all containers together, as bpf/include/maps/names.h has room for
+	maxLeastTTL  = 24 * time.Hour
 )
 
 // Bounds of runtime.nri.timeout: a shorter one refuses what only takes its time, a longer one is beyond the
@@ -53,6 +55,7 @@ func (c Config) validate(s sources) error {
 	k.kernel(c.Kernel)
 	k.runtime(c.Runtime)
 	k.nri(c)
+	k.names(c.Names)
 	k.alerts(c.Alerts)
 	k.socket("api.socket", c.API.Socket)
 	if c.Metrics.Address != "" {
@@ -139,6 +142,13 @@ func (c *checker) nri(all Config) {
 	if n.Enabled != PresenceNever && n.OnTimeout == OnTimeoutRefuse && all.Enforcement.UnknownWorkload != UnknownDeny {
 		c.fail("runtime.nri.onTimeout", "set enforcement.unknownWorkload to deny",
 			"refuse would let a container start ungoverned while the agent does not answer at all")
+	}
+}
+
+func (c *checker) names(n Names) {
+	c.between("names.perContainer", n.PerContainer, 1, maxNames)
+	if n.LeastTTL < 0 || n.LeastTTL > maxLeastTTL {
+		c.fail("names.leastTTL", "", "%s is not from 0s to %s", n.LeastTTL, maxLeastTTL)
 	}
 }
 

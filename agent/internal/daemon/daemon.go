@@ -51,6 +51,7 @@ type agent struct {
 	judge    *judge.Judge
 	label    *label.Labeller
 	gate     *gate.Gate // nil: switched off
+	names    *judge.Names
 	registry *correlate.Registry
 	fanout   *alert.Fanout
 	feed     *api.Feed
@@ -115,6 +116,7 @@ func (a *agent) open() error {
 		BorrowTell:   a.cfg.Enforcement.Borrowing != config.BorrowAllow,
 		TellExec:     a.cfg.Visibility.Exec,
 		TellConnect:  a.cfg.Visibility.Connect,
+		Names:        probes.Names{Most: uint32(a.cfg.Names.PerContainer), LeastTTL: a.cfg.Names.LeastTTL}, // config bounds it
 	})
 	if errors.Is(err, probes.ErrIncompatible) {
 		return fmt.Errorf("%w; the pinned version stays in force: run the agent that made it, or remove it with: sallyport run --cleanup", err)
@@ -127,6 +129,9 @@ func (a *agent) open() error {
 func (a *agent) attach() error {
 	a.judge = judge.Open(a.kernel)
 	var err error
+	if a.names, err = judge.OpenNames(a.kernel); err != nil {
+		return err
+	}
 	if a.engine, err = newEngine(a); err != nil {
 		return err
 	}
@@ -185,6 +190,7 @@ func (a *agent) serve(ctx context.Context, server *api.Server, log logrus.FieldL
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return tell.NewReader(a.kernel, a.handle).Run(ctx) })
 	g.Go(func() error { return a.engine.run(ctx, changes) })
+	g.Go(func() error { return sweepNames(ctx, a.names, a.log) })
 	g.Go(func() error { return watchPolicies(ctx, a.cfg.Policies.Dir, a.engine.reload, a.log) })
 	if a.cfg.Runtime.Containerd.Enabled {
 		c := a.cfg.Runtime.Containerd
@@ -211,6 +217,9 @@ func (a *agent) close() error {
 	}
 	if a.lookup != nil {
 		errs = append(errs, a.lookup.Close())
+	}
+	if a.names != nil {
+		errs = append(errs, a.names.Close())
 	}
 	return errors.Join(append(errs, a.kernel.Close())...)
 }

@@ -107,7 +107,7 @@ func (w *workloads) prune(log logrus.FieldLogger) {
 		if err == nil && now == id || err != nil && !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := w.a.label.Forget(id); err != nil {
+		if err := errors.Join(w.a.label.Forget(id), w.a.names.Forget(id)); err != nil {
 			log.WithError(err).Warn("a container that is gone could not be forgotten")
 			continue
 		}
@@ -125,6 +125,7 @@ func (w *workloads) drop(id uint64) {
 	if g := w.byCgroup[id]; g != nil && g.network != nil {
 		w.release = append(w.release, g.network.veth)
 	}
+	w.gone = append(w.gone, id)
 	delete(w.byCgroup, id)
 }
 
@@ -245,14 +246,14 @@ func (w *workloads) confirm(id uint64, g *governed) error {
 	return nil
 }
 
-// forget takes from the kernel what it was told of containers that are gone.
+// forget takes from the kernel what it was told of containers that are gone, and what DNS told them.
 func (w *workloads) forget(log logrus.FieldLogger) bool {
 	var again []uint64
 	for _, id := range w.gone {
 		if w.byCgroup[id] != nil {
 			continue // inode numbers come again
 		}
-		if err := w.a.label.Forget(id); err != nil {
+		if err := errors.Join(w.a.label.Forget(id), w.a.names.Forget(id)); err != nil {
 			log.WithError(err).Warn("a container that is gone could not be forgotten")
 			again = append(again, id)
 		}

@@ -6,6 +6,7 @@
  */
 #include <linux/types.h>
 #include <abi/policy.h>
+#include <abi/state.h>
 
 enum name_limits {
 	NAME_LEN = 256,	 /* text of a name, NUL-terminated */
@@ -72,7 +73,16 @@ struct pending_way {
 	__u16 id;
 	__u16 remote_port;
 	__u16 type;
-	__u16 pad;
+	__u16 refused; /* 1: by us; no other answer is one */
+};
+
+/* A query that gate_tc is to refuse. */
+struct refusal_key {
+	struct flow_key flow;
+	__u64 exact; /* of the name */
+	__u64 hash;
+	__u32 id;
+	__u32 pad;
 };
 
 struct pending {

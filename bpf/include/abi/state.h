@@ -8,7 +8,7 @@ enum control_flags {
 	CONTROL_TELL_EXEC = 1,	    /* report exec and exit */
 	CONTROL_TELL_CONNECT = 2,   /* report allowed calls too */
 	CONTROL_UNKNOWN_DENY = 4,   /* unknownWorkload: deny */
-	CONTROL_GATE = 8,	    /* gate_skb judges what sockets send: Drop may be silent */
+	CONTROL_GATE = 8,	    /* gate_skb is in place: Drop may be silent, DNS is read */
 	CONTROL_BORROW_REFUSE = 16, /* enforcement.borrowing: refuse */
 	CONTROL_BORROW_TELL = 32,   /* refuse or audit */
 };

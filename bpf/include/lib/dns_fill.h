@@ -202,18 +202,20 @@ static __always_inline void told_write(struct told *told, const struct dns_messa
 }
 
 /* Remembers one address. Returns 1: drop the answer. */
-__noinline int told_put(struct dns_message *m, struct told_key *key, __u32 ttl)
+__noinline int told_put(struct dns_message *m, const struct told_key *address, __u32 ttl)
 {
 	struct control *c = control_get();
 	__u64 wait = (__u64)ttl * 1000000000;
+	struct told_key key;
 	struct told *told;
 
-	if (!m || !key || !c)
+	if (!m || !address || !c)
 		return 1;
+	key = *address;
 	if (wait < c->ttl_least_ns)
 		wait = c->ttl_least_ns;
 	wait += m->sink[SINK_NOW];
-	told = told_entry(key);
+	told = told_entry(&key);
 	if (!told) {
 		count_error(SITE_NAMES);
 		m->sink[SINK_LOST]++;

@@ -7,81 +7,12 @@
  * without rules.dns allows the flow too, which then may carry anything, but fills nothing.
  */
 #include <lib/dns_fill.h>
-#include <lib/packet.h>
+#include <lib/dns_refuse.h>
 
 enum dns_gate_limits {
-	DNS_SCRATCHES = 4,
 	DNS_WAIT_NS = 30000000000ULL, /* an answer comes within half a minute or never */
 	DNS_PAUSE_NS = 10000000,      /* between reports of what came to a socket unasked for */
-	UDP_HEADER = 8,
 };
-
-/* Room for reading one packet. */
-struct dns_scratch {
-	__u32 busy;
-	__u32 pad;
-	struct dns_message m;
-	struct ask ask;
-	struct answer answer;
-	struct bits who;
-};
-
-/*
- * A program that is read here can be interrupted on its CPU by another, and be moved aside by another
- * task: each takes a room of its own. None free: the packet is dropped and counted.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, DNS_SCRATCHES);
-	__type(key, __u32);
-	__type(value, struct dns_scratch);
-} dns_scratches SEC(".maps");
-
-static __always_inline struct dns_scratch *scratch_take(void)
-{
-	struct dns_scratch *s;
-	__u32 i;
-
-	for (i = 0; i < DNS_SCRATCHES; i++) {
-		__u32 key = i;
-
-		s = bpf_map_lookup_elem(&dns_scratches, &key);
-		if (s && !__sync_val_compare_and_swap(&s->busy, 0, 1))
-			return s;
-	}
-	count_error(SITE_DNS_BUSY);
-	return 0;
-}
-
-static __always_inline void scratch_give(struct dns_scratch *s)
-{
-	__sync_lock_test_and_set(&s->busy, 0);
-}
-
-/* Where the message in a UDP packet begins and ends, into m. Returns 0 for what cannot be one. */
-static __always_inline int payload(struct __sk_buff *skb, struct dns_message *m)
-{
-	__u8 head[8];
-	__u32 at, len;
-
-	if (packet_load(skb, 0, head, sizeof(head)))
-		return 0;
-	if (head[0] >> 4 == 4) {
-		at = (head[0] & 15) * 4;
-	} else {
-		if (head[6] != PROTO_UDP)
-			return 0; /* extension headers: no resolver library sends them */
-		at = IP6_LEN;
-	}
-	if (skb->gso_segs > 1 || packet_load(skb, at, head, sizeof(head)))
-		return 0; /* several messages in one */
-	len = head[4] << 8 | head[5];
-	if (len < UDP_HEADER)
-		return 0;
-	m->begin = at + UDP_HEADER;
-	m->end = at + len;
-	return 1;
-}
 
 /* Asks about the query in m (read: it could be read) on a flow. */
 static __always_inline void ask_name(struct dns_scratch *s, const struct flow_key *key,
@@ -159,7 +90,7 @@ __noinline int tell_dns(struct dns_scratch *s, const struct flow_key *key, struc
 
 /* Writes down that a socket waits for the answer to the query in m. */
 __noinline int expect_answer(struct pending *pending, const struct dns_message *m,
-			     const struct flow_key *key)
+			     const struct flow_key *key, int refused)
 {
 	struct pending_way *way;
 
@@ -174,6 +105,7 @@ __noinline int expect_answer(struct pending *pending, const struct dns_message *
 	way->id = m->id;
 	way->remote_port = key->remote_port;
 	way->type = m->type;
+	way->refused = refused;
 	__sync_lock_test_and_set(&way->deadline, bpf_ktime_get_boot_ns() + DNS_WAIT_NS);
 	return 0;
 }

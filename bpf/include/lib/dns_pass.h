@@ -3,23 +3,6 @@
 /* GATE, what becomes of one packet of a flow to a resolver: see lib/dns_gate.h. */
 #include <lib/dns_gate.h>
 
-/* Sets a message up for reading. Nothing of the former one may be left: it was another's. */
-static __always_inline int begin_message(struct __sk_buff *skb, struct dns_message *m, __u32 kind)
-{
-	struct control *c = control_get();
-	int i;
-
-	m->kind = kind;
-	m->found = 0;
-	m->type = m->flags = 0;
-	for (i = 0; i < DNS_NAME / 8; i++)
-		((__u64 *)m->name)[i] = 0;
-	if (!c)
-		return 0;
-	m->seed = c->seed;
-	return payload(skb, m);
-}
-
 /* The storage of queries of the packet's socket. */
 static __always_inline struct pending *pending_of(struct __sk_buff *skb, __u64 flags)
 {
@@ -30,6 +13,15 @@ static __always_inline struct pending *pending_of(struct __sk_buff *skb, __u64 f
 	return sk ? bpf_sk_storage_get(&query_by_sock, sk, 0, flags) : 0;
 }
 
+/* Whether a namespace's packets pass gate_tc, which can answer. */
+static __always_inline int is_gated(const struct flow_key *key)
+{
+	__u64 cookie = key->netns;
+	struct netns *netns = bpf_map_lookup_elem(&netns_by_cookie, &cookie);
+
+	return netns && netns->ifindex;
+}
+
 /* A query, read into s->m if read. Returns a verdict. Inline: stacks below it are deep. */
 static __always_inline int query_out(struct __sk_buff *skb, struct dns_scratch *s,
 				     const struct flow_key *key, struct sock_state *state,
@@ -37,19 +29,23 @@ static __always_inline int query_out(struct __sk_buff *skb, struct dns_scratch *
 {
 	struct pending *pending;
 	__u8 verdict;
+	int refused;
 
 	verdict = judge_name(s, key, &state->owner, read);
 	if (verdict != VERDICT_ALLOW)
 		tell_dns(s, key, &state->owner, 1);
-	if (!verdict_passes(verdict) || !(s->answer.flags & ANSWER_FILLS))
+	refused = read && is_gated(key) && (verdict == VERDICT_DENY || verdict == VERDICT_RESET);
+	if (!refused && (!verdict_passes(verdict) || !(s->answer.flags & ANSWER_FILLS)))
 		return verdict;
 	pending = pending_of(skb, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!pending) {
 		count_error(SITE_SOCK_STORAGE);
 		return VERDICT_DENY; /* closed: its answer would be one to nothing */
 	}
-	expect_answer(pending, &s->m, key);
-	return verdict;
+	expect_answer(pending, &s->m, key, refused);
+	if (!refused)
+		return verdict;
+	return refuse_later(key, &s->m) ? VERDICT_ALLOW : VERDICT_DENY;
 }
 
 /* A packet to a resolver. Returns a verdict. */
@@ -63,7 +59,7 @@ __noinline int dns_out(struct __sk_buff *skb, const struct flow_key *key, struct
 	s = scratch_take();
 	if (!s)
 		return VERDICT_DROP; /* as a loss on the way: it is sent again */
-	read = begin_message(skb, &s->m, DNS_QUERY) && dns_question(skb, &s->m) &&
+	read = begin_message(skb, &s->m, DNS_QUERY, 0) && dns_question(skb, &s->m) &&
 	       dns_rest(skb, &s->m);
 	verdict = query_out(skb, s, key, state, read);
 	scratch_give(s);
@@ -133,9 +129,12 @@ __noinline int tell_answer(struct dns_scratch *s, const struct flow_key *key,
 
 /*
  * An answer whose question was read: matches it to its query, reads it, remembers it. Returns 0 when
- * it may be delivered, else the reason why not, or DNS_AGAIN.
+ * it may be delivered, else the reason why not, or one of enum not_told.
  */
-enum { DNS_AGAIN = 256 };
+enum not_told {
+	DNS_AGAIN = 256, /* to be dropped and asked for again */
+	DNS_OURS = 257,	 /* our own refusal, told when it was made */
+};
 
 static __always_inline int answer_in(struct __sk_buff *skb, struct dns_scratch *s,
 				     const struct flow_key *key, struct sock_state *state)
@@ -152,11 +151,16 @@ static __always_inline int answer_in(struct __sk_buff *skb, struct dns_scratch *
 	if (!dns_rest(skb, &s->m))
 		return REASON_MALFORMED;
 	way = &pending->way[(place - 1) & (PENDING_WAYS - 1)];
+	if (way->refused && ((s->m.flags & DNS_RCODE) != DNS_REFUSED || s->m.answers))
+		return REASON_UNASKED;
 	deadline = way->deadline;
 	if (!deadline || __sync_val_compare_and_swap(&way->deadline, deadline, 0) != deadline)
 		return REASON_UNASKED;
+	if (way->refused)
+		return DNS_OURS;
 	s->m.sink[SINK_LOST] = 0;
-	if (!(s->m.flags & DNS_RCODE) && !fill(skb, &s->m, state->owner.container))
+	if (!(s->m.flags & DNS_RCODE) && s->m.answers &&
+	    !fill(skb, &s->m, state->owner.container))
 		return DNS_AGAIN;
 	return 0;
 }
@@ -173,10 +177,12 @@ __noinline int dns_in(struct __sk_buff *skb, const struct flow_key *key, struct 
 	if (!s)
 		return VERDICT_DROP;
 	reason = REASON_MALFORMED;
-	if (begin_message(skb, &s->m, DNS_ANSWER) && dns_question(skb, &s->m))
+	if (begin_message(skb, &s->m, DNS_ANSWER, 0) && dns_question(skb, &s->m))
 		reason = answer_in(skb, s, key, state);
 	if (!reason) {
 		tell_answer(s, key, state);
+	} else if (reason == DNS_OURS) {
+		verdict = VERDICT_ALLOW;
 	} else if (reason == DNS_AGAIN) {
 		count_error(SITE_DNS_BUSY);
 		verdict = VERDICT_DROP; /* asked for again, as if it had been lost on the way */

@@ -14,6 +14,7 @@ enum query_flags {
 	QUERY_PORT = 2,	   /* protocol and port count */
 	QUERY_LISTEN = 4,  /* bind, listen, accept: no peer yet, so only a Deny of every peer counts */
 	QUERY_NAME = 8,	   /* a DNS query: accept says which rules.dns match the name in it */
+	QUERY_UNREAD = 16, /* nobody would read a query in this call */
 };
 
 /* What is asked. */
@@ -219,48 +220,6 @@ static __always_inline int evaluate_broken(struct answer *answer)
 	return 0;
 }
 
-/* Puts into a room whose names are asked for; bit: see struct names_room. */
-static __always_inline void ask_names(struct names_room *room, const struct query *query,
-				      __u64 container, __u32 bit)
-{
-	room->bit = bit;
-	room->revision = query->revision;
-	room->key.container = room->name.container = container;
-	__builtin_memcpy(room->key.addr, query->addr, sizeof(room->key.addr));
-	room->name.hash = query->name_hash;
-	room->serial = query->name_serial;
-}
-
-/* Adds the rules of the peer's names to its own. */
-static __always_inline void add_names(struct ruleset *ruleset, const struct query *query,
-				      const struct bits *peer, struct names_room *room,
-				      __u64 container)
-{
-	ask_names(room, query, container, RULE_MAX);
-	room->match = *peer;
-	names_walk(ruleset, room);
-}
-
-/* Leaves in the query by which name of the peer rule bit allowed the call. */
-static __always_inline void find_name(struct ruleset *ruleset, struct query *query,
-				      struct names_room *room, __u64 container, __u32 bit)
-{
-	ask_names(room, query, container, bit & (RULE_MAX - 1));
-	query->name_serial = 0;
-	/* One that has expired since is not found: the call is allowed, and nothing kept of it. */
-	if (!names_walk(ruleset, room))
-		return;
-	query->name_hash = room->name.hash;
-	query->name_serial = room->serial;
-}
-
-/* Whether the peer of a call can have names that matter. */
-static __always_inline int has_names(struct ruleset *ruleset, const struct query *query)
-{
-	return ruleset->flags & RULESET_NAMES && query->flags & QUERY_ADDRESS &&
-	       query->direction == DIR_EGRESS;
-}
-
 static __always_inline int has_bit(const struct bits *bits, __u32 bit)
 {
 	return bits->word[bit / 64 & (RULE_WORDS - 1)] >> (bit & 63) & 1;
@@ -285,19 +244,29 @@ static __always_inline int evaluate_rule(struct ruleset *ruleset, const struct q
 	return 0;
 }
 
+/* The rules of the peer with those of its names, which are in the room. */
+static __always_inline struct bits *with_names(struct names_room *room, const struct bits *peer)
+{
+	int i;
+
+	for (i = 0; i < RULE_WORDS; i++)
+		room->match.word[i] |= peer->word[i];
+	return &room->match;
+}
+
 /*
- * Judges query for a process of container that the rules who select. Global, and so are all functions
+ * Judges query for a process that the rules who select. room: the rules of the peer's names, or NULL;
+ * with ANSWER_NAMED it gets the rule that only a name makes match. Global, and so are all functions
  * that take pointers to what their caller's branches depend on: 6.1 does not track precisely what a
  * static function writes to its caller's stack, takes states for equal that are not, and cuts off
  * branches as dead that are not.
  */
-__noinline int evaluate(struct ruleset *ruleset, struct bits *who, struct query *query,
-			struct answer *answer, __u64 container)
+__noinline int evaluate(struct ruleset *ruleset, struct bits *who, const struct query *query,
+			struct answer *answer, struct names_room *room)
 {
-	struct names_room *room = 0;
+	struct bits *peer, *port, *plain;
 	struct pick pick = {};
 	struct outcome out;
-	struct bits *peer, *port, *plain;
 
 	if (!ruleset || !who || !query || !answer)
 		return 0;
@@ -310,18 +279,13 @@ __noinline int evaluate(struct ruleset *ruleset, struct bits *who, struct query 
 	if (!peer || !port)
 		return evaluate_broken(answer);
 	plain = peer;
-	if (has_names(ruleset, query)) {
-		room = names_room_take();
-		if (!room)
-			return evaluate_broken(answer);
-		add_names(ruleset, query, plain, room, container);
-		peer = &room->match;
-	}
+	if (room)
+		peer = with_names(room, plain);
 	pick.revision = query->revision;
 	pick.accept = query->accept;
 	pick.direction = query->direction;
 	pick.asks = ruleset->flags & RULESET_DNS &&
-		    (query->flags & QUERY_NAME || query->protocol != QUERIES_BY);
+		    (query->flags & (QUERY_NAME | QUERY_UNREAD) || query->protocol != QUERIES_BY);
 	evaluate_pick(ruleset, who, peer, port, &pick);
 	out = decide(&pick, query);
 	answer->verdict = out.verdict;
@@ -339,14 +303,11 @@ __noinline int evaluate(struct ruleset *ruleset, struct bits *who, struct query 
 		}
 	}
 	answer->flags = pick.flags;
-	if (room) {
-		if (answer->verdict == VERDICT_ALLOW && out.bit != PICK_NONE && !has_bit(plain, out.bit)) {
-			answer->flags |= ANSWER_NAMED;
-			find_name(ruleset, query, room, container, out.bit);
-		} else {
-			query->name_serial = 0;
-		}
-		names_room_give(room);
+	if (out.bit == PICK_NONE)
+		return 0;
+	if (room && answer->verdict == VERDICT_ALLOW && !has_bit(plain, out.bit)) {
+		answer->flags |= ANSWER_NAMED;
+		room->bit = out.bit;
 	}
-	return out.bit == PICK_NONE ? 0 : evaluate_rule(ruleset, query, answer, out.bit);
+	return evaluate_rule(ruleset, query, answer, out.bit);
 }

@@ -172,6 +172,63 @@ static __always_inline void refresh_who(struct label *label)
 		who_of(ruleset, label, c->revision, 0);
 }
 
+/* Whether the peer of a call can have names that matter. */
+static __always_inline int has_names(struct ruleset *ruleset, const struct query *query)
+{
+	return ruleset->flags & RULESET_NAMES && query->flags & QUERY_ADDRESS &&
+	       query->direction == DIR_EGRESS;
+}
+
+/* Leaves in the query by which name of the peer the rule in the room allowed it. */
+static __always_inline void find_name(struct ruleset *ruleset, struct names_room *room,
+				      struct query *query, const struct answer *answer)
+{
+	__u64 hash = query->name_hash, serial = query->name_serial;
+
+	query->name_serial = 0;
+	if (!(answer->flags & ANSWER_NAMED))
+		return;
+	room->name.hash = hash;
+	room->serial = serial;
+	/* One that has expired since is not found: the call is allowed, and nothing kept of it. */
+	if (!names_walk(ruleset, room))
+		return;
+	query->name_hash = room->name.hash;
+	query->name_serial = room->serial;
+}
+
+/*
+ * Evaluates, first by the names of the peer where these count. Here and not in evaluate(): stacks are
+ * deep below a socket.
+ */
+static __always_inline void judge_named(struct ruleset *ruleset, struct label *label,
+					struct query *query, struct bits *scratch,
+					struct answer *answer)
+{
+	struct names_room *room = 0;
+
+	if (has_names(ruleset, query)) {
+		room = names_room_take();
+		if (!room) {
+			evaluate_broken(answer); /* closed */
+			return;
+		}
+		room->bit = RULE_MAX;
+		room->revision = query->revision;
+		room->key.container = room->name.container = label->container;
+		__builtin_memcpy(room->key.addr, query->addr, sizeof(room->key.addr));
+		room->name.hash = query->name_hash;
+		room->serial = query->name_serial;
+		__builtin_memset(&room->match, 0, sizeof(room->match));
+		names_walk(ruleset, room);
+	}
+	evaluate(ruleset, who_of(ruleset, label, query->revision, scratch), query, answer, room);
+	if (room) {
+		find_name(ruleset, room, query, answer);
+		names_room_give(room);
+	}
+}
+
 /*
  * Answers a query of a labelled process. flags: enum control_flags. scratch: see who_of(). Returns 0 when the answer must not be remembered, because the container
  * is still unknown, else KEEP and what goes with it.
@@ -191,9 +248,10 @@ static __always_inline int answer_query(struct query *query, struct label *label
 			answer->verdict = VERDICT_DENY;
 		return 0;
 	case RULESET_FOUND:
+		if (!(flags & CONTROL_GATE))
+			query->flags |= QUERY_UNREAD; /* closed: as over TCP, rules.dns allow nothing */
 		if (ruleset->flags & RULESET_RULES)
-			evaluate(ruleset, who_of(ruleset, label, query->revision, scratch), query,
-				 answer, label->container);
+			judge_named(ruleset, label, query, scratch, answer);
 		return KEEP | (answer->flags & ANSWER_NAMED ? KEEP_NAMED : 0) |
 		       (answer->flags & ANSWER_DNS ? KEEP_DNS : 0);
 	default:

@@ -63,12 +63,14 @@ static __always_inline void names_room_give(struct names_room *room)
  */
 __noinline int name_rules(struct ruleset *ruleset, struct names_room *room)
 {
+	struct name_key key; /* 6.1 takes keys from the stack, not from what a pointer argument points to */
 	__u32 slot, bit, i;
 	struct name *name;
 
 	if (!ruleset || !room || !room->serial)
 		return 0;
-	name = bpf_map_lookup_elem(&name_by_hash, &room->name);
+	key = room->name;
+	name = bpf_map_lookup_elem(&name_by_hash, &key);
 	if (!name || name->serial != room->serial)
 		return 0;
 	slot = room->revision & (SLOTS - 1);
@@ -95,15 +97,17 @@ __noinline int name_rules(struct ruleset *ruleset, struct names_room *room)
  */
 __noinline int names_walk(struct ruleset *ruleset, struct names_room *room)
 {
+	struct told_key key;
 	struct told *told;
 	__u64 now;
 	int i;
 
 	if (!ruleset || !room)
 		return 0;
+	key = room->key;
 	if (name_rules(ruleset, room))
 		return 1;
-	told = bpf_map_lookup_elem(&names_by_addr, &room->key);
+	told = bpf_map_lookup_elem(&names_by_addr, &key);
 	if (!told)
 		return 0;
 	now = bpf_ktime_get_boot_ns();

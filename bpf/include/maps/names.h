@@ -36,6 +36,19 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } names_of_cgrp SEC(".maps");
 
+/*
+ * Until when a query is to be refused; 0: being swept. Full: the send fails instead, and the query does
+ * not leave either way.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct refusal_key);
+	__type(value, __u64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} refusals SEC(".maps");
+
 /* The queries that a socket waits for: nobody else's can push them out. Freed with the socket. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

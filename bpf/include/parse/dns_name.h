@@ -178,17 +178,22 @@ static long dns_bytes(__u32 index, void *data)
 	__u32 shelf = walk->shelf & DNS_ROW, bad = walk->bad, n = walk->count, i;
 
 	for (i = 0; i < DNS_BYTES; i++) {
-		__u32 at = index * DNS_BYTES + i;
+		__u32 at = index * DNS_BYTES + i, to = ((walk->len + at) & (DNS_ROW - 1)) | shelf;
 		__u64 inside = (__u64)at - n, beyond;
-		__u32 c = walk->label[at & (DNS_LABEL - 1)], lower = dns_lower(c);
+		__u32 c, lower;
 
 		DNS_OPAQUE(inside); /* negative inside */
 		inside >>= 63;
-		bad |= (dns_is_zero(c) | dns_is_zero(c ^ '.')) & inside;
 		beyond = inside - 1; /* all bits, or none */
+		at &= DNS_LABEL - 1;
+		DNS_OPAQUE(at);
+		c = walk->label[at & (DNS_LABEL - 1)]; /* bounded where 6.1 sees it */
+		lower = dns_lower(c);
+		bad |= (dns_is_zero(c) | dns_is_zero(c ^ '.')) & inside;
 		exact = (dns_mix(exact, c) & ~beyond) | (exact & beyond);
 		hash = (dns_mix(hash, lower) & ~beyond) | (hash & beyond);
-		m->name[((walk->len + at) & (DNS_ROW - 1)) | shelf] = lower & ~beyond;
+		DNS_OPAQUE(to);
+		m->name[to & (2 * DNS_ROW - 1)] = lower & ~beyond;
 	}
 	walk->hash = hash;
 	walk->exact = exact;
@@ -202,7 +207,7 @@ static long dns_step(__u32 index, void *data)
 	parse_input *input = ((struct dns_at *)data)->input;
 	struct dns_message *m = ((struct dns_at *)data)->m;
 	struct dns_walk *walk = &m->walk;
-	__u32 n;
+	__u32 n, to;
 	__u8 len;
 
 	if (!m->budget)
@@ -228,7 +233,9 @@ static long dns_step(__u32 index, void *data)
 	parse_loop(DNS_LABEL / DNS_BYTES, dns_bytes, data);
 	if (walk->bad)
 		return 1;
-	m->name[((walk->len + n) & (DNS_ROW - 1)) | (walk->shelf & DNS_ROW)] = '.';
+	to = ((walk->len + n) & (DNS_ROW - 1)) | (walk->shelf & DNS_ROW);
+	DNS_OPAQUE(to);
+	m->name[to & (2 * DNS_ROW - 1)] = '.';
 	walk->hash = dns_mix(walk->hash, '.');
 	walk->exact = dns_mix(walk->exact, '.');
 	walk->len += n + 1;

@@ -10,7 +10,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-/* Offsets count from the network header, for cgroup_skb and tc alike. */
+/* Offsets count from skb->data: the network header for cgroup_skb, the one before it for tc. */
 typedef struct __sk_buff parse_input;
 
 #define PARSE_GLOBAL __noinline
@@ -18,7 +18,7 @@ typedef struct __sk_buff parse_input;
 
 static __always_inline int parse_load(parse_input *input, __u32 off, void *to, __u32 len)
 {
-	return bpf_skb_load_bytes_relative(input, off, to, len, BPF_HDR_START_NET);
+	return bpf_skb_load_bytes(input, off, to, len); /* also behind what lies in one piece */
 }
 
 #else

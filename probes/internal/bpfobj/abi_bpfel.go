@@ -571,6 +571,7 @@ const (
 	ABIMapNetnsByCookie     = "netns_by_cookie"
 	ABIMapProbeBySlot       = "probe_by_slot"
 	ABIMapQueryBySock       = "query_by_sock"
+	ABIMapRefusals          = "refusals"
 	ABIMapRules             = "rules"
 	ABIMapRulesByPeer       = "rules_by_peer"
 	ABIMapRulesByPort       = "rules_by_port"
@@ -679,6 +680,7 @@ type ABIMapSpecs struct {
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	ProbeBySlot       *ebpf.MapSpec `ebpf:"probe_by_slot"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -765,6 +767,7 @@ type ABIMaps struct {
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	ProbeBySlot       *ebpf.Map `ebpf:"probe_by_slot"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -796,6 +799,7 @@ func (m *ABIMaps) Close() error {
 		m.NetnsByCookie,
 		m.ProbeBySlot,
 		m.QueryBySock,
+		m.Refusals,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

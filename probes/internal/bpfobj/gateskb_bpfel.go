@@ -39,6 +39,7 @@ const (
 	GateSKBMapNamesRooms        = "names_rooms"
 	GateSKBMapNetnsByCookie     = "netns_by_cookie"
 	GateSKBMapQueryBySock       = "query_by_sock"
+	GateSKBMapRefusals          = "refusals"
 	GateSKBMapRules             = "rules"
 	GateSKBMapRulesByPeer       = "rules_by_peer"
 	GateSKBMapRulesByPort       = "rules_by_port"
@@ -123,6 +124,7 @@ type GateSKBMapSpecs struct {
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -181,6 +183,7 @@ type GateSKBMaps struct {
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -215,6 +218,7 @@ func (m *GateSKBMaps) Close() error {
 		m.NamesRooms,
 		m.NetnsByCookie,
 		m.QueryBySock,
+		m.Refusals,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -22,6 +22,7 @@ const (
 	GateTCMapControls          = "controls"
 	GateTCMapDfaAccepts        = "dfa_accepts"
 	GateTCMapDfaPages          = "dfa_pages"
+	GateTCMapDnsScratches      = "dns_scratches"
 	GateTCMapErrors            = "errors"
 	GateTCMapFlowByFrag        = "flow_by_frag"
 	GateTCMapFlowByTuple       = "flow_by_tuple"
@@ -37,6 +38,7 @@ const (
 	GateTCMapNamesRooms        = "names_rooms"
 	GateTCMapNetnsByCookie     = "netns_by_cookie"
 	GateTCMapQueryBySock       = "query_by_sock"
+	GateTCMapRefusals          = "refusals"
 	GateTCMapRules             = "rules"
 	GateTCMapRulesByPeer       = "rules_by_peer"
 	GateTCMapRulesByPort       = "rules_by_port"
@@ -103,6 +105,7 @@ type GateTCMapSpecs struct {
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
+	DnsScratches      *ebpf.MapSpec `ebpf:"dns_scratches"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
@@ -118,6 +121,7 @@ type GateTCMapSpecs struct {
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -158,6 +162,7 @@ type GateTCMaps struct {
 	Controls          *ebpf.Map `ebpf:"controls"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
+	DnsScratches      *ebpf.Map `ebpf:"dns_scratches"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
@@ -173,6 +178,7 @@ type GateTCMaps struct {
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -189,6 +195,7 @@ func (m *GateTCMaps) Close() error {
 		m.Controls,
 		m.DfaAccepts,
 		m.DfaPages,
+		m.DnsScratches,
 		m.Errors,
 		m.FlowByFrag,
 		m.FlowByTuple,
@@ -204,6 +211,7 @@ func (m *GateTCMaps) Close() error {
 		m.NamesRooms,
 		m.NetnsByCookie,
 		m.QueryBySock,
+		m.Refusals,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

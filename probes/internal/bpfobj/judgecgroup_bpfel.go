@@ -37,6 +37,7 @@ const (
 	JudgeCgroupMapNamesRooms           = "names_rooms"
 	JudgeCgroupMapNetnsByCookie        = "netns_by_cookie"
 	JudgeCgroupMapQueryBySock          = "query_by_sock"
+	JudgeCgroupMapRefusals             = "refusals"
 	JudgeCgroupMapRules                = "rules"
 	JudgeCgroupMapRulesByPeer          = "rules_by_peer"
 	JudgeCgroupMapRulesByPort          = "rules_by_port"
@@ -128,6 +129,7 @@ type JudgeCgroupMapSpecs struct {
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -183,6 +185,7 @@ type JudgeCgroupMaps struct {
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -214,6 +217,7 @@ func (m *JudgeCgroupMaps) Close() error {
 		m.NamesRooms,
 		m.NetnsByCookie,
 		m.QueryBySock,
+		m.Refusals,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -37,6 +37,7 @@ const (
 	JudgeLSMMapNamesRooms        = "names_rooms"
 	JudgeLSMMapNetnsByCookie     = "netns_by_cookie"
 	JudgeLSMMapQueryBySock       = "query_by_sock"
+	JudgeLSMMapRefusals          = "refusals"
 	JudgeLSMMapRules             = "rules"
 	JudgeLSMMapRulesByPeer       = "rules_by_peer"
 	JudgeLSMMapRulesByPort       = "rules_by_port"
@@ -132,6 +133,7 @@ type JudgeLSMMapSpecs struct {
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -187,6 +189,7 @@ type JudgeLSMMaps struct {
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -218,6 +221,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.NamesRooms,
 		m.NetnsByCookie,
 		m.QueryBySock,
+		m.Refusals,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

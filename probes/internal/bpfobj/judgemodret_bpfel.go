@@ -37,6 +37,7 @@ const (
 	JudgeModRetMapNamesRooms          = "names_rooms"
 	JudgeModRetMapNetnsByCookie       = "netns_by_cookie"
 	JudgeModRetMapQueryBySock         = "query_by_sock"
+	JudgeModRetMapRefusals            = "refusals"
 	JudgeModRetMapRules               = "rules"
 	JudgeModRetMapRulesByPeer         = "rules_by_peer"
 	JudgeModRetMapRulesByPort         = "rules_by_port"
@@ -147,6 +148,7 @@ type JudgeModRetMapSpecs struct {
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -203,6 +205,7 @@ type JudgeModRetMaps struct {
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -234,6 +237,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.NamesRooms,
 		m.NetnsByCookie,
 		m.QueryBySock,
+		m.Refusals,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -37,6 +37,7 @@ const (
 	JudgeReportMapNamesRooms             = "names_rooms"
 	JudgeReportMapNetnsByCookie          = "netns_by_cookie"
 	JudgeReportMapQueryBySock            = "query_by_sock"
+	JudgeReportMapRefusals               = "refusals"
 	JudgeReportMapRules                  = "rules"
 	JudgeReportMapRulesByPeer            = "rules_by_peer"
 	JudgeReportMapRulesByPort            = "rules_by_port"
@@ -128,6 +129,7 @@ type JudgeReportMapSpecs struct {
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -183,6 +185,7 @@ type JudgeReportMaps struct {
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -214,6 +217,7 @@ func (m *JudgeReportMaps) Close() error {
 		m.NamesRooms,
 		m.NetnsByCookie,
 		m.QueryBySock,
+		m.Refusals,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -38,6 +38,7 @@ const (
 	LabelScanMapNamesRooms        = "names_rooms"
 	LabelScanMapNetnsByCookie     = "netns_by_cookie"
 	LabelScanMapQueryBySock       = "query_by_sock"
+	LabelScanMapRefusals          = "refusals"
 	LabelScanMapRules             = "rules"
 	LabelScanMapRulesByPeer       = "rules_by_peer"
 	LabelScanMapRulesByPort       = "rules_by_port"
@@ -122,6 +123,7 @@ type LabelScanMapSpecs struct {
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -180,6 +182,7 @@ type LabelScanMaps struct {
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -212,6 +215,7 @@ func (m *LabelScanMaps) Close() error {
 		m.NamesRooms,
 		m.NetnsByCookie,
 		m.QueryBySock,
+		m.Refusals,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -23,6 +23,7 @@ const (
 	NamesSweepMapNamesByAddr = "names_by_addr"
 	NamesSweepMapNamesOfCgrp = "names_of_cgrp"
 	NamesSweepMapQueryBySock = "query_by_sock"
+	NamesSweepMapRefusals    = "refusals"
 	NamesSweepProgNamesSweep = "names_sweep"
 )
 
@@ -82,6 +83,7 @@ type NamesSweepMapSpecs struct {
 	NamesByAddr *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	QueryBySock *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals    *ebpf.MapSpec `ebpf:"refusals"`
 }
 
 // NamesSweepVariableSpecs contains global variables before they are loaded into the kernel.
@@ -117,6 +119,7 @@ type NamesSweepMaps struct {
 	NamesByAddr *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp *ebpf.Map `ebpf:"names_of_cgrp"`
 	QueryBySock *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals    *ebpf.Map `ebpf:"refusals"`
 }
 
 func (m *NamesSweepMaps) Close() error {
@@ -128,6 +131,7 @@ func (m *NamesSweepMaps) Close() error {
 		m.NamesByAddr,
 		m.NamesOfCgrp,
 		m.QueryBySock,
+		m.Refusals,
 	)
 }
 

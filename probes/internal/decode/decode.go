@@ -47,9 +47,9 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 		err = cgroup(raw, &e)
 	case event.KindBorrow:
 		err = borrow(raw, &e)
-	case event.KindLost, event.KindLate: // made in user space only
 	case event.KindDNS:
 		err = dns(raw, &e)
+	case event.KindLost, event.KindLate: // made in user space only
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
 	default:
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)

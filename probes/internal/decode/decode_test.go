@@ -107,6 +107,30 @@ func TestRecordKnowsBothSidesOfABorrow(t *testing.T) {
 	}
 }
 
+func TestRecordReadsDNS(t *testing.T) {
+	t.Parallel()
+	r := bpfobj.ABIEvDns{
+		Rule: 7, Packets: 3, Type: 28, IsAnswer: 1, Rcode: 5, Addresses: 9, Verdict: uint8(event.VerdictDrop), Reason: uint8(event.ReasonUnasked),
+		LocalPort: 4000, RemotePort: 53,
+	}
+	copy(r.Name[:], "a\xff.example")
+	copy(r.Remote[:], netip.MustParseAddr("2001:db8::53").AsSlice())
+	got, err := Record(raw(t, event.KindDNS, r, &bpfobj.ABIEvHeader{}), clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Query != "a\xff.example" || got.QType != 28 || !got.Answer || got.RCode != 5 || got.Told != 9 || got.Packets != 3 || got.Rule != 7 ||
+		got.Verdict != event.VerdictDrop || got.Reason != event.ReasonUnasked || got.Remote != netip.MustParseAddrPort("[2001:db8::53]:53") {
+		t.Errorf("got %+v", got)
+	}
+	for i := range r.Name {
+		r.Name[i] = 'x' // without a terminator
+	}
+	if got, err = Record(raw(t, event.KindDNS, r, &bpfobj.ABIEvHeader{}), clock); err != nil || len(got.Query) != len(r.Name) {
+		t.Errorf("a name of all bytes: %d, %v", len(got.Query), err)
+	}
+}
+
 func TestRecordRefusesOtherVersions(t *testing.T) {
 	t.Parallel()
 	b := raw(t, event.KindExit, bpfobj.ABIEvExit{}, &bpfobj.ABIEvHeader{})
@@ -118,7 +142,7 @@ func TestRecordRefusesOtherVersions(t *testing.T) {
 
 // FuzzRecord holds that any bytes give an event or an error, never both and never a panic.
 func FuzzRecord(f *testing.F) {
-	for kind := range uint16(14) {
+	for kind := range uint16(event.KindDNS) + 2 {
 		b := make([]byte, unsafe.Sizeof(bpfobj.ABIEvBorrow{})+64)
 		binary.LittleEndian.PutUint16(b[8:], uint16(bpfobj.ABILimitsABI_VERSION))
 		binary.LittleEndian.PutUint16(b[10:], kind)

@@ -23,6 +23,17 @@ type KernelAnswer struct {
 	Flags    uint32
 }
 
+type KernelControlFlags uint32
+
+const (
+	KernelControlFlagsCONTROL_TELL_EXEC     KernelControlFlags = 1
+	KernelControlFlagsCONTROL_TELL_CONNECT  KernelControlFlags = 2
+	KernelControlFlagsCONTROL_UNKNOWN_DENY  KernelControlFlags = 4
+	KernelControlFlagsCONTROL_GATE          KernelControlFlags = 8
+	KernelControlFlagsCONTROL_BORROW_REFUSE KernelControlFlags = 16
+	KernelControlFlagsCONTROL_BORROW_TELL   KernelControlFlags = 32
+)
+
 type KernelDnsMessage struct {
 	_        structs.HostLayout
 	Seed     uint64
@@ -197,6 +208,7 @@ const (
 	KernelQueryFlagsQUERY_PORT    KernelQueryFlags = 2
 	KernelQueryFlagsQUERY_LISTEN  KernelQueryFlags = 4
 	KernelQueryFlagsQUERY_NAME    KernelQueryFlags = 8
+	KernelQueryFlagsQUERY_UNREAD  KernelQueryFlags = 16
 )
 
 type KernelQuestion struct {
@@ -231,48 +243,50 @@ type KernelToldWay struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	KernelMapAlerts            = "alerts"
-	KernelMapContainerByCgroup = "container_by_cgroup"
-	KernelMapContainerParent   = "container_parent"
-	KernelMapControls          = "controls"
-	KernelMapDfaAccepts        = "dfa_accepts"
-	KernelMapDfaPages          = "dfa_pages"
-	KernelMapErrors            = "errors"
-	KernelMapFlowByFrag        = "flow_by_frag"
-	KernelMapFlowByTuple       = "flow_by_tuple"
-	KernelMapFlows             = "flows"
-	KernelMapGateByIfindex     = "gate_by_ifindex"
-	KernelMapGateSlots         = "gate_slots"
-	KernelMapIdentityByAddr    = "identity_by_addr"
-	KernelMapLabelByTask       = "label_by_task"
-	KernelMapLastId            = "last_id"
-	KernelMapNameByHash        = "name_by_hash"
-	KernelMapNamesByAddr       = "names_by_addr"
-	KernelMapNamesOfCgrp       = "names_of_cgrp"
-	KernelMapNamesRooms        = "names_rooms"
-	KernelMapNetnsByCookie     = "netns_by_cookie"
-	KernelMapQueryBySock       = "query_by_sock"
-	KernelMapRules             = "rules"
-	KernelMapRulesByPeer       = "rules_by_peer"
-	KernelMapRulesByPort       = "rules_by_port"
-	KernelMapRulesetByCgrp     = "ruleset_by_cgrp"
-	KernelMapRulesets          = "rulesets"
-	KernelMapStateBySock       = "state_by_sock"
-	KernelProgOracleJudge      = "oracle_judge"
-	KernelProgOracleName       = "oracle_name"
-	KernelProgOracleParse      = "oracle_parse"
-	KernelProgOraclePath       = "oracle_path"
-	KernelProgOracleWho        = "oracle_who"
-	KernelVarOracleAccept      = "oracle_accept"
-	KernelVarOracleAccepted    = "oracle_accepted"
-	KernelVarOracleAnswer      = "oracle_answer"
-	KernelVarOracleKind        = "oracle_kind"
-	KernelVarOracleLabelFlags  = "oracle_label_flags"
-	KernelVarOracleMessage     = "oracle_message"
-	KernelVarOracleQueryFlags  = "oracle_query_flags"
-	KernelVarOracleQuestion    = "oracle_question"
-	KernelVarOracleScratch     = "oracle_scratch"
-	KernelVarOracleText        = "oracle_text"
+	KernelMapAlerts             = "alerts"
+	KernelMapContainerByCgroup  = "container_by_cgroup"
+	KernelMapContainerParent    = "container_parent"
+	KernelMapControls           = "controls"
+	KernelMapDfaAccepts         = "dfa_accepts"
+	KernelMapDfaPages           = "dfa_pages"
+	KernelMapErrors             = "errors"
+	KernelMapFlowByFrag         = "flow_by_frag"
+	KernelMapFlowByTuple        = "flow_by_tuple"
+	KernelMapFlows              = "flows"
+	KernelMapGateByIfindex      = "gate_by_ifindex"
+	KernelMapGateSlots          = "gate_slots"
+	KernelMapIdentityByAddr     = "identity_by_addr"
+	KernelMapLabelByTask        = "label_by_task"
+	KernelMapLastId             = "last_id"
+	KernelMapNameByHash         = "name_by_hash"
+	KernelMapNamesByAddr        = "names_by_addr"
+	KernelMapNamesOfCgrp        = "names_of_cgrp"
+	KernelMapNamesRooms         = "names_rooms"
+	KernelMapNetnsByCookie      = "netns_by_cookie"
+	KernelMapQueryBySock        = "query_by_sock"
+	KernelMapRefusals           = "refusals"
+	KernelMapRules              = "rules"
+	KernelMapRulesByPeer        = "rules_by_peer"
+	KernelMapRulesByPort        = "rules_by_port"
+	KernelMapRulesetByCgrp      = "ruleset_by_cgrp"
+	KernelMapRulesets           = "rulesets"
+	KernelMapStateBySock        = "state_by_sock"
+	KernelProgOracleJudge       = "oracle_judge"
+	KernelProgOracleName        = "oracle_name"
+	KernelProgOracleParse       = "oracle_parse"
+	KernelProgOraclePath        = "oracle_path"
+	KernelProgOracleWho         = "oracle_who"
+	KernelVarOracleAccept       = "oracle_accept"
+	KernelVarOracleAccepted     = "oracle_accepted"
+	KernelVarOracleAnswer       = "oracle_answer"
+	KernelVarOracleControlFlags = "oracle_control_flags"
+	KernelVarOracleKind         = "oracle_kind"
+	KernelVarOracleLabelFlags   = "oracle_label_flags"
+	KernelVarOracleMessage      = "oracle_message"
+	KernelVarOracleQueryFlags   = "oracle_query_flags"
+	KernelVarOracleQuestion     = "oracle_question"
+	KernelVarOracleScratch      = "oracle_scratch"
+	KernelVarOracleText         = "oracle_text"
 )
 
 // LoadKernel returns the embedded CollectionSpec for Kernel.
@@ -349,6 +363,7 @@ type KernelMapSpecs struct {
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -361,16 +376,17 @@ type KernelMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type KernelVariableSpecs struct {
-	OracleAccept     *ebpf.VariableSpec `ebpf:"oracle_accept"`
-	OracleAccepted   *ebpf.VariableSpec `ebpf:"oracle_accepted"`
-	OracleAnswer     *ebpf.VariableSpec `ebpf:"oracle_answer"`
-	OracleKind       *ebpf.VariableSpec `ebpf:"oracle_kind"`
-	OracleLabelFlags *ebpf.VariableSpec `ebpf:"oracle_label_flags"`
-	OracleMessage    *ebpf.VariableSpec `ebpf:"oracle_message"`
-	OracleQueryFlags *ebpf.VariableSpec `ebpf:"oracle_query_flags"`
-	OracleQuestion   *ebpf.VariableSpec `ebpf:"oracle_question"`
-	OracleScratch    *ebpf.VariableSpec `ebpf:"oracle_scratch"`
-	OracleText       *ebpf.VariableSpec `ebpf:"oracle_text"`
+	OracleAccept       *ebpf.VariableSpec `ebpf:"oracle_accept"`
+	OracleAccepted     *ebpf.VariableSpec `ebpf:"oracle_accepted"`
+	OracleAnswer       *ebpf.VariableSpec `ebpf:"oracle_answer"`
+	OracleControlFlags *ebpf.VariableSpec `ebpf:"oracle_control_flags"`
+	OracleKind         *ebpf.VariableSpec `ebpf:"oracle_kind"`
+	OracleLabelFlags   *ebpf.VariableSpec `ebpf:"oracle_label_flags"`
+	OracleMessage      *ebpf.VariableSpec `ebpf:"oracle_message"`
+	OracleQueryFlags   *ebpf.VariableSpec `ebpf:"oracle_query_flags"`
+	OracleQuestion     *ebpf.VariableSpec `ebpf:"oracle_question"`
+	OracleScratch      *ebpf.VariableSpec `ebpf:"oracle_scratch"`
+	OracleText         *ebpf.VariableSpec `ebpf:"oracle_text"`
 }
 
 // KernelObjects contains all objects after they have been loaded into the kernel.
@@ -414,6 +430,7 @@ type KernelMaps struct {
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -445,6 +462,7 @@ func (m *KernelMaps) Close() error {
 		m.NamesRooms,
 		m.NetnsByCookie,
 		m.QueryBySock,
+		m.Refusals,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,
@@ -458,16 +476,17 @@ func (m *KernelMaps) Close() error {
 //
 // It can be passed to LoadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type KernelVariables struct {
-	OracleAccept     *ebpf.Variable `ebpf:"oracle_accept"`
-	OracleAccepted   *ebpf.Variable `ebpf:"oracle_accepted"`
-	OracleAnswer     *ebpf.Variable `ebpf:"oracle_answer"`
-	OracleKind       *ebpf.Variable `ebpf:"oracle_kind"`
-	OracleLabelFlags *ebpf.Variable `ebpf:"oracle_label_flags"`
-	OracleMessage    *ebpf.Variable `ebpf:"oracle_message"`
-	OracleQueryFlags *ebpf.Variable `ebpf:"oracle_query_flags"`
-	OracleQuestion   *ebpf.Variable `ebpf:"oracle_question"`
-	OracleScratch    *ebpf.Variable `ebpf:"oracle_scratch"`
-	OracleText       *ebpf.Variable `ebpf:"oracle_text"`
+	OracleAccept       *ebpf.Variable `ebpf:"oracle_accept"`
+	OracleAccepted     *ebpf.Variable `ebpf:"oracle_accepted"`
+	OracleAnswer       *ebpf.Variable `ebpf:"oracle_answer"`
+	OracleControlFlags *ebpf.Variable `ebpf:"oracle_control_flags"`
+	OracleKind         *ebpf.Variable `ebpf:"oracle_kind"`
+	OracleLabelFlags   *ebpf.Variable `ebpf:"oracle_label_flags"`
+	OracleMessage      *ebpf.Variable `ebpf:"oracle_message"`
+	OracleQueryFlags   *ebpf.Variable `ebpf:"oracle_query_flags"`
+	OracleQuestion     *ebpf.Variable `ebpf:"oracle_question"`
+	OracleScratch      *ebpf.Variable `ebpf:"oracle_scratch"`
+	OracleText         *ebpf.Variable `ebpf:"oracle_text"`
 }
 
 // KernelPrograms contains all programs after they have been loaded into the kernel.

@@ -15,7 +15,7 @@ import (
 	"github.com/sallyport/sallyport/probes"
 )
 
-//go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type question -type query -type label -type answer -type gate -type gate_slot -type flow_key -type flow -type query_flags -type message -type dns_message -type name -type told -type name_key -type told_key -type told_way -type label_flags Kernel ../../../bpf/progs/oracle.bpf.c
+//go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type question -type query -type label -type answer -type gate -type gate_slot -type flow_key -type flow -type query_flags -type control_flags -type message -type dns_message -type name -type told -type name_key -type told_key -type told_way -type label_flags Kernel ../../../bpf/progs/oracle.bpf.c
 
 // Oracle is the loaded programs. They judge by the tables that are in force.
 type Oracle struct {
@@ -47,7 +47,7 @@ func (o *Oracle) Program(name string) *ebpf.Program { return o.coll.Programs[nam
 // it in its label.
 func (o *Oracle) Put(t testing.TB, p policy.Process, c policy.Call, own bool) {
 	t.Helper()
-	q := KernelQuestion{Query: query(c)}
+	q := KernelQuestion{Query: query(c), Flags: uint32(KernelControlFlagsCONTROL_GATE)}
 	if own {
 		q.Own = 1
 	}

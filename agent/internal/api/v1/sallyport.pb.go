@@ -1112,6 +1112,11 @@ type Event struct {
 	Removed       bool                   `protobuf:"varint,26,opt,name=removed,proto3" json:"removed,omitempty"`
 	Path          []byte                 `protobuf:"bytes,27,opt,name=path,proto3" json:"path,omitempty"`
 	Target        *Subject               `protobuf:"bytes,28,opt,name=target,proto3" json:"target,omitempty"` // whose process or socket the subject reached for; absent in other events
+	Query         []byte                 `protobuf:"bytes,29,opt,name=query,proto3" json:"query,omitempty"`   // of dns: the name asked for
+	QueryType     uint32                 `protobuf:"varint,30,opt,name=query_type,json=queryType,proto3" json:"query_type,omitempty"`
+	Answer        bool                   `protobuf:"varint,31,opt,name=answer,proto3" json:"answer,omitempty"`
+	Rcode         uint32                 `protobuf:"varint,32,opt,name=rcode,proto3" json:"rcode,omitempty"`
+	Told          uint32                 `protobuf:"varint,33,opt,name=told,proto3" json:"told,omitempty"`
 	Workload      []byte                 `protobuf:"bytes,40,opt,name=workload,proto3" json:"workload,omitempty"`
 	Namespace     string                 `protobuf:"bytes,41,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Pod           string                 `protobuf:"bytes,42,opt,name=pod,proto3" json:"pod,omitempty"`
@@ -1353,6 +1358,41 @@ func (x *Event) GetTarget() *Subject {
 		return x.Target
 	}
 	return nil
+}
+
+func (x *Event) GetQuery() []byte {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+func (x *Event) GetQueryType() uint32 {
+	if x != nil {
+		return x.QueryType
+	}
+	return 0
+}
+
+func (x *Event) GetAnswer() bool {
+	if x != nil {
+		return x.Answer
+	}
+	return false
+}
+
+func (x *Event) GetRcode() uint32 {
+	if x != nil {
+		return x.Rcode
+	}
+	return 0
+}
+
+func (x *Event) GetTold() uint32 {
+	if x != nil {
+		return x.Told
+	}
+	return 0
 }
 
 func (x *Event) GetWorkload() []byte {
@@ -1668,7 +1708,7 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x0fObserveResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.sallyport.v1.EventH\x00R\x05event\x12\x14\n" +
 	"\x04lost\x18\x02 \x01(\x04H\x00R\x04lostB\x06\n" +
-	"\x04item\"\xce\b\n" +
+	"\x04item\"\xc5\t\n" +
 	"\x05Event\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12/\n" +
@@ -1698,7 +1738,13 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x04site\x18\x19 \x01(\tR\x04site\x12\x18\n" +
 	"\aremoved\x18\x1a \x01(\bR\aremoved\x12\x12\n" +
 	"\x04path\x18\x1b \x01(\fR\x04path\x12-\n" +
-	"\x06target\x18\x1c \x01(\v2\x15.sallyport.v1.SubjectR\x06target\x12\x1a\n" +
+	"\x06target\x18\x1c \x01(\v2\x15.sallyport.v1.SubjectR\x06target\x12\x14\n" +
+	"\x05query\x18\x1d \x01(\fR\x05query\x12\x1d\n" +
+	"\n" +
+	"query_type\x18\x1e \x01(\rR\tqueryType\x12\x16\n" +
+	"\x06answer\x18\x1f \x01(\bR\x06answer\x12\x14\n" +
+	"\x05rcode\x18  \x01(\rR\x05rcode\x12\x12\n" +
+	"\x04told\x18! \x01(\rR\x04told\x12\x1a\n" +
 	"\bworkload\x18( \x01(\fR\bworkload\x12\x1c\n" +
 	"\tnamespace\x18) \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18* \x01(\tR\x03pod\x12\x1c\n" +

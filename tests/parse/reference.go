@@ -8,21 +8,21 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// cname is one alias of an answer.
-type cname struct {
+// Alias is one alias of an answer.
+type Alias struct {
 	owner, target string
 	ttl           uint32
 }
 
 // records is what the oracle finds in an answer section.
 type records struct {
-	aliases   []cname
+	aliases   []Alias
 	owners    []string // of addresses
 	addresses []Address
 }
 
-// reference reads a message with dnsmessage. ok is false where dnsmessage refuses it.
-func reference(answer bool, message []byte) (m Message, aliases []cname, ok bool) {
+// Reference reads a message with dnsmessage. ok is false where dnsmessage refuses it.
+func Reference(answer bool, message []byte) (m Message, aliases []Alias, ok bool) {
 	var p dnsmessage.Parser
 	h, err := p.Start(message)
 	if err != nil || h.OpCode != 0 || h.Response != answer || len(message) < 12 {
@@ -86,7 +86,7 @@ func section(p *dnsmessage.Parser) (r records, ok bool) {
 		case h.Type == dnsmessage.TypeCNAME:
 			var c dnsmessage.CNAMEResource
 			c, err = p.CNAMEResource()
-			r.aliases = append(r.aliases, cname{plain(h.Name), plain(c.CNAME), clamp(h.TTL)})
+			r.aliases = append(r.aliases, Alias{plain(h.Name), plain(c.CNAME), clamp(h.TTL)})
 		default:
 			err = p.SkipAnswer()
 		}
@@ -138,9 +138,9 @@ func plain(n dnsmessage.Name) string {
 	return string(b)
 }
 
-// strict says why the parser refuses a message that the oracle takes: it reads less than everybody. "": it has no
+// Strict says why the parser refuses a message that the oracle takes: it reads less than everybody. "": it has no
 // reason to. The message is one that the oracle takes, so every offset is inside.
-func strict(message []byte) string {
+func Strict(message []byte) string {
 	if len(message) < 12 {
 		return "short"
 	}
@@ -209,4 +209,16 @@ func nameEnd(message []byte, at int) (end int, why string) {
 			at += 1 + c
 		}
 	}
+}
+
+// Twice says whether one of two aliases would have to be chosen: which gives the time to live is nobody's rule.
+func Twice(aliases []Alias) bool {
+	seen := map[string]bool{}
+	for _, a := range aliases {
+		if seen[">"+a.owner] || seen["<"+a.target] {
+			return true
+		}
+		seen[">"+a.owner], seen["<"+a.target] = true, true
+	}
+	return false
 }

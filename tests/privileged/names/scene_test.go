@@ -1,0 +1,289 @@
+// Package names tests rules by name with real traffic: a resolver behind the node, processes in containers behind a
+// gated veth that ask it and connect to what it tells.
+package names
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netns"
+	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/compile"
+	"github.com/sallyport/sallyport/probes"
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/gate"
+	"github.com/sallyport/sallyport/probes/judge"
+	"github.com/sallyport/sallyport/probes/label"
+	"github.com/sallyport/sallyport/probes/tell"
+	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/pod"
+)
+
+// rules lets web ask the server for names of good.example and connect to what it tells. %[1]s and %[2]s are the
+// server's addresses, %[3]s more rules.
+const rules = `
+apiVersion: sallyport.dev/v1alpha1
+kind: ProcessPolicy
+metadata: {name: web, namespace: default}
+spec:
+  podSelector: {}
+  rules:
+  - name: ask
+    egress:
+    - toCIDR: ["%[1]s/32", "%[2]s/128"]
+      toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchPattern: "**.good.example"}, {matchPattern: "**.other.example"}]}}]
+  - name: named
+    egress:
+    - toFQDNs: [{matchPattern: "**.good.example"}]
+      toPorts: [{ports: [{port: "443", protocol: UDP}, {port: "7777", protocol: TCP}]}]
+%[3]s`
+
+// scene is a pod of two containers behind a gate, and a resolver.
+type scene struct {
+	*testutil.Net
+	node     *pod.Node
+	kernel   *probes.Kernel
+	judge    *judge.Judge
+	names    *judge.Names
+	gate     *gate.Gate
+	veth     gate.Veth
+	a, b     *pod.Container
+	resolver *resolver
+
+	mu     sync.Mutex
+	events []event.Event
+}
+
+func newScene(t *testing.T, names probes.Names) *scene {
+	t.Helper()
+	s := &scene{node: pod.NewNode(t), Net: testutil.NewNet(t, testutil.NetOptions{})}
+	var err error
+	s.kernel, err = probes.Open(probes.Config{
+		BPFFS: s.node.BPFFS, PinDir: "sallyport", CgroupRoot: s.node.CgroupRoot, ContainerParents: []string{s.node.Parent}, Names: names,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.kernel.Close() }) // all of it goes with the BPF file system
+	s.judge = judge.Open(s.kernel)
+	if _, err := s.judge.Swap(&compile.Tables{Rulesets: []compile.Ruleset{{}}}); err != nil {
+		t.Fatal(err)
+	}
+	if s.names, err = judge.OpenNames(s.kernel); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.names.Close() }) // a handle
+	if _, err := label.Attach(s.kernel); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.judge.Attach([]event.Step{event.StepLSM, event.StepModRet, event.StepCgroup}); err != nil {
+		t.Fatal(err)
+	}
+	if s.gate, err = gate.Attach(s.kernel); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.gate.Close() }) // handles only
+	s.listen(t)
+	ns, err := netns.GetFromPath(s.Pod.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ns.Close() }) // read only
+	s.a, s.b = s.node.Container(t, "a", ns), s.node.Container(t, "b", ns)
+	s.swap(t, "")
+	s.veth = gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.cookie(t), Container: s.a.ID}
+	s.Node.Do(t, func() error { return s.gate.Govern(s.veth) })
+	s.resolver = newResolver(t, s)
+	return s
+}
+
+// swap puts the policy with more rules in force.
+func (s *scene) swap(t *testing.T, more string) {
+	t.Helper()
+	policies, err := policy.Parse("names", fmt.Appendf(nil, rules, s.ServerAddr, s.ServerAddr6, more))
+	if err != nil {
+		t.Fatal(err)
+	}
+	workload := func(c *pod.Container) compile.Workload {
+		return compile.Workload{Key: c.ID, Namespace: "default", Pod: "pod", Container: "c", ContainerType: "App"}
+	}
+	tables, err := compile.Compile(compile.Input{Policies: policies, Workloads: []compile.Workload{workload(s.a), workload(s.b)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.judge.Swap(tables); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// cookie is that of the pod's network namespace.
+func (s *scene) cookie(t *testing.T) uint64 {
+	t.Helper()
+	var cookie uint64
+	s.Pod.Do(t, func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+		return errors.Join(err, unix.Close(fd))
+	})
+	return cookie
+}
+
+// listen collects what the kernel tells.
+func (s *scene) listen(t *testing.T) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	collect := func(e event.Event) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.events = append(s.events, e)
+	}
+	go func() { done <- tell.NewReader(s.kernel, collect).Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error("reading events: ", err)
+		}
+	})
+}
+
+// await waits for an event that is wanted.
+func (s *scene) await(t *testing.T, what string, wanted func(event.Event) bool) event.Event {
+	t.Helper()
+	var found event.Event
+	testutil.Eventually(t, what, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		i := slices.IndexFunc(s.events, wanted)
+		if i < 0 {
+			return errors.New("no such event")
+		}
+		found = s.events[i]
+		return nil
+	})
+	return found
+}
+
+// resolver is a DNS server in the server's namespace that answers every query as respond says.
+type resolver struct {
+	mu      sync.Mutex
+	asked   []string
+	respond func(query []byte, q dnsmessage.Question) [][]byte
+	conns   []*net.UDPConn
+}
+
+func newResolver(t *testing.T, s *scene) *resolver {
+	t.Helper()
+	r := &resolver{respond: func(query []byte, q dnsmessage.Question) [][]byte {
+		return [][]byte{answer(query, q, 60, unique(q)...)}
+	}}
+	var running sync.WaitGroup
+	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
+		var conn *net.UDPConn
+		s.Server.Do(t, func() (err error) {
+			conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 53)))
+			return err
+		})
+		r.conns = append(r.conns, conn)
+		running.Go(func() { r.serve(conn) })
+	}
+	t.Cleanup(func() {
+		for _, conn := range r.conns {
+			_ = conn.Close() // what ends serve
+		}
+		running.Wait()
+	})
+	return r
+}
+
+func (r *resolver) serve(conn *net.UDPConn) {
+	b := make([]byte, 1<<16)
+	for {
+		n, from, err := conn.ReadFromUDPAddrPort(b)
+		if err != nil {
+			return
+		}
+		var m dnsmessage.Message
+		if m.Unpack(b[:n]) != nil || len(m.Questions) != 1 {
+			continue
+		}
+		r.mu.Lock()
+		r.asked = append(r.asked, m.Questions[0].Name.String())
+		respond := r.respond
+		r.mu.Unlock()
+		for _, reply := range respond(slices.Clone(b[:n]), m.Questions[0]) {
+			_, _ = conn.WriteToUDPAddrPort(reply, from) // who waits for it says that it did not come
+		}
+	}
+}
+
+// with makes the resolver answer otherwise.
+func (r *resolver) with(respond func(query []byte, q dnsmessage.Question) [][]byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.respond = respond
+}
+
+// wasAsked says whether a query for a name has arrived.
+func (r *resolver) wasAsked(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.asked, func(n string) bool { return strings.EqualFold(n, name) })
+}
+
+// unique gives every name addresses of its own.
+func unique(q dnsmessage.Question) []netip.Addr {
+	var sum uint32 = 2166136261
+	for _, c := range []byte(q.Name.String()) {
+		sum = (sum ^ uint32(c)) * 16777619
+	}
+	b := [4]byte{10, byte(sum >> 16), byte(sum >> 8), byte(sum)}
+	if q.Type == dnsmessage.TypeAAAA {
+		return []netip.Addr{netip.AddrFrom16([16]byte{0xfd, 1, 13: b[1], 14: b[2], 15: b[3]})}
+	}
+	return []netip.Addr{netip.AddrFrom4(b)}
+}
+
+// answer answers a query with addresses.
+func answer(query []byte, q dnsmessage.Question, ttl uint32, addresses ...netip.Addr) []byte {
+	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: uint16(query[0])<<8 | uint16(query[1]), Response: true, RecursionAvailable: true})
+	b.EnableCompression()
+	must(b.StartQuestions())
+	must(b.Question(q))
+	must(b.StartAnswers())
+	for _, a := range addresses {
+		h := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: ttl}
+		if a.Is4() {
+			must(b.AResource(h, dnsmessage.AResource{A: a.As4()}))
+		} else {
+			must(b.AAAAResource(h, dnsmessage.AAAAResource{AAAA: a.As16()}))
+		}
+	}
+	message, err := b.Finish()
+	must(err)
+	return message
+}
+
+// ask sends a query from a socket of its own and waits for the answer.
+func (s *scene) ask(t *testing.T, from *insider, socket int, q []byte, wait time.Duration) report {
+	t.Helper()
+	from.want(t, "ok", order{Do: "open", ID: socket, Network: "udp4", Address: ":0"})
+	from.want(t, "ok", order{Do: "send", ID: socket, Address: at(s.ServerAddr, 53), Bytes: q})
+	return from.do(t, order{Do: "receive", ID: socket, Wait: wait})
+}
+
+func at(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, port).String() }
