@@ -184,7 +184,7 @@ func (p Program) runTests(paths, policies []string, only *regexp.Regexp) (testRe
 	if len(sets) == 0 {
 		return result, usageError{errors.New("there is no file with cases")}
 	}
-	decided := map[string]bool{} // rules, and whether they decide a case
+	all, decided := map[string]bool{}, map[string]bool{} // rules, and those that decide a case
 	for i := range sets {
 		set := &sets[i]
 		from, err := policiesOf(set, policies)
@@ -197,8 +197,7 @@ func (p Program) runTests(paths, policies []string, only *regexp.Regexp) (testRe
 		}
 		for _, pol := range in {
 			for r := range pol.Spec.Rules {
-				name := pol.RuleName(&pol.Spec.Rules[r])
-				decided[name] = decided[name]
+				all[pol.RuleName(&pol.Spec.Rules[r])] = true
 			}
 		}
 		for _, r := range set.Run(in) {
@@ -208,8 +207,8 @@ func (p Program) runTests(paths, policies []string, only *regexp.Regexp) (testRe
 			}
 		}
 	}
-	maps.DeleteFunc(decided, func(_ string, yes bool) bool { return yes })
-	result.Untested = append(result.Untested, slices.Sorted(maps.Keys(decided))...)
+	maps.DeleteFunc(all, func(rule string, _ bool) bool { return decided[rule] })
+	result.Untested = append(result.Untested, slices.Sorted(maps.Keys(all))...)
 	return result, nil
 }
 
