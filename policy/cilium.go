@@ -19,18 +19,18 @@ func (d *decoder) ciliumRule(v value) []Rule {
 	d.zeroPort = true
 	defer func() { d.zeroPort = false }()
 	var (
-		subject           EndpointSelector
-		deny              *DefaultDeny
-		egress, egressNo  []EgressRule
-		ingress, ingressN []IngressRule
+		subject              EndpointSelector
+		defaults             *DefaultDeny
+		egress, egressDeny   []EgressRule
+		ingress, ingressDeny []IngressRule
 	)
 	present, ok := d.object(v, slices.Concat([]field{
 		{name: "endpointSelector", parse: func(v value) { subject = d.endpointSelector(v) }},
-		{name: "enableDefaultDeny", parse: func(v value) { deny = d.defaultDeny(v) }},
+		{name: "enableDefaultDeny", parse: func(v value) { defaults = d.defaultDeny(v) }},
 		{name: "egress", parse: func(v value) { egress = each(d, v, func(v value) EgressRule { return d.ciliumEgress(v, false) }) }},
-		{name: "egressDeny", parse: func(v value) { egressNo = each(d, v, func(v value) EgressRule { return d.ciliumEgress(v, true) }) }},
+		{name: "egressDeny", parse: func(v value) { egressDeny = each(d, v, func(v value) EgressRule { return d.ciliumEgress(v, true) }) }},
 		{name: "ingress", parse: func(v value) { ingress = each(d, v, func(v value) IngressRule { return d.ciliumIngress(v, false) }) }},
-		{name: "ingressDeny", parse: func(v value) { ingressN = each(d, v, func(v value) IngressRule { return d.ciliumIngress(v, true) }) }},
+		{name: "ingressDeny", parse: func(v value) { ingressDeny = each(d, v, func(v value) IngressRule { return d.ciliumIngress(v, true) }) }},
 	}, meaningless("description", "labels"), later("nodeSelector", "log")))
 	if !ok {
 		return nil
@@ -38,27 +38,27 @@ func (d *decoder) ciliumRule(v value) []Rule {
 	if _, nodes := present["nodeSelector"]; !nodes { // reported already
 		d.require(v, present, "endpointSelector", "endpointSelector: {} selects every pod")
 	}
-	if len(egress)+len(egressNo)+len(ingress)+len(ingressN) == 0 {
+	if len(egress)+len(egressDeny)+len(ingress)+len(ingressDeny) == 0 {
 		d.fail(v, "egress: [{}] denies what no rule allows", "has no rule in egress, egressDeny, ingress or ingressDeny")
 	}
 	allow := Rule{Name: name, Action: ActionAllow, Line: v.node.Line, Subject: &subject}
 	denies := Rule{Name: name + "-deny", Action: ActionDeny, Line: v.node.Line, Subject: &subject}
-	if said(deny, Egress, len(egress)+len(egressNo) > 0) {
+	if said(defaults, Egress, len(egress)+len(egressDeny) > 0) {
 		allow.Egress = append([]EgressRule{}, egress...)
 	} else if len(egress) > 0 {
 		allow.Egress, allow.Optional[Egress] = egress, true
 	}
-	if said(deny, Ingress, len(ingress)+len(ingressN) > 0) {
+	if said(defaults, Ingress, len(ingress)+len(ingressDeny) > 0) {
 		// The endpoint's node may always talk to it, as Cilium has it where nobody says otherwise.
 		allow.Ingress = append(slices.Clone(ingress), IngressRule{FromEntities: []Entity{EntityHost}})
 	} else if len(ingress) > 0 {
 		allow.Ingress, allow.Optional[Ingress] = ingress, true
 	}
-	if len(egressNo) > 0 {
-		denies.Egress = egressNo
+	if len(egressDeny) > 0 {
+		denies.Egress = egressDeny
 	}
-	if len(ingressN) > 0 {
-		denies.Ingress = ingressN
+	if len(ingressDeny) > 0 {
+		denies.Ingress = ingressDeny
 	}
 	return slices.DeleteFunc([]Rule{allow, denies}, func(r Rule) bool { return r.Egress == nil && r.Ingress == nil })
 }

@@ -189,7 +189,7 @@ func (d *decoder) networkPorts(v value) []PortRule {
 	return []PortRule{{Ports: ports}}
 }
 
-// items of a list that kubectl writes.
+// listed decodes the documents of a list, as kubectl writes them.
 func (d *decoder) listed(v value, of string) (out []*Policy) {
 	d.object(v, append(meaningless("apiVersion", "kind", "metadata"), field{name: "items", parse: func(v value) {
 		for _, it := range each(d, v, func(v value) value { return v }) {

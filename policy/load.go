@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -43,6 +44,22 @@ func Load(dir fs.FS) ([]File, error) {
 		files = append(files, f)
 	}
 	return files, nil
+}
+
+// Keep returns policies with those of before in the place of equal ones, so that whoever knows them by
+// their address, as compile.Compiler does, sees what has not changed though it was parsed again.
+func Keep(before, now []*Policy) []*Policy {
+	known := make(map[string]*Policy, len(before))
+	for _, p := range before {
+		known[p.Name()] = p
+	}
+	out := slices.Clone(now)
+	for i, p := range out {
+		if same, ok := known[p.Name()]; ok && reflect.DeepEqual(same, p) {
+			out[i] = same
+		}
+	}
+	return out
 }
 
 // IsPolicyFile says whether Load reads a file of this name.

@@ -193,7 +193,7 @@ func (in *Input) Backends(a netip.Addr, protocol uint8, port uint16) (out []neti
 // has says whether an address in the form of Real is in a list.
 func has(list []netip.Addr, a netip.Addr) bool {
 	return slices.ContainsFunc(list, func(b netip.Addr) bool {
-		real, ok := Real(b)
-		return ok && real == a
+		b, ok := Real(b)
+		return ok && a == b
 	})
 }

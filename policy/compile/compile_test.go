@@ -129,7 +129,8 @@ func TestCompileRefuses(t *testing.T) {
 		"the node's":          {kindOf(t, "HostProcessPolicy", "hostSelector: {}"), nil, "policy HostProcessPolicy:a: HostProcessPolicy is not enforced by this version"},
 		"namespaces":          {kindOf(t, "ClusterProcessPolicy", "podSelector: {}, namespaceSelector: {}, serviceAccounts: [a]"), nil, "policy ClusterProcessPolicy:a: namespaceSelector is not enforced by this version\npolicy ClusterProcessPolicy:a: serviceAccounts is not"},
 		"peers of the cluster": {
-			[]*policy.Policy{parse(t, "a", "  - {egress: [{toEndpoints: [{}], toEntities: [cluster, health], toPorts: [{ports: [{port: http}]}]}, {toServices: [{k8sService: {serviceName: a}}]}], ingress: [{fromEndpoints: []}]}")}, nil,
+			[]*policy.Policy{parse(t, "a", "  - {egress: [{toEndpoints: [{}], toEntities: [cluster, health], toPorts: [{ports: [{port: http}]}]}, {toServices: [{k8sService: {serviceName: a}}]}], ingress: [{fromEndpoints: []}]}")},
+			nil,
 			"egress[].toPorts[].ports[].port by its name is not enforced by this version\nrule default/a/rule-0: egress[].toEndpoints is not enforced by this version\n" +
 				"rule default/a/rule-0: egress[].entity cluster is not enforced by this version\nrule default/a/rule-0: egress[].entity health is not enforced by this version\n" +
 				"rule default/a/rule-0: egress[].toServices is not enforced by this version\nrule default/a/rule-0: ingress[].fromEndpoints is not enforced",
@@ -173,6 +174,20 @@ func broken(tb testing.TB) *policy.Policy {
 	p := parse(tb, "a", "  - {egress: [{toCIDR: [10.0.0.0/8]}]}")
 	p.Spec.Rules[0].Egress[0].ToCIDR[0] = netip.Prefix{}
 	return p
+}
+
+func TestTooManyPrefixes(t *testing.T) {
+	t.Parallel()
+	p := parse(t, "a", "  - {name: few, egress: [{toCIDR: [10.0.0.0/8]}]}\n  - {name: many, egress: [{}]}")
+	cidrs := make([]netip.Prefix, compile.MaxPrefixes)
+	for i := range cidrs {
+		cidrs[i] = netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(i >> 16), byte(i >> 8), byte(i), 1}), 32)
+	}
+	p.Spec.Rules[1].Egress[0].ToCIDR = cidrs
+	_, err := compile.Compile(compile.Input{Policies: []*policy.Policy{p}, Workloads: []compile.Workload{workload(1, "web")}})
+	if want := fmt.Sprintf("rule default/a/many: the policies of the node need %d prefixes of addresses, more than", compile.MaxPrefixes+3); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v does not say %q", err, want)
+	}
 }
 
 func TestMaxRulesFit(t *testing.T) {

@@ -272,6 +272,10 @@ func (r *run) fill() {
 	if r.classes == nil || !r.classes.of(live) {
 		r.classes = r.peers.classify(live)
 	}
+	if n := len(r.classes.addresses); n > MaxPrefixes {
+		r.errs = append(r.errs, r.tooMany(n))
+		return
+	}
 	r.tables.Addresses = r.classes.addresses
 	var acc []Bitset
 	for id, b := range r.selected {
@@ -287,4 +291,26 @@ func (r *run) fill() {
 		}
 	}
 	r.tables.Pages, r.tables.Accepts = r.packer.pages, r.packer.accepts
+}
+
+// tooMany names the rule that has most of the prefixes, where there are too many of them.
+func (r *run) tooMany(prefixes int) *Error {
+	var most *clause
+	size := -1
+	for _, b := range r.selected {
+		for _, cl := range b.clauses {
+			if cl.anyPeer {
+				continue
+			}
+			if n := r.peers.size(cl.peers); n > size {
+				most, size = cl, n
+			}
+		}
+	}
+	e := &Error{Reason: fmt.Sprintf("the policies of the node need %d prefixes of addresses, more than %d", prefixes, MaxPrefixes)}
+	if most != nil {
+		e.Policy, e.Rule = most.rule.Policy, most.rule.Name
+		e.Reason += fmt.Sprintf("; this rule has most, %d", size)
+	}
+	return e
 }

@@ -122,12 +122,12 @@ func TestExplainDecidesAsJudge(t *testing.T) {
 		for _, q := range c.Questions {
 			want := match.Judge(c.Input, q.Process, q.Call)
 			e := match.Explain(c.Input, q.Process, q.Call)
-			if q.Query != "" {
-				query := policy.Query{Call: q.Call, Name: q.Query}
+			switch query := (policy.Query{Call: q.Call, Name: q.Query}); {
+			case q.Query != "":
 				want, e = match.JudgeQuery(c.Input, q.Process, query), match.ExplainQuery(c.Input, q.Process, query)
-			} else if q.Request != nil {
+			case q.Request != nil:
 				want, e = match.JudgeRequest(c.Input, q.Process, *q.Request), match.ExplainRequest(c.Input, q.Process, *q.Request)
-			} else if q.Hello != nil {
+			case q.Hello != nil:
 				want, e = match.JudgeHello(c.Input, q.Process, *q.Hello), match.ExplainHello(c.Input, q.Process, *q.Hello)
 			}
 			if diff := cmp.Diff(want, e.Decision); diff != "" {

@@ -210,6 +210,15 @@ func (x *peerIndex) contains(id uint32, a netip.Addr) bool {
 	})
 }
 
+// size returns how many prefixes and addresses a selector has.
+func (x *peerIndex) size(id uint32) (n int) {
+	for _, i := range x.bySelector[id] {
+		t := &x.terms[i]
+		n += len(t.cidrs) + len(t.excepts) + len(t.single)
+	}
+	return n
+}
+
 // written writes a selector down. Maps are written by their keys in order, so that equal ones are equal.
 func written(v any) string {
 	text, err := json.Marshal(v)

@@ -172,7 +172,7 @@ func (r *Ruleset) add(bit int, cl *clause) {
 	if cl.request != nil {
 		r.HTTP.Set(bit)
 	}
-	for _, any := range []struct {
+	for _, part := range []struct {
 		set  *Bitset
 		none bool
 	}{
@@ -180,8 +180,8 @@ func (r *Ruleset) add(bit int, cl *clause) {
 		{&r.AnyPath, cl.request == nil || cl.request.Path.IsZero()},
 		{&r.AnyHost, cl.request == nil || cl.request.Host.IsZero()},
 	} {
-		if any.none {
-			any.set.Set(bit)
+		if part.none {
+			part.set.Set(bit)
 		}
 	}
 	origins := policy.Origins()

@@ -19,6 +19,10 @@ const Words = 8
 // MaxRules is how many compiled rules one container can have. More is a compile error.
 const MaxRules = Words * 64
 
+// MaxPrefixes is how many prefixes of addresses the policies of a node can make together. More is a
+// compile error.
+const MaxPrefixes = 1 << 19
+
 // Bitset is a set of compiled rules: bit i (word i/64, bit i%64) is Ruleset.Rules[i].
 type Bitset [Words]uint64
 
