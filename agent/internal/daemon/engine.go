@@ -245,12 +245,12 @@ func (e *engine) missing() error {
 	return nil
 }
 
-// refused keeps for status why the policies of the files are not in force, nil if they are, and tells it
-// once.
-func (e *engine) refused(err error) {
+// refused keeps for status why policies of the files are not in force, nil if all are, and tells it once, with
+// what that means.
+func (e *engine) refused(err error, means string) {
 	before := e.snapshot().compileErr
 	if err != nil && (before == nil || before.Error() != err.Error()) {
-		e.log.WithError(err).Error("not every policy can be put in force; those stay as they last could")
+		e.log.WithError(err).Error(means)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -269,11 +269,11 @@ func (e *engine) apply() error {
 			refused = e.missing()
 		}
 		if refused != nil {
-			e.refused(refused)
+			e.refused(refused, "the policies cannot be put in force; those that were found in force stay")
 			return errHeld
 		}
 	}
-	e.refused(refused)
+	e.refused(refused, "not every policy can be put in force; those that cannot stay as they last could")
 	if err != nil {
 		return err
 	}

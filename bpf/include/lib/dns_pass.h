@@ -3,6 +3,13 @@
 /* GATE, what becomes of one packet of a flow to a resolver: see lib/dns_gate.h. */
 #include <lib/dns_gate.h>
 
+/* Besides an enum reason, why an answer is not simply delivered. */
+enum not_told {
+	DNS_AGAIN = 256, /* to be dropped and asked for again */
+	DNS_OURS = 257,	 /* our own refusal, told when it was made */
+	DNS_BROKEN = 258, /* the answer to a query of ours, and cannot be read: never passed */
+};
+
 /* The storage of queries of the packet's socket. */
 static __always_inline struct pending *pending_of(struct __sk_buff *skb, __u64 flags)
 {
@@ -87,8 +94,10 @@ static __always_inline int not_asked(struct __sk_buff *skb, struct dns_scratch *
 	__u64 packets;
 
 	/* Of a flow that a rule without rules.dns allows too: passes, and fills nothing. */
-	if (verdict_passes(judge_name(s, key, &state->owner, 0)))
+	if (verdict_passes(judge_name(s, key, &state->owner, 0)) && reason != DNS_BROKEN)
 		return VERDICT_ALLOW;
+	if (reason == DNS_BROKEN)
+		reason = REASON_MALFORMED;
 	s->answer.verdict = VERDICT_DROP;
 	s->answer.would = s->answer.flags = 0;
 	s->answer.reason = reason;
@@ -131,11 +140,6 @@ __noinline int tell_answer(struct dns_scratch *s, const struct flow_key *key,
  * An answer whose question was read: matches it to its query, reads it, remembers it. Returns 0 when
  * it may be delivered, else the reason why not, or one of enum not_told.
  */
-enum not_told {
-	DNS_AGAIN = 256, /* to be dropped and asked for again */
-	DNS_OURS = 257,	 /* our own refusal, told when it was made */
-};
-
 static __always_inline int answer_in(struct __sk_buff *skb, struct dns_scratch *s,
 				     const struct flow_key *key, struct sock_state *state)
 {
@@ -149,7 +153,7 @@ static __always_inline int answer_in(struct __sk_buff *skb, struct dns_scratch *
 		return REASON_UNASKED;
 	/* Before it counts as the answer, so that garbage does not use the query up. */
 	if (!dns_rest(skb, &s->m))
-		return REASON_MALFORMED;
+		return DNS_BROKEN;
 	way = &pending->way[(place - 1) & (PENDING_WAYS - 1)];
 	if (way->refused && ((s->m.flags & DNS_RCODE) != DNS_REFUSED || s->m.answers))
 		return REASON_UNASKED;
