@@ -28,6 +28,20 @@ type handler struct {
 	known   map[string]identity.Container // that were started, by id
 }
 
+// settle is how long the stub gets to see for itself that its connection is gone.
+const settle = time.Second
+
+// ended waits for the stub, whose connection is closed, and returns what it ended with.
+func (h *handler) ended(ctx context.Context, done <-chan error) error {
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(settle):
+	}
+	go h.unblock(ctx) // beside: should the stub wait for something else, this must not wait with it
+	return <-done
+}
+
 // unblock ends the stub's wait to be configured, where the connection broke in between: it would never end by itself,
 // and hold its lock for ever.
 func (h *handler) unblock(ctx context.Context) {

@@ -175,12 +175,10 @@ func (p *Plugin) serve(ctx context.Context, changes chan<- identity.Change) (con
 	select {
 	case err = <-done:
 	case <-conn.closed:
-		h.unblock(ctx)
-		err = <-done
+		err = h.ended(ctx, done)
 	case <-ctx.Done():
 		_ = conn.Close() // ends what the stub waits for
-		h.unblock(ctx)
-		err = <-done
+		err = h.ended(ctx, done)
 	}
 	cancel()
 	_ = conn.Close()  // again, maybe: the runtime learns that nobody serves any more

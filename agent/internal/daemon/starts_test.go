@@ -77,10 +77,15 @@ func TestAwaitEnds(t *testing.T) {
 		}
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		go func() { e.begin(<-e.starts) }()
+		begun := make(chan struct{})
+		go func() {
+			defer close(begun)
+			e.begin(<-e.starts)
+		}()
 		if err := e.await(ctx, starting("a", 1)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("an engine that puts nothing in force: %v", err)
 		}
+		<-begun
 		e.release()
 		if len(e.waiting) != 0 {
 			t.Error("a start is kept that nobody waits for")
