@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -285,6 +286,10 @@ func (a *agent) Status(t *testing.T) status {
 	if err := json.Unmarshal([]byte(r.Stdout), &s); err != nil {
 		t.Fatalf("status: %v in %s", err, r.Stdout)
 	}
+	// The machine may have other containers, which no runtime of the test has named.
+	s.Workloads = slices.DeleteFunc(s.Workloads, func(w workloadStatus) bool {
+		return w.Provisional && !strings.HasPrefix(w.Cgroup, a.conf.parent+"/")
+	})
 	return s
 }
 
