@@ -71,13 +71,13 @@ func hooks() []hook {
 			event.StepLSM:    {programs: []string{"judge_lsm_trace"}},
 			event.StepModRet: {programs: []string{"judge_modret_trace"}, notStopped: []string{preempted}},
 			event.StepCgroup: {notStopped: []string{traced}},
-			event.StepReport: {notStopped: []string{traced}},
+			event.StepReport: {notStopped: []string{"anything: " + traced}},
 		}},
 		{"receive", map[event.Step]rung{
 			event.StepLSM:    {programs: []string{"judge_lsm_receive"}},
 			event.StepModRet: {programs: []string{"judge_fentry_receive", "judge_modret_receive"}, notStopped: []string{preempted}},
 			event.StepCgroup: {notStopped: []string{handed}},
-			event.StepReport: {notStopped: []string{handed}},
+			event.StepReport: {notStopped: []string{"anything: " + handed}},
 		}},
 	}
 }

