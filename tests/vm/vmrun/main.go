@@ -27,6 +27,8 @@ const (
 	exitTimeout = 124 // the time given was over
 	exitLaunch  = 125 // vmrun could not start the guest, or lost it
 	exitGuest   = 126 // the guest could not start the program
+
+	exitEmulator = -1 // never returned: the emulator, not the guest, is at fault
 )
 
 func main() {
@@ -52,6 +54,23 @@ func run(ctx context.Context, args []string) int {
 	if err != nil {
 		return complain(err)
 	}
+	for range emulatorTries - 1 {
+		if code := boot(ctx, opts, kernel); code != exitEmulator {
+			return code
+		}
+		fmt.Fprintln(os.Stderr, "vmrun: the emulator has lost a change of the kernel's text; once more from the beginning")
+	}
+	if code := boot(ctx, opts, kernel); code != exitEmulator {
+		return code
+	}
+	return exitFault
+}
+
+// emulatorTries is how often a guest is started that the emulator breaks.
+const emulatorTries = 3
+
+// boot starts one guest and returns its exit code, or exitEmulator.
+func boot(ctx context.Context, opts options, kernel *kernel) int {
 	dir, err := os.MkdirTemp("", "vmrun")
 	if err != nil {
 		return complain(fmt.Errorf("making a directory for the guest's files: %w", err))
