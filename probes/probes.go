@@ -193,9 +193,9 @@ func (k *Kernel) Maps() *bpfobj.Maps { return k.maps }
 // Pins gives the packages below probes the pinned links.
 func (k *Kernel) Pins() attach.Pins { return k.pins }
 
-// DropSilently lets calls that are judged Drop go on, because the gate's programs at the sockets, which
-// must be in place, drop what they send.
-func (k *Kernel) DropSilently() error {
+// GateInPlace tells the programs that those of the gate at the sockets are in place: calls that are judged
+// Drop go on, for the gate drops what they send, and rules.dns count, for DNS is read there.
+func (k *Kernel) GateInPlace() error {
 	return k.maps.UpdateControl(func(c *bpfobj.ABIControl) { c.Flags |= uint32(bpfobj.ABIControlFlagsCONTROL_GATE) })
 }
 

@@ -69,7 +69,7 @@ func Attach(k *probes.Kernel) (*Gate, error) {
 		hook.Adopted = hook.Adopted && adopted
 	}
 	g.hooks = append(g.hooks, hook)
-	if err := k.DropSilently(); err != nil {
+	if err := k.GateInPlace(); err != nil {
 		return nil, fmt.Errorf("gate: %w", err)
 	}
 	spec, err = bpfobj.LoadGateTC()

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/program"
 )
 
 // metricsAddress is where the agent's metrics are, in the node's network namespace.
@@ -42,7 +43,7 @@ func newAgent(t *testing.T, n *node) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &agent{node: n, dir: dir, program: binary(t), unknown: "allow", nri: "enabled: never"}
+	a := &agent{node: n, dir: dir, program: program.Binary(t), unknown: "allow", nri: "enabled: never"}
 	if n.release.nri {
 		a.nri = "enabled: always"
 	}

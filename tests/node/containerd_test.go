@@ -17,6 +17,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/program"
 	"github.com/sallyport/sallyport/tests/victim"
 )
 
@@ -230,7 +231,7 @@ func (n *node) writeHook(t *testing.T) {
 		return
 	}
 	cmd := exec.Command("../../contrib/hooks/containerd-spec.sh", append(n.hook, "--socket="+n.agentSocket())...)
-	cmd.Env = append(os.Environ(), "SALLYPORT="+binary(t), "CTR="+n.program(t, "ctr"))
+	cmd.Env = append(os.Environ(), "SALLYPORT="+program.Binary(t), "CTR="+n.program(t, "ctr"))
 	spec, err := cmd.Output()
 	if err != nil {
 		t.Fatal("making a spec with the hook: ", err)

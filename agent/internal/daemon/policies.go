@@ -98,7 +98,7 @@ func readPolicies(dir string, before map[string]policyFile) (map[string]policyFi
 			now[f.Name] = policyFile{policies: before[f.Name].policies, err: f.Err}
 			continue
 		}
-		now[f.Name] = policyFile{policies: f.Policies}
+		now[f.Name] = policyFile{policies: policy.Keep(before[f.Name].policies, f.Policies)}
 	}
 	return now, nil
 }

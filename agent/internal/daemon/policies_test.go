@@ -178,3 +178,24 @@ func TestWatchPolicies(t *testing.T) {
 		t.Errorf("it ended with %v", err)
 	}
 }
+
+// The compiler knows policies by their address: what was read again and has not changed must be the same.
+func TestUnchangedPoliciesStayTheSame(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "policies")
+	write(t, dir, map[string]string{"a.yaml": policyNamed("a", "one"), "b.yaml": policyNamed("b", "one")})
+	before, err := readPolicies(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, map[string]string{"a.yaml": policyNamed("a", "one"), "b.yaml": policyNamed("b", "two")})
+	now, err := readPolicies(dir, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now["a.yaml"].policies[0] != before["a.yaml"].policies[0] {
+		t.Error("a policy that has not changed is another")
+	}
+	if now["b.yaml"].policies[0] == before["b.yaml"].policies[0] {
+		t.Error("a policy that has changed is the same")
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/program"
 )
 
 // startTime is how long an agent may take until it answers, and to end: far more than it needs.
@@ -50,7 +51,7 @@ func newAgent(t *testing.T, node *testutil.NetNS, c conf) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &agent{node: node, dir: dir, program: binary(t), conf: c}
+	a := &agent{node: node, dir: dir, program: program.Binary(t), conf: c}
 	t.Cleanup(func() { a.close(t) })
 	for _, sub := range []string{"policies", "bpf"} {
 		if err := os.Mkdir(a.path(sub), 0o700); err != nil {

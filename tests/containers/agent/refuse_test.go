@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/program"
 )
 
 // wantRefusal checks that a command ended with that exit code and one line that holds all parts.
@@ -78,7 +79,7 @@ func TestOnlyRootMayRunAnAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // what is left in the temporary directory harms nothing
-	text, err := os.ReadFile(binary(t))
+	text, err := os.ReadFile(program.Binary(t))
 	program := filepath.Join(dir, "sallyport")
 	if err := errors.Join(err, os.WriteFile(program, text, 0o755), os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
