@@ -98,8 +98,9 @@ test-containers: ## tier 4: a real containerd and runc (root)
 	$(if $(CONTAINERS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(CONTAINERS),@echo 'there is no tests/containers')
 
 .PHONY: test-node
-test-node: ## tier 5: pods over the CRI of containerd 1.6 and 2.3 (root; builds the latter once)
+test-node: ## tier 5: pods over the CRI of containerd 1.6 and 2.3, and Kubernetes (root; builds them once)
 	@contrib/tools/setup.sh test node
+	@tests/node/kubernetes/release/build.sh >/dev/null
 	$(if $(NODE_TESTS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 -timeout 20m $(NODE_TESTS),@echo 'test-node: there is no tests/node in this tree')
 
 .PHONY: test
