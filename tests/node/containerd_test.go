@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/sallyport/sallyport/tests/node/kubernetes"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/program"
 	"github.com/sallyport/sallyport/tests/victim"
@@ -115,13 +117,15 @@ func cacheDir() string {
 	return filepath.Join(base, "sallyport")
 }
 
-// node is a node of a cluster without its kubelet: a network with a server outside, and a containerd that makes pods.
+// node is a node of a cluster, without its kubelet: a network with a server outside, and a containerd that makes pods.
 type node struct {
 	net     *testutil.Net
 	release release
 	dir     string
 	name    string   // of the cgroup above all pods, unique
 	hook    []string // arguments of sallyport hook createRuntime, which runc calls; nil: it calls none
+	kubelet bool     // it gets one, and what that needs is sealed off
+	mounts  *testutil.MountNS
 	daemon  *testutil.Daemon
 	conn    *grpc.ClientConn
 	cri     cri.RuntimeServiceClient
@@ -154,10 +158,21 @@ func newNode(t *testing.T, r release, configure ...func(*node)) *node {
 		bridge, n.path("ipam"), podSubnet))
 	n.writeHook(t)
 	n.write(t, "config.toml", n.config())
+	n.seal(t)
 	n.start(t)
 	n.image(t, testutil.ImageSpec{Ref: pauseImage, Command: []string{"/bin/tail", "-f", "/dev/null"}})
 	n.image(t, testutil.ImageSpec{Ref: boxImage, Files: []testutil.File{{Path: "/bin/victim", Source: victim.Build(t)}}})
 	return n
+}
+
+// seal makes the mount namespace of the node's daemons. What they would share with the machine lies elsewhere in it.
+func (n *node) seal(t *testing.T) {
+	t.Helper()
+	over := map[string]string{"/run/containerd": n.path("run"), "/run/netns": n.path("netns")}
+	if n.kubelet {
+		maps.Copy(over, kubernetes.Sealed(t, n.dir))
+	}
+	n.mounts = testutil.NewMountNS(t, over)
 }
 
 func (n *node) path(name string) string { return filepath.Join(n.dir, name) }
@@ -268,9 +283,7 @@ func (n *node) start(t *testing.T) {
 	cmd := exec.Command(program, "--config", n.path("config.toml"), "--log-level", "warn")
 	cmd.Env = []string{"PATH=" + filepath.Dir(program) + ":" + testutil.SystemPath()}
 	cmd.Stdout, cmd.Stderr = log, log
-	n.daemon, err = testutil.StartDaemon(testutil.DaemonSpec{Cmd: cmd, NetNS: n.net.Node, Shared: true, Over: map[string]string{
-		"/run/containerd": n.path("run"), "/run/netns": n.path("netns"),
-	}})
+	n.daemon, err = testutil.StartDaemon(testutil.DaemonSpec{Cmd: cmd, NetNS: n.net.Node, Mounts: n.mounts})
 	_ = log.Close() // the daemon has its own
 	if err != nil {
 		t.Fatal("starting containerd: ", err)

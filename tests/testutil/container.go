@@ -1,7 +1,6 @@
 package testutil
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -215,23 +214,28 @@ func (c *Containerd) removeAll(t testing.TB, namespace string) {
 	}
 }
 
+// CgroupHierarchies returns where the hierarchies of cgroups are mounted, those of version 1 and that of version 2.
+func CgroupHierarchies(t testing.TB) []string {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at []string
+	for line := range strings.Lines(string(mounts)) {
+		if fields := strings.Fields(line); len(fields) > 2 && (fields[2] == "cgroup" || fields[2] == "cgroup2") {
+			at = append(at, fields[1])
+		}
+	}
+	return at
+}
+
 // RemoveCgroups removes the cgroup /NAME and what is below, in every hierarchy. No process is left in them.
 func RemoveCgroups(t testing.TB, name string) {
 	t.Helper()
-	mounts, err := os.Open("/proc/self/mounts")
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer func() { _ = mounts.Close() }() // read only
-	for lines := bufio.NewScanner(mounts); lines.Scan(); {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 3 || fields[2] != "cgroup" && fields[2] != "cgroup2" {
-			continue
-		}
+	for _, hierarchy := range CgroupHierarchies(t) {
 		var dirs []string
-		top := filepath.Join(fields[1], name)
-		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(hierarchy, name), func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
 				dirs = append(dirs, path)
 			}

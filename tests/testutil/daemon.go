@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Daemon is a process with a mount namespace of its own.
+// Daemon is a process with a mount namespace of its own, or one that it shares with other daemons.
 type Daemon struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
@@ -21,17 +21,16 @@ type DaemonSpec struct {
 	Cmd    *exec.Cmd
 	Over   map[string]string // directories that lie over others in its mount namespace: over what, from where
 	NetNS  *NetNS            // nil: the test's own
-	Shared bool              // what it mounts reaches its own children's mount namespaces, as the CRI needs
+	Mounts *MountNS          // nil: a mount namespace of its own, made from the test's
+	Shared bool              // what it mounts reaches its own children's mount namespaces
 }
 
-// StartDaemon starts a process in a new mount namespace. The directories that something lies over are made where they
+// StartDaemon starts a process in a mount namespace. The directories that something lies over are made where they
 // are missing: containerd and its shims keep sockets in /run/containerd whatever the configuration says. It is killed
 // if the test's process dies.
 func StartDaemon(spec DaemonSpec) (*Daemon, error) {
-	for at := range spec.Over {
-		if err := os.MkdirAll(at, 0o711); err != nil {
-			return nil, err
-		}
+	if err := spec.makeTargets(); err != nil {
+		return nil, err
 	}
 	d := &Daemon{cmd: spec.Cmd, done: make(chan struct{})}
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -61,6 +60,27 @@ func (s *DaemonSpec) enter() error {
 			return err
 		}
 	}
+	if s.Mounts != nil {
+		return s.Mounts.enter()
+	}
+	return s.unshare()
+}
+
+// makeTargets makes the directories that something is to lie over.
+func (s *DaemonSpec) makeTargets() error {
+	for at := range s.Over {
+		if _, err := os.Stat(at); err == nil {
+			continue
+		}
+		if err := os.MkdirAll(at, 0o711); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unshare gives the thread a new mount namespace.
+func (s *DaemonSpec) unshare() error {
 	err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
 	for at, from := range s.Over {
 		err = errors.Join(err, unix.Mount(from, at, "", unix.MS_BIND, ""))

@@ -76,15 +76,19 @@ func (n *NetNS) Inode(t testing.TB) uint64 {
 // f starts with go is not.
 func (n *NetNS) Do(t testing.TB, f func() error) {
 	t.Helper()
-	err := OnThread(func() error {
+	if err := n.Try(f); err != nil {
+		t.Fatal("in a network namespace: ", err)
+	}
+}
+
+// Try is Do for what may fail, and for any goroutine.
+func (n *NetNS) Try(f func() error) error {
+	return OnThread(func() error {
 		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
 			return err
 		}
 		return f()
 	})
-	if err != nil {
-		t.Fatal("in a network namespace: ", err)
-	}
 }
 
 // Start starts a process in the namespace.

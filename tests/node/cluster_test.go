@@ -1,0 +1,86 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sallyport/sallyport/tests/node/kubernetes"
+)
+
+// cluster is a scene whose node is one of Kubernetes: pods are made by its API, and execs by kubectl.
+type cluster struct {
+	*scene
+	*kubernetes.Cluster
+}
+
+// newCluster makes a cluster with the namespace shop. The agent does not run yet.
+func newCluster(t *testing.T, r release, configure ...func(*node)) *cluster {
+	t.Helper()
+	s := newScene(t, r, append(configure, func(n *node) { n.kubelet = true })...)
+	c := &cluster{scene: s, Cluster: kubernetes.NewCluster(t, kubernetes.ClusterOptions{
+		Net: s.net.Node, Node: s.net.NodeAddr, Mounts: s.mounts, Dir: s.dir, Containerd: s.socket(), Cgroup: s.name,
+	})}
+	c.Namespace(t, "shop")
+	return c
+}
+
+// manifest says which pod to make. Its containers run shell scripts.
+type manifest struct {
+	name   string
+	labels string // YAML of a mapping; "": {app: web}
+	spec   string // lines of the pod's spec beside its containers, indented by two
+	main   string // script of its container main
+	probes string // lines of that container, indented by four
+	more   string // further containers, indented by two
+}
+
+// shell is a line of a container that runs a script.
+func shell(script string) string { return fmt.Sprintf(`command: [sh, -c, %q]`, script) }
+
+// yaml is the manifest's text.
+func (m manifest) yaml() string {
+	if m.labels == "" {
+		m.labels = "{app: web}"
+	}
+	return fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: %s, namespace: shop, labels: %s}
+spec:
+  terminationGracePeriodSeconds: 0
+  automountServiceAccountToken: false
+%s  containers:
+  - name: main
+    image: %s
+    %s
+%s%s---
+`, m.name, m.labels, m.spec, boxImage, shell(m.main), m.probes, m.more)
+}
+
+// run makes pods and waits until they are ready.
+func (c *cluster) run(t *testing.T, manifests ...manifest) {
+	t.Helper()
+	var text strings.Builder
+	var names []string
+	for _, m := range manifests {
+		text.WriteString(m.yaml())
+		names = append(names, m.name)
+	}
+	c.Apply(t, text.String())
+	c.AwaitPods(t, "shop", names...)
+}
+
+// TestKubeletLeavesTheMachineAlone has a pod and an exec, and looks at what a kubelet would change of the machine.
+func TestKubeletLeavesTheMachineAlone(t *testing.T) {
+	before := kubernetes.KernelParameters(t)
+	c := newCluster(t, current)
+	c.run(t, manifest{name: "web", main: "sleep 1000"})
+	if out := c.Must(t, "-n", "shop", "exec", "web", "--", "echo", "hello"); out != "hello\n" {
+		t.Errorf("an exec wrote %q", out)
+	}
+	if diff := cmp.Diff(before, kubernetes.KernelParameters(t)); diff != "" {
+		t.Errorf("the kubelet has changed parameters of the kernel (-before +after):\n%s", diff)
+	}
+}

@@ -1,0 +1,62 @@
+package kubernetes
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/tests/testutil"
+)
+
+// kubectlTime bounds one call.
+const kubectlTime = 2 * time.Minute
+
+// Kubectl runs kubectl as an administrator, with input, and returns what it wrote. How it ended is its exit code: an
+// error is only that it could not run. It may be called at once from several goroutines.
+func (a *API) Kubectl(t testing.TB, input string, args ...string) (testutil.ExecResult, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), kubectlTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, Program(t, "kubectl"), args...)
+	cmd.Env = []string{"KUBECONFIG=" + a.admin, "PATH=" + testutil.SystemPath(), "HOME=" + a.dir}
+	cmd.Stdin = strings.NewReader(input)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	start := cmd.Start
+	if a.options.Net != nil {
+		start = func() error { return a.options.Net.Try(cmd.Start) }
+	}
+	err := start()
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if _, ended := errors.AsType[*exec.ExitError](err); ended && ctx.Err() == nil {
+		err = nil
+	}
+	return testutil.ExecResult{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}, err
+}
+
+// Must runs kubectl, which must end well, and returns its output.
+func (a *API) Must(t testing.TB, args ...string) string {
+	t.Helper()
+	return a.must(t, "", args)
+}
+
+// Apply applies manifests.
+func (a *API) Apply(t testing.TB, manifests string) {
+	t.Helper()
+	a.must(t, manifests, []string{"apply", "-f", "-"})
+}
+
+func (a *API) must(t testing.TB, input string, args []string) string {
+	t.Helper()
+	r, err := a.Kubectl(t, input, args...)
+	if err != nil || r.Code != 0 {
+		t.Fatalf("kubectl %s: %v: exit code %d: %s", strings.Join(args, " "), err, r.Code, r.Stderr)
+	}
+	return r.Stdout
+}
