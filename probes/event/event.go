@@ -30,6 +30,7 @@ const (
 	KindBorrow                       // a process reached for another label: into its process, or for its socket
 	KindLate                         // a container was to start before its policies were in force; the agent's own
 	KindDNS                          // a DNS query was refused, or an answer taken or not
+	KindStale                        // the cluster's API cannot be heard, and what is known of it grows old, or is heard again; the agent's own
 )
 
 // Origin says how a process came into its container.
@@ -162,8 +163,8 @@ type Event struct {
 	Packets  uint64
 	Bytes    uint64
 	Lost     uint64 // for KindLost
-	Site     string // for KindLost: which ring buffer or map
-	Removed  bool   // for KindCgroup: the cgroup went
+	Site     string // for KindLost: which ring buffer or map; for KindStale: what cannot be heard, and why
+	Removed  bool   // for KindCgroup: the cgroup went; for KindStale: the API went
 	Query    string // for KindDNS: the name asked for, in lower case; hostile as all text
 	QType    uint16 // for KindDNS: the type of record asked for
 	Answer   bool   // for KindDNS: about an answer, not a query

@@ -80,6 +80,8 @@ func TestMessage(t *testing.T) {
 		{"answer", &Record{Event: event.Event{
 			Kind: event.KindDNS, Verdict: event.VerdictAllow, Answer: true, Query: "a.example", Told: 2, Subject: event.Subject{Exe: "/bin/a", Origin: event.OriginMain},
 		}}, "allowed DNS answer for a.example of Main /bin/a: 2 addresses"},
+		{"stale", &Record{Event: event.Event{Kind: event.KindStale, Removed: true, Site: "pods: refused\n"}}, `the cluster's API cannot be heard; what is known of it stays in force: pods: refused\n`},
+		{"heard again", &Record{Event: event.Event{Kind: event.KindStale}}, "the cluster's API is heard again"},
 		{"lost", &Record{Event: event.Event{Kind: event.KindLost, Lost: 12, Site: "alerts"}}, "lost 12 records at alerts"},
 		{"borrow", &Record{Event: event.Event{
 			Kind: event.KindBorrow, Call: event.CallTrace, Verdict: event.VerdictDeny, Reason: event.ReasonBorrow,
@@ -148,6 +150,8 @@ func TestSeverityAndImportance(t *testing.T) {
 		{"exec", event.Event{Kind: event.KindExec}, event.SeverityInfo, false},
 		{"lost", event.Event{Kind: event.KindLost}, event.SeverityWarning, true},
 		{"late", event.Event{Kind: event.KindLate, Verdict: event.VerdictAllow}, event.SeverityWarning, true},
+		{"stale", event.Event{Kind: event.KindStale, Removed: true}, event.SeverityWarning, true},
+		{"heard again", event.Event{Kind: event.KindStale}, event.SeverityInfo, true},
 		{"foreign", event.Event{Kind: event.KindForeign, Severity: event.SeverityCritical}, event.SeverityCritical, true},
 		{"beyond the table", event.Event{Kind: 99, Verdict: 99, Severity: 99}, event.SeverityCritical, true},
 	}
@@ -186,7 +190,7 @@ func TestNamesAreDistinct(t *testing.T) {
 	distinct("call", int(event.CallReceive)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepGate)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
-	distinct("kind", int(event.KindDNS), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+	distinct("kind", int(event.KindStale), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 
 func TestCut(t *testing.T) {

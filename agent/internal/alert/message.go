@@ -43,6 +43,11 @@ func (r *Record) Message() string {
 		return words("cgroup", Escape(r.Event.Path), "appeared")
 	case event.KindDNS:
 		return r.dns()
+	case event.KindStale:
+		if r.Event.Removed {
+			return words("the cluster's API cannot be heard; what is known of it stays in force:", Escape(r.Event.Site))
+		}
+		return "the cluster's API is heard again"
 	case event.KindLost:
 		return words("lost", strconv.FormatUint(r.Event.Lost, 10), "records at", Escape(r.Event.Site))
 	case event.KindLate:

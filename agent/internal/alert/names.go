@@ -39,6 +39,8 @@ func KindName(k event.Kind) string {
 		return "late"
 	case event.KindDNS:
 		return "dns"
+	case event.KindStale:
+		return "stale"
 	}
 	return number(k)
 }

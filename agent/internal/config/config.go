@@ -18,6 +18,7 @@ type Config struct {
 	Enforcement Enforcement `mapstructure:"enforcement"`
 	Kernel      Kernel      `mapstructure:"kernel"`
 	Runtime     Runtime     `mapstructure:"runtime"`
+	Kube        Kube        `mapstructure:"kube"`
 	Gate        Gate        `mapstructure:"gate"`
 	Names       Names       `mapstructure:"names"`
 	Alerts      Alerts      `mapstructure:"alerts"`
@@ -132,6 +133,14 @@ const (
 	OnTimeoutAdmit  OnTimeout = "admit"  // it starts; unknownWorkload decides until the policies are there
 	OnTimeoutRefuse OnTimeout = "refuse" // it does not start
 )
+
+// Kube is the API of a Kubernetes cluster.
+type Kube struct {
+	Enabled    Presence      `mapstructure:"enabled"`
+	Kubeconfig string        `mapstructure:"kubeconfig"` // absolute; empty: the pod's own service account
+	NodeName   string        `mapstructure:"nodeName"`   // empty: the host's name
+	StaleAfter time.Duration `mapstructure:"staleAfter"` // how long the API may be away before that is told
+}
 
 // Gate is the packet gate at the pods' interfaces.
 type Gate struct {
@@ -257,6 +266,7 @@ func Default() Config {
 			},
 			ContainerParents: []string{"/default", "/k8s.io", "/moby"},
 		},
+		Kube:  Kube{Enabled: PresenceAuto, StaleAfter: 30 * time.Second},
 		Gate:  Gate{Enabled: true},
 		Names: Names{LeastTTL: 30 * time.Second, PerContainer: 4096},
 		Alerts: Alerts{

@@ -26,6 +26,7 @@ const (
 	maxSocket    = 107   // sockaddr_un.sun_path without its NUL
 	maxNames     = 32768 // of all containers together, as bpf/include/maps/names.h has room for
 	maxLeastTTL  = 24 * time.Hour
+	maxNodeName  = 253
 )
 
 // Bounds of runtime.nri.timeout: a shorter one refuses what only takes its time, a longer one is beyond the
@@ -55,6 +56,7 @@ func (c Config) validate(s sources) error {
 	k.kernel(c.Kernel)
 	k.runtime(c.Runtime)
 	k.nri(c)
+	k.kube(c.Kube)
 	k.names(c.Names)
 	k.alerts(c.Alerts)
 	k.socket("api.socket", c.API.Socket)
@@ -142,6 +144,19 @@ func (c *checker) nri(all Config) {
 	if n.Enabled != PresenceNever && n.OnTimeout == OnTimeoutRefuse && all.Enforcement.UnknownWorkload != UnknownDeny {
 		c.fail("runtime.nri.onTimeout", "set enforcement.unknownWorkload to deny",
 			"refuse would let a container start ungoverned while the agent does not answer at all")
+	}
+}
+
+func (c *checker) kube(k Kube) {
+	oneOf(c, "kube.enabled", k.Enabled, PresenceAuto, PresenceAlways, PresenceNever)
+	if k.Kubeconfig != "" {
+		c.path("kube.kubeconfig", k.Kubeconfig)
+	}
+	if len(k.NodeName) > maxNodeName {
+		c.fail("kube.nodeName", "", "is longer than the %d bytes that the name of a node can have", maxNodeName)
+	}
+	if k.StaleAfter <= 0 {
+		c.fail("kube.staleAfter", "", "%s is not above zero", k.StaleAfter)
 	}
 }
 

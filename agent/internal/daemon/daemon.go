@@ -191,6 +191,9 @@ func (a *agent) serve(ctx context.Context, server *api.Server, log logrus.FieldL
 	g.Go(func() error { return tell.NewReader(a.kernel, a.handle).Run(ctx) })
 	g.Go(func() error { return a.engine.run(ctx, changes) })
 	g.Go(func() error { return sweepNames(ctx, a.names, a.log) })
+	if a.engine.cluster != nil {
+		g.Go(func() error { return a.engine.cluster.run(ctx) })
+	}
 	g.Go(func() error { return watchPolicies(ctx, a.cfg.Policies.Dir, a.engine.reload, a.log) })
 	if a.cfg.Runtime.Containerd.Enabled {
 		c := a.cfg.Runtime.Containerd

@@ -41,7 +41,8 @@ type engine struct {
 	compiler  *compile.Compiler
 	accepted  []*policy.Policy // the last set that compiled
 	workloads *workloads
-	listed    bool // the runtime has told all containers, or was waited for long enough
+	cluster   *cluster // nil: switched off
+	listed    bool     // the runtime has told all containers, or was waited for long enough
 	scanned   bool
 	swapped   bool // this agent has put tables in force
 	behind    bool // something has changed that is not in force yet
@@ -66,10 +67,14 @@ func newEngine(a *agent) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	cluster, err := newCluster(a)
+	if err != nil {
+		return nil, err
+	}
 	return &engine{
 		a: a, log: a.log.WithField("component", "engine"), wake: make(chan struct{}, 1),
-		cgroups: make(chan event.Event, 4096), starts: make(chan *start), ended: make(chan struct{}), workloads: newWorkloads(a),
-		files: map[string]policyFile{}, compiler: compile.NewCompiler(compile.Enforced{}),
+		cgroups: make(chan event.Event, 4096), starts: make(chan *start), ended: make(chan struct{}), workloads: newWorkloads(a), cluster: cluster,
+		files: map[string]policyFile{}, compiler: compile.NewCompiler(compile.Enforced{World: cluster != nil}),
 		behind: true, now: snapshot{revision: revision, tables: &compile.Tables{}},
 	}, nil
 }
@@ -120,6 +125,8 @@ func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error 
 			e.drain(changes)
 		case s := <-e.starts:
 			e.begin(s)
+		case <-e.cluster.news():
+			e.look()
 		case ev := <-e.cgroups:
 			e.workloads.cgroup(ev)
 			e.behind = true
@@ -130,8 +137,18 @@ func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error 
 		if e.behind && !e.catchUp() {
 			retry.Reset(retryAfter)
 		}
+		e.cluster.done()
 		e.release()
 	}
+}
+
+// look takes in what has changed in the cluster.
+func (e *engine) look() {
+	if !e.cluster.refresh() {
+		return
+	}
+	e.workloads.describeAll(e.cluster)
+	e.behind = true
 }
 
 // lists says whether a runtime will say what runs.
@@ -158,6 +175,9 @@ func (e *engine) giveUp() {
 func (e *engine) catchUp() bool {
 	if !e.listed && !e.a.kernel.Fresh() {
 		return true // adopted tables know more than we do yet
+	}
+	if !e.cluster.synced() && !e.a.kernel.Fresh() && !e.swapped {
+		return true // the same
 	}
 	err := e.apply()
 	if errors.Is(err, errHeld) {
@@ -199,6 +219,7 @@ func (e *engine) change(c identity.Change) {
 		e.listed = true
 		e.workloads.prune(e.log)
 	}
+	e.workloads.describeAll(e.cluster)
 }
 
 // loadPolicies reads the directory and says what is wrong with it.
@@ -262,7 +283,8 @@ func (e *engine) refused(err error, means string) {
 // but adopted tables.
 func (e *engine) apply() error {
 	before := e.snapshot()
-	in := compile.Input{Policies: flatten(e.files), Workloads: e.workloads.input(), Node: nodeOf(e.log)}
+	in := compile.Input{Policies: flatten(e.files), Workloads: e.workloads.input(e.cluster), Node: nodeOf(e.log), World: e.cluster.known()}
+	in.Node.Addresses = append(in.Node.Addresses, e.cluster.nodeAddresses()...)
 	tables, refused, err := compileSet(e.compiler, &in, e.accepted)
 	if !e.swapped && !e.a.kernel.Fresh() {
 		if refused == nil {

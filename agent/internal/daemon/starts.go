@@ -86,7 +86,7 @@ func (e *engine) release() {
 			continue
 		default:
 		}
-		if e.workloads.inForce(s.container.CgroupID) {
+		if e.workloads.inForce(s.container.CgroupID) && e.cluster.knows(&s.container) {
 			close(s.inForce)
 			continue
 		}

@@ -89,8 +89,13 @@ func (a *agent) hookStatus(misses map[string]uint64) []*apiv1.Hook {
 	return out
 }
 
-// runtimeStatus says who calls before a container starts.
+// runtimeStatus says who calls before a container starts, and who says what there is beyond containers.
 func (a *agent) runtimeStatus() []*apiv1.Runtime {
+	state, detail := a.engine.cluster.status()
+	return append(a.startStatus(), &apiv1.Runtime{Name: "kubernetes", State: state, Detail: detail})
+}
+
+func (a *agent) startStatus() []*apiv1.Runtime {
 	hook := &apiv1.Runtime{
 		Name: "hook", State: "waiting", Detail: "for runtimes that call sallyport hook",
 		Admitted: a.hookAdmitted.Load(), Refused: a.hookRefused.Load(),

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
@@ -34,6 +35,7 @@ func (a *agent) tellParts(log logrus.FieldLogger) error {
 		Sessions:     func() int { return a.registry.Stats().Sessions },
 		KernelErrors: func() (map[string]uint64, error) { return tell.ReadCounters(a.kernel) },
 		Revision:     func() uint64 { return a.engine.snapshot().revision },
+		Stale:        func() (time.Duration, bool) { return a.engine.cluster.age() },
 	})
 	return err
 }

@@ -161,26 +161,38 @@ func (w *workloads) cgroup(e event.Event) {
 
 // input is what policies are compiled for: the containers that a runtime has named. The others are
 // unknown to the tables, and unknownWorkload decides.
-func (w *workloads) input() []compile.Workload {
+func (w *workloads) input(cluster *cluster) []compile.Workload {
 	out := make([]compile.Workload, 0, len(w.byCgroup))
 	for id, g := range w.byCgroup {
 		if !g.named {
 			continue
 		}
-		c := &g.container
-		l := compile.Workload{
-			Key: id, Namespace: c.Pod.Namespace, Pod: c.Pod.Name, Container: c.Name, Labels: c.Labels, ContainerType: string(c.Type),
-		}
-		if l.Namespace == "" {
-			l.Namespace = c.Namespace
-		}
-		if l.Container == "" {
-			l.Container = c.ID
-		}
-		out = append(out, l)
+		out = append(out, workloadOf(id, &g.container, cluster))
 	}
 	slices.SortFunc(out, func(a, b compile.Workload) int { return cmp.Compare(a.Key, b.Key) })
 	return out
+}
+
+// workloadOf is a container as policies see it.
+func workloadOf(id uint64, c *identity.Container, cluster *cluster) compile.Workload {
+	l := compile.Workload{
+		Key: id, Namespace: cmp.Or(c.Pod.Namespace, c.Namespace), Pod: c.Pod.Name, Container: cmp.Or(c.Name, c.ID),
+		Labels: c.Labels, ContainerType: string(c.Type),
+	}
+	if pod := cluster.pod(c); pod != nil {
+		l.NamespaceLabels, l.ServiceAccount, l.Ports = cluster.world.Namespaces[pod.Namespace], pod.ServiceAccount, namedPorts(pod.Ports)
+	}
+	return l
+}
+
+// describeAll gives the containers of pods what the cluster says of these.
+func (w *workloads) describeAll(c *cluster) {
+	for _, g := range w.byCgroup {
+		if pod := c.pod(&g.container); g.named && pod != nil && describePod(&g.container, pod) {
+			g.applied = false
+			w.a.registry.Apply(identity.Change{Kind: identity.ContainerCreated, Container: g.container})
+		}
+	}
 }
 
 // covered notes the rulesets that tables give.

@@ -91,8 +91,8 @@ func TestEndedTaskHasNoProcess(t *testing.T) {
 	w := newWorkloads(nil)
 	w.put(container("a", 7))
 	w.change(identity.Change{Kind: identity.ContainerStopped, Container: container("a", 7)})
-	if g := w.byCgroup[7]; g.container.InitPID != 0 || g.note == "" || len(w.input()) != 1 {
-		t.Errorf("an ended task is %+v, and %d workloads are compiled", g, len(w.input()))
+	if g := w.byCgroup[7]; g.container.InitPID != 0 || g.note == "" || len(w.input(nil)) != 1 {
+		t.Errorf("an ended task is %+v, and %d workloads are compiled", g, len(w.input(nil)))
 	}
 }
 
@@ -110,7 +110,7 @@ func TestInputNamesWorkloads(t *testing.T) {
 		{Key: 8, Namespace: "moby", Container: "bare"},
 		{Key: 9, Namespace: "shop", Pod: "checkout-1", Container: "web", Labels: map[string]string{"app": "shop"}, ContainerType: "App"},
 	}
-	if diff := cmp.Diff(want, w.input()); diff != "" {
+	if diff := cmp.Diff(want, w.input(nil)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	w.covered(&compile.Tables{Containers: map[uint64]uint32{9: 3}})

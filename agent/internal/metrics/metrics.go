@@ -34,6 +34,7 @@ type Config struct {
 	Sessions     func() int                        // open sessions
 	KernelErrors func() (map[string]uint64, error) // per-site error counters of the programs, by site
 	Revision     func() uint64                     // of the tables in force
+	Stale        func() (time.Duration, bool)      // for how long the cluster's API has not been heard; false: there is no cluster
 }
 
 // Metrics is the set of counters. Its methods are safe for use by several goroutines.
@@ -108,7 +109,7 @@ func (m *Metrics) Observe(e *event.Event) {
 	case event.KindExec, event.KindExit, event.KindSessionStart, event.KindSessionEnd, event.KindConnect,
 		event.KindListen, event.KindSocket, event.KindCgroup, event.KindLost, event.KindBorrow:
 		m.judged.WithLabelValues(known(alert.CallName(e.Call)), verdict, reason).Inc()
-	case event.KindLate: // counted by its kind
+	case event.KindLate, event.KindStale: // counted by their kinds
 	}
 }
 

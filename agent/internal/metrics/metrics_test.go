@@ -88,6 +88,7 @@ func TestOtherPartsAreRead(t *testing.T) {
 		Containers:   func() int { return 7 },
 		Sessions:     func() int { return 2 },
 		Revision:     func() uint64 { return 11 },
+		Stale:        func() (time.Duration, bool) { return 1500 * time.Millisecond, true },
 		KernelErrors: func() (map[string]uint64, error) { return map[string]uint64{"label_storage": 1}, nil },
 	})
 	wantLines(t, scrape(t, m),
@@ -98,6 +99,7 @@ func TestOtherPartsAreRead(t *testing.T) {
 		`sallyport_tell_sink_lost_total{sink="syslog"} 2`,
 		`sallyport_tell_sink_retries_total{sink="syslog"} 5`,
 		`sallyport_tell_sink_down{sink="syslog"} 1`,
+		`sallyport_kube_stale_seconds 1.5`,
 		`sallyport_label_containers 7`,
 		`sallyport_label_sessions 2`,
 		`sallyport_judge_policy_revision 11`,

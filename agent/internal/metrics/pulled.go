@@ -52,7 +52,7 @@ type pulled struct {
 	cfg   Config
 	sites siteNames
 
-	containers, sessions, revision, kernelErrors              *prometheus.Desc
+	containers, sessions, revision, stale, kernelErrors       *prometheus.Desc
 	queued, capacity, published, sent, dropped, retries, down *prometheus.Desc
 }
 
@@ -65,6 +65,7 @@ func newPulled(cfg Config) *pulled {
 		containers:   desc("label", "containers", "Running containers that are known by name."),
 		sessions:     desc("label", "sessions", "Open exec sessions."),
 		revision:     desc("judge", "policy_revision", "Revision of the tables in force."),
+		stale:        desc("kube", "stale_seconds", "For how long the cluster's API has not been heard; 0 while it is."),
 		kernelErrors: desc("", "kernel_errors_total", "Errors that the kernel programs counted, by site.", "site"),
 		queued:       desc("tell", "sink_queued", "Records that wait for the sink.", "sink"),
 		capacity:     desc("tell", "sink_queue_capacity", "Records that can wait for the sink.", "sink"),
@@ -79,7 +80,7 @@ func newPulled(cfg Config) *pulled {
 // Describe sends every description.
 func (p *pulled) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		p.containers, p.sessions, p.revision, p.kernelErrors,
+		p.containers, p.sessions, p.revision, p.stale, p.kernelErrors,
 		p.queued, p.capacity, p.published, p.sent, p.dropped, p.retries, p.down,
 	} {
 		out <- d
@@ -102,6 +103,11 @@ func (p *pulled) Collect(out chan<- prometheus.Metric) {
 	}
 	if p.cfg.Revision != nil {
 		gauge(p.revision, float64(p.cfg.Revision()))
+	}
+	if p.cfg.Stale != nil {
+		if stale, cluster := p.cfg.Stale(); cluster {
+			gauge(p.stale, stale.Seconds())
+		}
 	}
 	if p.cfg.Sinks != nil {
 		for _, s := range p.cfg.Sinks() {

@@ -19,7 +19,7 @@ enum ev_kind {
 	EV_KIND_FLOW = 8,
 	EV_KIND_FOREIGN = 9,
 	EV_KIND_CGROUP = 10,
-	EV_KIND_BORROW = 12, /* 11 and 13 are made in user space only */
+	EV_KIND_BORROW = 12, /* 11, 13 and 15 are made in user space only */
 	EV_KIND_DNS = 14,
 };
 

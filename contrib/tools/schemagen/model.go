@@ -108,6 +108,7 @@ func (m *model) reachable(roots ...string) map[string]bool {
 
 // group and version are the two parts of apiVersion.
 func (m *model) group() string { group, _, _ := strings.Cut(m.texts["APIVersion"], "/"); return group }
+
 func (m *model) version() string {
 	_, version, _ := strings.Cut(m.texts["APIVersion"], "/")
 	return version
