@@ -31,6 +31,7 @@ type agent struct {
 	program string
 	unknown string // unknownWorkload
 	nri     string // lines below runtime.nri
+	kube    string // lines below kube
 	cmd     *exec.Cmd
 	ended   chan struct{} // closed when the process has
 }
@@ -43,7 +44,7 @@ func newAgent(t *testing.T, n *node) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &agent{node: n, dir: dir, program: program.Binary(t), unknown: "allow", nri: "enabled: never"}
+	a := &agent{node: n, dir: dir, program: program.Binary(t), unknown: "allow", nri: "enabled: never", kube: "enabled: never"}
 	if n.release.nri {
 		a.nri = "enabled: always"
 	}
@@ -88,11 +89,12 @@ kernel: {bpffs: %s}
 runtime:
   containerd: {socket: %s, reconnectMax: 1s}
   nri: {socket: %s, %s}
+kube: {%s}
 alerts: {jsonl: {path: %s}}
 api: {socket: %s}
 metrics: {address: %q}
 log: {format: json}
-`, a.path("policies"), a.unknown, a.path("bpf"), a.node.socket(), a.node.nriSocket(), a.nri, a.path("alerts.jsonl"), a.node.agentSocket(), metricsAddress)
+`, a.path("policies"), a.unknown, a.path("bpf"), a.node.socket(), a.node.nriSocket(), a.nri, a.kube, a.path("alerts.jsonl"), a.node.agentSocket(), metricsAddress)
 	if err := os.WriteFile(a.path("config.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ type cluster struct {
 	*kubernetes.Cluster
 }
 
-// newCluster makes a cluster with the namespace shop. The agent does not run yet.
+// newCluster makes a cluster with the namespace shop. The agent, which is to follow its API, does not run yet.
 func newCluster(t *testing.T, r release, configure ...func(*node)) *cluster {
 	t.Helper()
 	s := newScene(t, r, append(configure, func(n *node) { n.kubelet = true })...)
@@ -24,6 +24,7 @@ func newCluster(t *testing.T, r release, configure ...func(*node)) *cluster {
 		Net: s.net.Node, Node: s.net.NodeAddr, Mounts: s.mounts, Dir: s.dir, Containerd: s.socket(), Cgroup: s.name,
 	})}
 	c.Namespace(t, "shop")
+	s.agent.kube = fmt.Sprintf("enabled: always, kubeconfig: %s, nodeName: %s", c.Admin(), kubernetes.NodeName)
 	return c
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,11 +183,15 @@ func (n *node) removeAll(t *testing.T) {
 		t.Errorf("listing the pods that are to be removed: %v", err)
 		return
 	}
+	var all sync.WaitGroup
 	for _, p := range list.GetItems() {
-		if err := n.removePod(ctx, p.GetId()); err != nil {
-			t.Errorf("removing pod %s: %v", p.GetMetadata().GetName(), err)
-		}
+		all.Go(func() {
+			if err := n.removePod(ctx, p.GetId()); err != nil {
+				t.Errorf("removing pod %s: %v", p.GetMetadata().GetName(), err)
+			}
+		})
 	}
+	all.Wait()
 }
 
 // output is what the container's first process and its children have written, without the CRI's marks.
@@ -208,7 +213,13 @@ func (c *container) output(t *testing.T) string {
 // pid is the number of the container's first process on the machine.
 func (c *container) pid(t *testing.T) int {
 	t.Helper()
-	answer, err := c.pod.node.cri.ContainerStatus(call(t), &cri.ContainerStatusRequest{ContainerId: c.id, Verbose: true})
+	return c.pod.node.pidOf(t, c.id)
+}
+
+// pidOf is the number of the first process of a container by its id.
+func (n *node) pidOf(t *testing.T, id string) int {
+	t.Helper()
+	answer, err := n.cri.ContainerStatus(call(t), &cri.ContainerStatusRequest{ContainerId: id, Verbose: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,9 +19,20 @@ const kubectlTime = 2 * time.Minute
 // error is only that it could not run. It may be called at once from several goroutines.
 func (a *API) Kubectl(t testing.TB, input string, args ...string) (testutil.ExecResult, error) {
 	t.Helper()
+	return a.command(input, append([]string{Program(t, "kubectl")}, args...))
+}
+
+// Terminal runs a line of kubectl's arguments, as a shell reads them, on a terminal that script (util-linux) makes.
+func (a *API) Terminal(t testing.TB, line string) (testutil.ExecResult, error) {
+	t.Helper()
+	return a.command("", []string{"script", "--quiet", "--return", "--command", Program(t, "kubectl") + " " + line, "/dev/null"})
+}
+
+// command runs a program as an administrator, in the server's network namespace.
+func (a *API) command(input string, args []string) (testutil.ExecResult, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), kubectlTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, Program(t, "kubectl"), args...)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = []string{"KUBECONFIG=" + a.admin, "PATH=" + testutil.SystemPath(), "HOME=" + a.dir}
 	cmd.Stdin = strings.NewReader(input)
 	var stdout, stderr bytes.Buffer
