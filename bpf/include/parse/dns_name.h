@@ -102,12 +102,6 @@ struct dns_at {
 /* Hides from the compiler what a value is, so that it makes no comparison of it. */
 #define DNS_OPAQUE(value) __asm__ volatile("" : "+r"(value))
 
-static __always_inline __u64 dns_mix(__u64 hash, __u32 c)
-{
-	hash = (hash ^ c) * 0x100000001b3ULL;
-	return hash ^ hash >> 29;
-}
-
 static __always_inline __u16 dns_be16(const __u8 *b)
 {
 	return b[0] << 8 | b[1];
@@ -190,8 +184,8 @@ static long dns_bytes(__u32 index, void *data)
 		c = walk->label[at & (DNS_LABEL - 1)]; /* bounded where 6.1 sees it */
 		lower = dns_lower(c);
 		bad |= (dns_is_zero(c) | dns_is_zero(c ^ '.')) & inside;
-		exact = (dns_mix(exact, c) & ~beyond) | (exact & beyond);
-		hash = (dns_mix(hash, lower) & ~beyond) | (hash & beyond);
+		exact = (parse_mix(exact, c) & ~beyond) | (exact & beyond);
+		hash = (parse_mix(hash, lower) & ~beyond) | (hash & beyond);
 		DNS_OPAQUE(to);
 		m->name[to & (2 * DNS_ROW - 1)] = lower & ~beyond;
 	}
@@ -236,8 +230,8 @@ static long dns_step(__u32 index, void *data)
 	to = ((walk->len + n) & (DNS_ROW - 1)) | (walk->shelf & DNS_ROW);
 	DNS_OPAQUE(to);
 	m->name[to & (2 * DNS_ROW - 1)] = '.';
-	walk->hash = dns_mix(walk->hash, '.');
-	walk->exact = dns_mix(walk->exact, '.');
+	walk->hash = parse_mix(walk->hash, '.');
+	walk->exact = parse_mix(walk->exact, '.');
 	walk->len += n + 1;
 	walk->pos += n + 1;
 	return 0;
