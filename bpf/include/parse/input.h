@@ -6,6 +6,9 @@
  */
 #include <linux/types.h>
 
+/* Hides from the compiler what a value is, so that it makes no comparison of it and keeps a mask. */
+#define PARSE_OPAQUE(value) __asm__ volatile("" : "+r"(value))
+
 #ifdef __bpf__
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
