@@ -1,0 +1,105 @@
+package elfsym
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"testing"
+)
+
+// tiny writes a small library: one segment with code, a note, the function SSL_write among its symbols, and
+// main.main in a table of Go functions. It is what the fuzzer starts from, and what a test can predict.
+func tiny(t testing.TB) []byte {
+	t.Helper()
+	const base = 0x1000
+	var body bytes.Buffer
+	place := func(data any) (off, size uint64) {
+		for (64+body.Len())%8 != 0 {
+			body.WriteByte(0)
+		}
+		off = uint64(64 + body.Len())
+		if err := binary.Write(&body, binary.LittleEndian, data); err != nil {
+			t.Fatal(err)
+		}
+		return off, uint64(64+body.Len()) - off
+	}
+	code, codeSize := place([]byte{0x90, 0xc3, 0x90, 0x90, 0x90, 0xc3, 0x90, 0x90})
+	note, noteSize := place([]byte("\x04\x00\x00\x00\x04\x00\x00\x00\x03\x00\x00\x00GNU\x00\xde\xad\xbe\xef"))
+	str, strSize := place([]byte("\x00SSL_write\x00"))
+	sym, symBytes := place([]elf.Sym64{{}, {Name: 1, Info: byte(elf.STT_FUNC), Shndx: 1, Value: base, Size: 2}})
+	table := pcln{Magic: pclnMagic, Quantum: 1, PtrSize: 8, Funcs: 1, FuncNames: pclnHeader, PCLine: pclnHeader + 16}
+	pclnOff, _ := place(&table)
+	place([]byte("main.main\x00\x00\x00\x00\x00\x00\x00"))
+	place([]uint32{4, 12, 8, 4, 0, 0}) // begins at 4, described at 12, the next at 8; of the description: entry, name
+	pclnSize := uint64(64+body.Len()) - pclnOff
+	names := "\x00.text\x00.dynstr\x00.dynsym\x00.gopclntab\x00.shstrtab\x00"
+	at := func(name string) uint32 { return uint32(bytes.Index([]byte(names), []byte("\x00"+name+"\x00")) + 1) }
+	shstr, shstrSize := place([]byte(names))
+	sh, _ := place([]elf.Section64{
+		{},
+		{Name: at(".text"), Type: uint32(elf.SHT_PROGBITS), Addr: base, Off: code, Size: codeSize},
+		{Name: at(".dynstr"), Type: uint32(elf.SHT_STRTAB), Off: str, Size: strSize},
+		{Name: at(".dynsym"), Type: uint32(elf.SHT_DYNSYM), Off: sym, Size: symBytes, Link: 2, Entsize: symSize},
+		{Name: at(".gopclntab"), Type: uint32(elf.SHT_PROGBITS), Off: pclnOff, Size: pclnSize},
+		{Name: at(".shstrtab"), Type: uint32(elf.SHT_STRTAB), Off: shstr, Size: shstrSize},
+	})
+	ph, _ := place([]elf.Prog64{
+		{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_X), Off: code, Vaddr: base, Filesz: codeSize, Memsz: codeSize},
+		{Type: uint32(elf.PT_NOTE), Off: note, Filesz: noteSize},
+	})
+	header := elf.Header64{
+		Type: uint16(elf.ET_DYN), Machine: uint16(elf.EM_X86_64), Phoff: ph, Phnum: 2, Phentsize: 56,
+		Shoff: sh, Shnum: 6, Shentsize: 64, Shstrndx: 5, Ehsize: 64,
+	}
+	copy(header.Ident[:], elf.ELFMAG)
+	header.Ident[elf.EI_CLASS], header.Ident[elf.EI_DATA] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB)
+	var out bytes.Buffer
+	if err := binary.Write(&out, binary.LittleEndian, &header); err != nil {
+		t.Fatal(err)
+	}
+	out.Write(body.Bytes())
+	return out.Bytes()
+}
+
+func TestTinyLibrary(t *testing.T) {
+	f, err := Open(bytes.NewReader(tiny(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.BuildID() != "deadbeef" {
+		t.Errorf("build id %q", f.BuildID())
+	}
+	found, err := f.Funcs("SSL_write")
+	if want := (Func{"SSL_write", 64, 2}); err != nil || found["SSL_write"] != want {
+		t.Errorf("exported: %v, %v, want %v", found, err, want)
+	}
+	found, err = f.GoFuncs("main.main")
+	if want := (Func{"main.main", 68, 4}); err != nil || found["main.main"] != want {
+		t.Fatalf("of Go: %v, %v, want %v", found, err, want)
+	}
+	if at, err := f.Returns(found["main.main"]); err != nil || len(at) != 1 || at[0] != 69 {
+		t.Errorf("returns at %v, %v, want 69", at, err)
+	}
+}
+
+// A file that claims more than it has is refused, and nothing of the size it claims is allocated.
+func TestClaimsAreBounded(t *testing.T) {
+	whole := tiny(t)
+	for off := range whole {
+		for _, b := range []byte{0xff, 0x7f, 0x80} {
+			raw := bytes.Clone(whole)
+			for i := off; i < min(off+4, len(raw)); i++ {
+				raw[i] = b
+			}
+			f, err := Open(bytes.NewReader(raw))
+			if err != nil {
+				continue
+			}
+			for _, find := range []func(...string) (map[string]Func, error){f.Funcs, f.GoFuncs} {
+				if found, err := find("SSL_write", "main.main"); err == nil && len(found) == 0 {
+					t.Errorf("offset %d, %#x: neither functions nor an error", off, b)
+				}
+			}
+		}
+	}
+}
