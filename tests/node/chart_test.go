@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,9 +42,7 @@ func (c *cluster) chart(t *testing.T, more map[string]any) string {
 		"host":       map[string]string{"bpffs": c.path("bpf"), "containerd": c.dir, "nri": c.dir, "run": c.path("sallyport")},
 		"policies":   map[string]string{"web.yaml": c.webPolicy()},
 	}
-	for key, value := range more {
-		values[key] = value
-	}
+	maps.Copy(values, more)
 	text, err := json.Marshal(values)
 	if err != nil {
 		t.Fatal(err)
