@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 GO        ?= go
 TOOL      := $(GO) tool -modfile=contrib/tools/go.mod
+HELM      := $(GO) tool -modfile=contrib/tools/helm/go.mod helm
 BUILD     := build
 KERNELS   ?= 6.1 6.12
 FUZZTIME  ?= 10s
@@ -47,6 +48,10 @@ generate-schema:
 	$(GO) -C contrib/tools run ./schemagen ../..
 generate-hpack:
 	$(GO) -C contrib/tools run ./hpackgen ../..
+
+.PHONY: manifests
+manifests: ## contrib/manifests from the Helm chart (builds helm once)
+	$(HELM) template sallyport contrib/helm/sallyport --namespace sallyport >contrib/manifests/sallyport.yaml
 
 .PHONY: verify-generated
 verify-generated: ## re-make everything generated and fail if a byte changes
@@ -103,6 +108,7 @@ test-containers: ## tier 4: a real containerd and runc (root)
 test-node: ## tier 5: pods over the CRI of containerd 1.6 and 2.3, and Kubernetes (root; builds them once)
 	@contrib/tools/setup.sh test node
 	@tests/node/kubernetes/release/build.sh >/dev/null
+	@$(HELM) version >/dev/null
 	$(if $(NODE_TESTS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 -timeout 20m $(NODE_TESTS),@echo 'test-node: there is no tests/node in this tree')
 
 .PHONY: test

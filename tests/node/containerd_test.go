@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -126,6 +127,7 @@ type node struct {
 	hook    []string // arguments of sallyport hook createRuntime, which runc calls; nil: it calls none
 	kubelet bool     // it gets one, and what that needs is sealed off
 	mounts  *testutil.MountNS
+	unmount []string // at the end
 	daemon  *testutil.Daemon
 	conn    *grpc.ClientConn
 	cri     cri.RuntimeServiceClient
@@ -171,8 +173,23 @@ func (n *node) seal(t *testing.T) {
 	over := map[string]string{"/run/containerd": n.path("run"), "/run/netns": n.path("netns")}
 	if n.kubelet {
 		maps.Copy(over, kubernetes.Sealed(t, n.dir))
+		n.bpffs(t)
 	}
 	n.mounts = testutil.NewMountNS(t, over)
+}
+
+// bpffs gives the node a BPF file system, for an agent that is a pod.
+func (n *node) bpffs(t *testing.T) {
+	t.Helper()
+	at := n.path("bpf")
+	err := os.Mkdir(at, 0o700)
+	if err == nil {
+		err = unix.Mount("bpf", at, "bpf", 0, "")
+	}
+	if err != nil {
+		t.Fatal("mounting a BPF file system: ", err)
+	}
+	n.unmount = append(n.unmount, at)
 }
 
 func (n *node) path(name string) string { return filepath.Join(n.dir, name) }
@@ -382,6 +399,11 @@ func (n *node) close(t *testing.T) {
 	testutil.RemoveCgroups(t, n.name)
 	if t.Failed() {
 		t.Logf("containerd wrote:\n%s", n.log())
+	}
+	for _, at := range n.unmount {
+		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmounting %s: %v", at, err)
+		}
 	}
 	if err := os.RemoveAll(n.dir); err != nil {
 		t.Errorf("removing the node's files: %v", err)

@@ -56,18 +56,24 @@ func (c *Containerd) ImageIn(t testing.TB, namespace, ref string, files ...File)
 
 // ImageSpec says what an image of busybox holds beside it.
 type ImageSpec struct {
-	Ref     string // test.local/box:1
-	Command []string
-	Files   []File
+	Ref        string // test.local/box:1
+	Entrypoint []string
+	Command    []string
+	Files      []File
+	Scratch    bool // without busybox and everything else: the files alone
 }
 
 // WriteImage writes an image of busybox and files, as docker save would.
 func WriteImage(t testing.TB, to io.Writer, spec ImageSpec) error {
 	t.Helper()
+	if spec.Scratch {
+		return writeArchive(to, spec, layer(t, nil, spec.Files))
+	}
 	if spec.Command == nil {
 		spec.Command = []string{"/bin/sh"}
 	}
-	return writeArchive(to, spec, layer(t, append(busyboxFiles(t), spec.Files...)))
+	expected := []string{"dev", "etc", "proc", "root", "run", "sys", "tmp", "var"} // by programs in a container
+	return writeArchive(to, spec, layer(t, expected, append(busyboxFiles(t), spec.Files...)))
 }
 
 func busyboxFiles(t testing.TB) []File {
@@ -93,8 +99,8 @@ func busyboxFiles(t testing.TB) []File {
 	return files
 }
 
-// layer is a tar of the files, with the directories they need and those that a container expects.
-func layer(t testing.TB, files []File) []byte {
+// layer is a tar of directories, and of files with the directories that they need.
+func layer(t testing.TB, dirs []string, files []File) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
@@ -118,7 +124,7 @@ func layer(t testing.TB, files []File) []byte {
 		}
 		check(w.WriteHeader(&tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: mode}))
 	}
-	for _, dir := range []string{"dev", "etc", "proc", "root", "run", "sys", "tmp", "var"} {
+	for _, dir := range dirs {
 		mkdir(dir)
 	}
 	for _, file := range files {
@@ -150,7 +156,7 @@ func layer(t testing.TB, files []File) []byte {
 func writeArchive(to io.Writer, spec ImageSpec, layer []byte) error {
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux", "created": "2026-01-01T00:00:00Z",
-		"config": map[string]any{"Env": []string{"PATH=/bin:/usr/bin:/sbin"}, "WorkingDir": "/", "Cmd": spec.Command},
+		"config": map[string]any{"Env": []string{"PATH=/bin:/usr/bin:/sbin"}, "WorkingDir": "/", "Entrypoint": spec.Entrypoint, "Cmd": spec.Command},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + digest(layer)}},
 	})
 	if err != nil {

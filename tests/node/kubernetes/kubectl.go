@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,21 +20,28 @@ const kubectlTime = 2 * time.Minute
 // error is only that it could not run. It may be called at once from several goroutines.
 func (a *API) Kubectl(t testing.TB, input string, args ...string) (testutil.ExecResult, error) {
 	t.Helper()
-	return a.command(input, append([]string{Program(t, "kubectl")}, args...))
+	return a.command(t, input, append([]string{Program(t, "kubectl")}, args...))
 }
 
 // Terminal runs a line of kubectl's arguments, as a shell reads them, on a terminal that script (util-linux) makes.
 func (a *API) Terminal(t testing.TB, line string) (testutil.ExecResult, error) {
 	t.Helper()
-	return a.command("", []string{"script", "--quiet", "--return", "--command", Program(t, "kubectl") + " " + line, "/dev/null"})
+	return a.command(t, "", []string{"script", "--quiet", "--return", "--command", Program(t, "kubectl") + " " + line, "/dev/null"})
+}
+
+// Plugin runs a plugin of kubectl by the path of its file.
+func (a *API) Plugin(t testing.TB, file string, args ...string) (testutil.ExecResult, error) {
+	t.Helper()
+	return a.command(t, "", append([]string{file}, args...))
 }
 
 // command runs a program as an administrator, in the server's network namespace.
-func (a *API) command(input string, args []string) (testutil.ExecResult, error) {
+func (a *API) command(t testing.TB, input string, args []string) (testutil.ExecResult, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), kubectlTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = []string{"KUBECONFIG=" + a.admin, "PATH=" + testutil.SystemPath(), "HOME=" + a.dir}
+	cmd.Env = []string{"KUBECONFIG=" + a.admin, "PATH=" + filepath.Dir(Program(t, "kubectl")) + ":" + testutil.SystemPath(), "HOME=" + a.dir}
 	cmd.Stdin = strings.NewReader(input)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
