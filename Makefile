@@ -89,14 +89,23 @@ test-vm: build ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernels in QE
 	@contrib/tools/setup.sh test
 	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
 	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
-	status=0; for version in $(KERNELS); do \
-	  kernel=$$(tests/vm/kernels.sh "$$version"); \
-	  echo "== kernel $$version"; \
-	  CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 20m -p $(VM_PARALLEL) \
-	    -exec "$(CURDIR)/$(BUILD)/vmrun -kernel $$kernel $(VMRUN_FLAGS)" $(VM_TESTS) || status=1; \
-	  for step in lsm fmod_ret; do \
-	    tests/vm/demo.sh $(BUILD)/vmrun "$$kernel" $(BUILD)/sallyport "$$step" || status=1; \
-	  done; \
+	for version in $(KERNELS); do tests/vm/kernels.sh "$$version" >/dev/null; done
+	@status=0; for version in $(KERNELS); do \
+	  $(MAKE) test-vm-kernel KERNEL="$$version" >"$(BUILD)/vm-$$version.log" 2>&1 & \
+	  echo "== kernel $$version: $(BUILD)/vm-$$version.log, shown when it is done"; \
+	done; \
+	for job in $$(jobs -p); do wait "$$job" || status=1; done; \
+	for version in $(KERNELS); do echo "== kernel $$version"; cat "$(BUILD)/vm-$$version.log"; done; \
+	exit $$status
+
+# One kernel of test-vm. They run side by side: an emulated machine is one thread most of the time.
+.PHONY: test-vm-kernel
+test-vm-kernel:
+	status=0; kernel=$$(tests/vm/kernels.sh "$(KERNEL)"); \
+	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -timeout 30m -p $(VM_PARALLEL) \
+	  -exec "$(CURDIR)/$(BUILD)/vmrun -kernel $$kernel $(VMRUN_FLAGS)" $(VM_TESTS) || status=1; \
+	for step in lsm fmod_ret; do \
+	  tests/vm/demo.sh $(BUILD)/vmrun "$$kernel" $(BUILD)/sallyport "$$step" || status=1; \
 	done; exit $$status
 
 .PHONY: test-containers
