@@ -37,8 +37,8 @@ help: ## print this list
 build: ## build/sallyport, static, from the committed BPF objects
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o $(BUILD)/sallyport ./agent
 
-.PHONY: generate generate-bpf generate-api generate-schema
-generate: generate-bpf generate-api generate-schema ## re-make the BPF objects, their Go, the API's Go, schema and CRDs (clang-19)
+.PHONY: generate generate-hpack generate-bpf generate-api generate-schema
+generate: generate-hpack generate-bpf generate-api generate-schema ## re-make the BPF objects, their Go, the API's Go, schema and CRDs (clang-19)
 generate-bpf:
 	@contrib/tools/setup.sh generate
 	BPF2GO_CFLAGS='$(BPF_CFLAGS)' $(GO) generate ./probes/internal/bpfobj ./tests/internal/oracle
@@ -46,6 +46,8 @@ generate-api:
 	$(GO) -C contrib/tools run ./protogen ../../agent/internal/api/v1 sallyport.proto
 generate-schema:
 	$(GO) -C contrib/tools run ./schemagen ../..
+generate-hpack:
+	$(GO) -C contrib/tools run ./hpackgen ../..
 
 .PHONY: manifests
 manifests: ## contrib/manifests from the Helm chart (builds helm once)
@@ -53,7 +55,7 @@ manifests: ## contrib/manifests from the Helm chart (builds helm once)
 
 .PHONY: verify-generated
 verify-generated: ## re-make everything generated and fail if a byte changes
-	@sums() { find probes/internal/bpfobj tests/internal/oracle agent/internal/api/v1 contrib/schema contrib/crds -type f 2>/dev/null | sort | xargs sha256sum; }; \
+	@sums() { find bpf/include/parse/hpack_static.h probes/internal/bpfobj tests/internal/oracle agent/internal/api/v1 contrib/schema contrib/crds -type f 2>/dev/null | sort | xargs sha256sum; }; \
 	before=$$(sums); $(MAKE) generate; \
 	diff <(echo "$$before") <(sums) || { echo 'verify-generated: the files above were not what their sources make; commit the new ones' >&2; exit 1; }
 

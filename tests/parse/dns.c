@@ -31,9 +31,9 @@ static void show(parse_input *input, struct dns_message *m)
 	/* The text, spelt as it is, hashes as the question did when it was spelt so. */
 	lower.exact = ~m->seed;
 	for (const __u8 *c = m->name; *c; c++)
-		lower.exact = dns_mix(lower.exact, *c);
+		lower.exact = parse_mix(lower.exact, *c);
 	if (m->name[0])
-		lower.exact = dns_mix(lower.exact, '.');
+		lower.exact = parse_mix(lower.exact, '.');
 	printf("%d:", lower.exact == m->exact);
 	for (const __u8 *c = m->name; *c; c++)
 		printf("%02x", *c);

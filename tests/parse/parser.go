@@ -3,18 +3,11 @@
 package parse
 
 import (
-	"bufio"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/sallyport/sallyport/tests/testutil"
 )
 
 // Address is an address that an answer gives for the name in its question, and for how many seconds.
@@ -31,44 +24,13 @@ type Message struct {
 	Addresses              []Address
 }
 
-// Parser is the C parser as a process that answers one message after another.
-type Parser struct {
-	in  io.WriteCloser
-	out *bufio.Reader
-}
+// Parser is the C parser of DNS messages as a process that answers one message after another.
+type Parser struct{ program *program }
 
 // Start compiles the parser and starts it. Without a C compiler t is skipped, or fails as testutil.Unsupported says.
 func Start(t testing.TB) *Parser {
 	t.Helper()
-	if _, err := exec.LookPath("cc"); err != nil {
-		testutil.Unsupported(t, "cc", err.Error())
-	}
-	program := filepath.Join(t.TempDir(), "dns")
-	build := exec.CommandContext(t.Context(), "cc", "-O1", "-g", "-std=gnu11", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-		"-Wall", "-Wextra", "-Wno-unused-parameter", "-I../../bpf/include", "-o", program, "dns.c")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("compiling the parser: %v\n%s", err, out)
-	}
-	cmd := exec.Command(program)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal("starting the parser: ", err)
-	}
-	t.Cleanup(func() {
-		_ = in.Close() // what tells it to end
-		if err := cmd.Wait(); err != nil {
-			t.Error("the parser, or a sanitizer in it, ended badly: ", err)
-		}
-	})
-	return &Parser{in, bufio.NewReaderSize(out, 1<<20)}
+	return &Parser{start(t, "dns.c")}
 }
 
 // Read parses a message, an answer or else a query. ok is false when it is malformed.
@@ -78,14 +40,7 @@ func (p *Parser) Read(t testing.TB, answer bool, message []byte) (m Message, ok 
 	if answer {
 		kind = "a "
 	}
-	if _, err := io.WriteString(p.in, kind+hex.EncodeToString(message)+"\n"); err != nil {
-		t.Fatalf("giving the parser %x: %v", message, err)
-	}
-	line, err := p.out.ReadString('\n')
-	if err != nil {
-		t.Fatalf("reading what the parser says of %x: %v", message, err)
-	}
-	line = strings.TrimSuffix(line, "\n")
+	line := p.program.ask(t, kind+hex.EncodeToString(message))
 	if line == "bad" {
 		return Message{}, false
 	}

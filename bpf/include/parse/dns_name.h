@@ -99,15 +99,6 @@ struct dns_at {
 	struct dns_message *m;
 };
 
-/* Hides from the compiler what a value is, so that it makes no comparison of it. */
-#define DNS_OPAQUE(value) __asm__ volatile("" : "+r"(value))
-
-static __always_inline __u64 dns_mix(__u64 hash, __u32 c)
-{
-	hash = (hash ^ c) * 0x100000001b3ULL;
-	return hash ^ hash >> 29;
-}
-
 static __always_inline __u16 dns_be16(const __u8 *b)
 {
 	return b[0] << 8 | b[1];
@@ -154,7 +145,7 @@ static __always_inline long dns_follow(parse_input *input, struct dns_message *m
 static __always_inline __u32 dns_is_zero(__u32 c)
 {
 	c -= 1;
-	DNS_OPAQUE(c);
+	PARSE_OPAQUE(c);
 	return c >> 31;
 }
 
@@ -162,7 +153,7 @@ static __always_inline __u32 dns_lower(__u32 c)
 {
 	__u32 outside = (c - 'A') | ('Z' - c); /* negative for what is no capital */
 
-	DNS_OPAQUE(outside);
+	PARSE_OPAQUE(outside);
 	return c + (((outside >> 31) ^ 1) << 5);
 }
 
@@ -182,17 +173,17 @@ static long dns_bytes(__u32 index, void *data)
 		__u64 inside = (__u64)at - n, beyond;
 		__u32 c, lower;
 
-		DNS_OPAQUE(inside); /* negative inside */
+		PARSE_OPAQUE(inside); /* negative inside */
 		inside >>= 63;
 		beyond = inside - 1; /* all bits, or none */
 		at &= DNS_LABEL - 1;
-		DNS_OPAQUE(at);
+		PARSE_OPAQUE(at);
 		c = walk->label[at & (DNS_LABEL - 1)]; /* bounded where 6.1 sees it */
 		lower = dns_lower(c);
 		bad |= (dns_is_zero(c) | dns_is_zero(c ^ '.')) & inside;
-		exact = (dns_mix(exact, c) & ~beyond) | (exact & beyond);
-		hash = (dns_mix(hash, lower) & ~beyond) | (hash & beyond);
-		DNS_OPAQUE(to);
+		exact = (parse_mix(exact, c) & ~beyond) | (exact & beyond);
+		hash = (parse_mix(hash, lower) & ~beyond) | (hash & beyond);
+		PARSE_OPAQUE(to);
 		m->name[to & (2 * DNS_ROW - 1)] = lower & ~beyond;
 	}
 	walk->hash = hash;
@@ -234,10 +225,10 @@ static long dns_step(__u32 index, void *data)
 	if (walk->bad)
 		return 1;
 	to = ((walk->len + n) & (DNS_ROW - 1)) | (walk->shelf & DNS_ROW);
-	DNS_OPAQUE(to);
+	PARSE_OPAQUE(to);
 	m->name[to & (2 * DNS_ROW - 1)] = '.';
-	walk->hash = dns_mix(walk->hash, '.');
-	walk->exact = dns_mix(walk->exact, '.');
+	walk->hash = parse_mix(walk->hash, '.');
+	walk->exact = parse_mix(walk->exact, '.');
 	walk->len += n + 1;
 	walk->pos += n + 1;
 	return 0;

@@ -6,6 +6,9 @@
  */
 #include <linux/types.h>
 
+/* Hides from the compiler what a value is, so that it makes no comparison of it and keeps a mask. */
+#define PARSE_OPAQUE(value) __asm__ volatile("" : "+r"(value))
+
 #ifdef __bpf__
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -53,3 +56,10 @@ static inline long parse_loop(__u32 times, long (*step)(__u32, void *), void *da
 	return i;
 }
 #endif
+
+/* Mixes a byte into a hash; with a secret beginning nobody can make two texts collide. */
+static __always_inline __u64 parse_mix(__u64 hash, __u32 c)
+{
+	hash = (hash ^ c) * 0x100000001b3ULL;
+	return hash ^ hash >> 29;
+}
