@@ -194,6 +194,20 @@ func (n *node) removeAll(t *testing.T) {
 	all.Wait()
 }
 
+// running is the ids of all containers that run.
+func (n *node) running(t *testing.T) (ids []string) {
+	t.Helper()
+	state := &cri.ContainerStateValue{State: cri.ContainerState_CONTAINER_RUNNING}
+	list, err := n.cri.ListContainers(call(t), &cri.ListContainersRequest{Filter: &cri.ContainerFilter{State: state}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range list.GetContainers() {
+		ids = append(ids, c.GetId())
+	}
+	return ids
+}
+
 // output is what the container's first process and its children have written, without the CRI's marks.
 func (c *container) output(t *testing.T) string {
 	t.Helper()
