@@ -89,7 +89,7 @@ func vectors() []struct {
 		{"a backslash", head(`GET /a\b HTTP/1.1`, host), FlawPath},
 		{"half a code", head("GET /a%4 HTTP/1.1", host), FlawPath},
 		{"a fragment", head("GET /a#b HTTP/1.1", host), FlawPath},
-		{"CONNECT", head("CONNECT a:1 HTTP/1.1", host), FlawTunnel},
+		{"a tunnel", head("CONNECT a:1 HTTP/1.1", host), FlawTunnel},
 		{"Upgrade", head(get, host, "Connection: upgrade", "Upgrade: websocket"), FlawTunnel},
 		{"h2c", head(get, host, "Upgrade: h2c"), FlawTunnel},
 		{"a long head", head(get, host, "X: "+strings.Repeat("x", 8192)), FlawLong},
