@@ -64,6 +64,32 @@ __noinline int flow_write(const struct passage *passage, const struct label *own
 	return 0;
 }
 
+/* Keeps the decision about a flow, where its next packets look for it. */
+static __always_inline void flow_keep(const struct passage *passage, struct sock_state *state,
+				      __u64 decision)
+{
+	if (passage->looped)
+		state->looped = decision;
+	else
+		flow_write(passage, &state->owner, decision);
+}
+
+/*
+ * Whether the owner's connect(2) to this very peer was allowed under the policy in force: then the first
+ * packet of the connection is not judged a second time. Only for TCP, whose sockets have one peer, and
+ * only where owner and caller are one program, so that both judgements would be the same.
+ */
+static __always_inline int connect_allowed(const struct passage *passage,
+					   const struct sock_state *state, const struct control *c)
+{
+	const __u64 *a = (const __u64 *)state->peer, *b = (const __u64 *)passage->key.remote;
+
+	return passage->out && passage->direction == DIR_EGRESS &&
+	       passage->key.protocol == PROTO_TCP && state->peer_port &&
+	       state->peer_port == passage->key.remote_port && a[0] == b[0] && a[1] == b[1] &&
+	       state->decision == decision_word(c->revision, state->owner.exec, VERDICT_ALLOW);
+}
+
 /* Judges a flow by the owner of its socket, in s. Returns a verdict. */
 __noinline int flow_judge_in(struct dns_scratch *s, struct passage *passage,
 			     struct sock_state *state, const struct control *c)
@@ -106,10 +132,7 @@ __noinline int flow_judge_in(struct dns_scratch *s, struct passage *passage,
 	/* Of a container still unknown: passes the gate, under no revision, so it is judged again. */
 	if (final)
 		decision |= ask->query.revision << 8;
-	if (passage->looped)
-		state->looped = decision;
-	else
-		flow_write(passage, &state->owner, decision);
+	flow_keep(passage, state, decision);
 	return decision & 0xff;
 }
 
@@ -117,9 +140,15 @@ __noinline int flow_judge_in(struct dns_scratch *s, struct passage *passage,
 static __always_inline int flow_judge(struct passage *passage, struct sock_state *state,
 				      const struct control *c)
 {
-	struct dns_scratch *s = scratch_take();
+	struct dns_scratch *s;
 	int verdict;
 
+	if (connect_allowed(passage, state, c)) {
+		passage->state = FLOW_JUDGED;
+		flow_keep(passage, state, c->revision << 8 | VERDICT_ALLOW);
+		return VERDICT_ALLOW;
+	}
+	s = scratch_take();
 	if (!s)
 		return VERDICT_DROP; /* as a loss on the way: it is sent again */
 	verdict = flow_judge_in(s, passage, state, c);

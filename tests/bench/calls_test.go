@@ -119,6 +119,9 @@ type wholeCall struct {
 	n          int
 }
 
+// connections is how many TCP connections are made in a round.
+const connections = 1_000
+
 func wholeCalls() []wholeCall {
 	n, budget := 20_000, func(string) string { return "" }
 	if testutil.InVM() {
@@ -128,8 +131,8 @@ func wholeCalls() []wholeCall {
 		{callUDP, "UDP connect, the same peer", budget("≤ 1.3"), n},
 		{callUDPOther, "UDP connect, another peer each time", "", n},
 		{callSendTo, "UDP sendto 64 B", "", n},
-		{callTCP, "TCP connect + close", budget("≤ 1.05"), n / 10},
-		{callTCPBoth, "TCP connect + accept + close, both ends governed", "", n / 10},
+		{callTCP, "TCP connect + close", budget("≤ 1.05"), connections},
+		{callTCPBoth, "TCP connect + accept + close, both ends governed", "", connections},
 		{callSend, "TCP send 64 B + receive", "", n},
 		{callExec, "fork + exec + exit", budget("≤ 1.05"), n / 50},
 	}

@@ -132,16 +132,16 @@ static __always_inline int address_read(struct sock_address *address, __u8 *addr
 	return 1;
 }
 
-/* Judges an addressed call, from cache where the task has just made the same one. */
-static __always_inline __u8 judge_addressed(struct ask *ask, struct label *label)
+/* Judges an addressed call, from cache where the task has just made the same one. *final: see judge(). */
+static __always_inline __u8 judge_addressed(struct ask *ask, struct label *label, int *final)
 {
 	__u8 verdict;
-	int final;
 
+	*final = KEEP;
 	if (judged_last(label, &ask->query))
 		return VERDICT_ALLOW;
-	verdict = judge(ask, label, &final);
-	if (verdict == VERDICT_ALLOW && final && !(final & KEEP_NAMED))
+	verdict = judge(ask, label, final);
+	if (verdict == VERDICT_ALLOW && *final && !(*final & KEEP_NAMED))
 		remember_last(label, &ask->query);
 	return verdict;
 }
@@ -180,19 +180,25 @@ static __always_inline __u8 left_to_gate(const struct ask *ask, const struct lab
 	return VERDICT_ALLOW;
 }
 
-/* Keeps the name that a connection is allowed by: it outlives its time, not the policy. */
-static __always_inline void hold_name(struct sock_state *state, const struct query *query)
+/*
+ * Keeps what a connect was judged: its peer, and the name that it is allowed by, which outlives its time,
+ * not the policy. settled: the decision may be taken for that of the connection's first packet.
+ */
+static __always_inline void hold_peer(struct sock_state *state, const struct query *query, int settled)
 {
+	state->peer_port = 0;
 	state->name_serial = 0;
 	state->name_hash = query->name_hash;
-	__builtin_memcpy(state->name_addr, query->addr, sizeof(state->name_addr));
+	__builtin_memcpy(state->peer, query->addr, sizeof(state->peer));
 	state->name_serial = query->name_serial;
+	if (settled)
+		state->peer_port = query->port;
 }
 
 /* Lets a connection be judged by the name it was opened by. */
 static __always_inline void recall_name(const struct sock_state *state, struct query *query)
 {
-	const __u64 *a = (const __u64 *)state->name_addr, *b = (const __u64 *)query->addr;
+	const __u64 *a = (const __u64 *)state->peer, *b = (const __u64 *)query->addr;
 
 	if (!state->name_serial || a[0] != b[0] || a[1] != b[1])
 		return;
@@ -205,13 +211,14 @@ static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 					  struct sock_state *state)
 {
 	__u8 verdict;
+	int final;
 
 	if (ask->call == CALL_SENDMSG && is_answer(ask))
 		return VERDICT_ALLOW;
-	verdict = judge_addressed(ask, label);
+	verdict = judge_addressed(ask, label, &final);
 	if (state && ask->call == CALL_CONNECT) {
 		state->direction = DIR_EGRESS;
-		hold_name(state, &ask->query);
+		hold_peer(state, &ask->query, final);
 		state->decision = decision_word(ask->query.revision, label->exec, verdict);
 	}
 	return left_to_gate(ask, label, state, verdict);
@@ -336,5 +343,6 @@ static __always_inline void own_socket(struct sock_state *state, const struct la
 	state->netns = netns;
 	state->decision = state->served = state->hushed = state->looped = state->name_serial = 0;
 	state->direction = DIR_EGRESS;
+	state->peer_port = 0;
 	__builtin_memcpy(&state->owner, label, sizeof(state->owner));
 }

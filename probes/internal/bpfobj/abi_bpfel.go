@@ -491,10 +491,11 @@ type ABISockState struct {
 	Hushed     uint64
 	Looped     uint64
 	Direction  uint32
-	Pad        uint32
+	PeerPort   uint16
+	Pad        uint16
 	NameHash   uint64
 	NameSerial uint64
-	NameAddr   [16]uint8
+	Peer       [16]uint8
 	Owner      ABILabel
 }
 
