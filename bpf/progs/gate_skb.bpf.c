@@ -75,19 +75,19 @@ static __always_inline void flow_keep(const struct passage *passage, struct sock
 }
 
 /*
- * Whether the owner's connect(2) to this very peer was allowed under the policy in force: then the first
+ * Whether the owner's connect(2) to this very peer was allowed under this revision: then the first
  * packet of the connection is not judged a second time. Only for TCP, whose sockets have one peer, and
  * only where owner and caller are one program, so that both judgements would be the same.
  */
 static __always_inline int connect_allowed(const struct passage *passage,
-					   const struct sock_state *state, const struct control *c)
+					   const struct sock_state *state, __u64 revision)
 {
 	const __u64 *a = (const __u64 *)state->peer, *b = (const __u64 *)passage->key.remote;
 
 	return passage->out && passage->direction == DIR_EGRESS &&
 	       passage->key.protocol == PROTO_TCP && state->peer_port &&
 	       state->peer_port == passage->key.remote_port && a[0] == b[0] && a[1] == b[1] &&
-	       state->decision == decision_word(c->revision, state->owner.exec, VERDICT_ALLOW);
+	       state->decision == decision_word(revision, state->owner.exec, VERDICT_ALLOW);
 }
 
 /* Judges a flow by the owner of its socket, in s. Returns a verdict. */
@@ -140,12 +140,13 @@ __noinline int flow_judge_in(struct dns_scratch *s, struct passage *passage,
 static __always_inline int flow_judge(struct passage *passage, struct sock_state *state,
 				      const struct control *c)
 {
+	__u64 revision = c->revision; /* read once: a swap may come at any time */
 	struct dns_scratch *s;
 	int verdict;
 
-	if (connect_allowed(passage, state, c)) {
+	if (connect_allowed(passage, state, revision)) {
 		passage->state = FLOW_JUDGED;
-		flow_keep(passage, state, c->revision << 8 | VERDICT_ALLOW);
+		flow_keep(passage, state, revision << 8 | VERDICT_ALLOW);
 		return VERDICT_ALLOW;
 	}
 	s = scratch_take();

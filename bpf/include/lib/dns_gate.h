@@ -21,20 +21,22 @@ static __always_inline void ask_name(struct dns_scratch *s, const struct flow_ke
 	struct control *c = control_get();
 	struct ask *ask = &s->ask;
 	struct ruleset *ruleset;
+	__u64 revision;
 
 	__builtin_memset(ask, 0, sizeof(*ask));
 	__builtin_memset(&s->answer, 0, sizeof(s->answer));
 	if (!c)
 		return;
-	ask->query.revision = c->revision;
+	revision = c->revision; /* read once: a swap may come at any time */
+	ask->query.revision = revision;
 	ask->query.protocol = key->protocol;
 	ask->query.direction = DIR_EGRESS;
 	ask->query.flags = QUERY_ADDRESS | QUERY_PORT | QUERY_NAME;
 	ask->query.port = key->remote_port;
 	__builtin_memcpy(ask->query.addr, key->remote, 16);
 	ask->flags = c->flags;
-	if (read && ruleset_of(c->revision, owner->container, &ruleset) == RULESET_FOUND)
-		ask->query.accept = dfa_index(c->revision, &ruleset->queries, s->m.name);
+	if (read && ruleset_of(revision, owner->container, &ruleset) == RULESET_FOUND)
+		ask->query.accept = dfa_index(revision, &ruleset->queries, s->m.name);
 }
 
 __noinline int judge_name(struct dns_scratch *s, const struct flow_key *key, struct label *owner,

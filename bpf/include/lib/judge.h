@@ -165,11 +165,12 @@ static __always_inline struct bits *who_of(struct ruleset *ruleset, struct label
 static __always_inline void refresh_who(struct label *label)
 {
 	struct control *c = control_get();
+	__u64 revision = c ? c->revision : 0; /* read once: a swap may come at any time */
 	struct ruleset *ruleset;
 
-	if (c && label->who_revision != c->revision &&
-	    ruleset_of(c->revision, label->container, &ruleset) == RULESET_FOUND)
-		who_of(ruleset, label, c->revision, 0);
+	if (c && label->who_revision != revision &&
+	    ruleset_of(revision, label->container, &ruleset) == RULESET_FOUND)
+		who_of(ruleset, label, revision, 0);
 }
 
 /* Whether the peer of a call can have names that matter. */
