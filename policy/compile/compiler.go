@@ -32,6 +32,21 @@ type Compiler struct {
 	rulesets    map[string]*built // by the ids of their clauses
 	automata    map[string]*automaton
 	classes     *classes
+	refusals    map[*policy.Policy]*refusal
+	filled      *filled
+}
+
+// refusal is what of a policy is not enforced.
+type refusal struct {
+	errs Errors
+	used uint64 // the last run that used it
+}
+
+// filled is what the last tables were made of.
+type filled struct {
+	selected []*built
+	classes  *classes
+	tables   *Tables
 }
 
 // expansion is the clauses of a policy.
@@ -54,6 +69,7 @@ func (c *Compiler) forget() {
 	c.world, c.peers, c.classes = nil, nil, nil
 	c.expansions, c.resolved = map[*policy.Policy]*expansion{}, map[resolvedKey]*clause{}
 	c.rulesets, c.automata = map[string]*built{}, map[string]*automaton{}
+	c.refusals, c.filled = map[*policy.Policy]*refusal{}, nil
 }
 
 // run is one compilation.
@@ -65,6 +81,7 @@ type run struct {
 	ids      map[string]uint32 // of the rulesets
 	selected []*built          // by id
 	example  []string          // by id: a workload that has it
+	order    [][]uint32        // by id: where its clauses stand among all policies
 	errs     Errors
 }
 
@@ -73,7 +90,7 @@ func (c *Compiler) Compile(in Input) (*Tables, error) {
 	c.runs++
 	policies, errs := ordered(in.Policies)
 	for _, p := range policies {
-		errs = append(errs, c.enforced.unsupported(p)...)
+		errs = append(errs, c.unsupported(p)...)
 	}
 	c.look(&in)
 	r := &run{
@@ -89,6 +106,17 @@ func (c *Compiler) Compile(in Input) (*Tables, error) {
 		return nil, r.errs
 	}
 	return r.tables, nil
+}
+
+// unsupported is what of a policy is not enforced.
+func (c *Compiler) unsupported(p *policy.Policy) Errors {
+	r, ok := c.refusals[p]
+	if !ok {
+		r = &refusal{errs: c.enforced.unsupported(p)}
+		c.refusals[p] = r
+	}
+	r.used = c.runs
+	return r.errs
 }
 
 // look arranges the world, if it is not that of the time before.
@@ -133,6 +161,11 @@ func (c *Compiler) sweep() {
 			delete(c.expansions, p)
 		}
 	}
+	for p, r := range c.refusals {
+		if r.used != c.runs {
+			delete(c.refusals, p)
+		}
+	}
 	for key, b := range c.rulesets {
 		if b.used != c.runs {
 			delete(c.rulesets, key)
@@ -154,15 +187,12 @@ func (c *Compiler) sweep() {
 	}
 }
 
-// assign gives every workload its ruleset, in the order of their keys.
+// assign gives every workload its ruleset.
 func (r *run) assign(policies []*policy.Policy, workloads []Workload) {
-	byNamespace := map[string][]*policy.Policy{}
-	for _, p := range policies {
-		byNamespace[p.Metadata.Namespace] = append(byNamespace[p.Metadata.Namespace], p)
-	}
+	candidates := newCandidates(policies)
 	workloads = slices.Clone(workloads)
 	slices.SortStableFunc(workloads, func(a, b Workload) int { return cmp.Compare(a.Key, b.Key) })
-	r.ruleset("", nil, nil) // ruleset 0 is the empty one
+	r.ruleset("", nil, nil, nil) // the empty one
 	for i := range workloads {
 		w := &workloads[i]
 		if _, twice := r.tables.Containers[w.Key]; twice {
@@ -171,24 +201,40 @@ func (r *run) assign(policies []*policy.Policy, workloads []Workload) {
 		}
 		var key []byte
 		var mine []*clause
-		// Policies of the cluster come first, as policy.Compare orders them.
-		candidates := byNamespace[""]
-		if w.Namespace != "" {
-			candidates = slices.Concat(candidates, byNamespace[w.Namespace])
-		}
-		for _, p := range candidates {
+		var order []uint32
+		for _, p := range candidates.of(w) {
 			if !p.Selects(w) {
 				continue
 			}
-			for _, cl := range r.expansion(p).clauses {
+			for at, cl := range r.expansion(p.Policy).clauses {
 				if cl.covers(w) {
 					cl = r.ofWorkload(cl, w)
-					mine = append(mine, cl)
+					mine, order = append(mine, cl), append(order, p.rank, uint32(at))
 					key = binary.AppendUvarint(key, cl.id)
 				}
 			}
 		}
-		r.tables.Containers[w.Key] = r.ruleset(string(key), mine, w)
+		r.tables.Containers[w.Key] = r.ruleset(string(key), mine, order, w)
+	}
+	r.arrange()
+}
+
+// arrange numbers the rulesets anew, in the order of their policies; the empty one is 0. In the order of the
+// workloads a pod that is replaced by its like would give every ruleset another number.
+func (r *run) arrange() {
+	places := make([]int, len(r.selected))
+	for i := range places {
+		places[i] = i
+	}
+	slices.SortStableFunc(places, func(a, b int) int { return slices.Compare(r.order[a], r.order[b]) })
+	ids := make([]uint32, len(places))
+	selected, example := make([]*built, len(places)), make([]string, len(places))
+	for id, at := range places {
+		ids[at], selected[id], example[id] = uint32(id), r.selected[at], r.example[at]
+	}
+	r.selected, r.example = selected, example
+	for key, at := range r.tables.Containers {
+		r.tables.Containers[key] = ids[at]
 	}
 }
 
@@ -224,8 +270,8 @@ func sameRequest(a, b *clause) bool {
 	return a.request == b.request
 }
 
-// ruleset returns the id of the ruleset with these clauses, which key names.
-func (r *run) ruleset(key string, clauses []*clause, w *Workload) uint32 {
+// ruleset returns the id, before arrange(), of the ruleset with these clauses, which key names.
+func (r *run) ruleset(key string, clauses []*clause, order []uint32, w *Workload) uint32 {
 	if id, ok := r.ids[key]; ok {
 		return id
 	}
@@ -246,7 +292,7 @@ func (r *run) ruleset(key string, clauses []*clause, w *Workload) uint32 {
 	}
 	id := uint32(len(r.selected))
 	r.ids[key] = id
-	r.selected, r.example = append(r.selected, b), append(r.example, name)
+	r.selected, r.example, r.order = append(r.selected, b), append(r.example, name), append(r.order, order)
 	return id
 }
 
@@ -280,6 +326,12 @@ func (r *run) fill() {
 		r.errs = append(r.errs, r.tooMany(n))
 		return
 	}
+	if f := r.filled; f != nil && f.classes == r.classes && slices.Equal(f.selected, r.selected) {
+		same := *f.tables // but for who has which ruleset
+		same.Containers = r.tables.Containers
+		r.tables = &same
+		return
+	}
 	r.tables.Addresses = r.classes.addresses
 	var acc []Bitset
 	for id, b := range r.selected {
@@ -295,6 +347,7 @@ func (r *run) fill() {
 		}
 	}
 	r.tables.Pages, r.tables.Accepts = r.packer.pages, r.packer.accepts
+	r.filled = &filled{r.selected, r.classes, r.tables}
 }
 
 // tooMany names the rule that has most of the prefixes, where there are too many of them.

@@ -77,3 +77,25 @@ func compiled(t testing.TB, in policy.Input) *compile.Tables {
 	}
 	return tables
 }
+
+// fleet makes workloads with a ruleset of ten rules each, and returns the world without any.
+func fleet(t testing.TB, workloads int) policy.Input {
+	t.Helper()
+	var in policy.Input
+	for i := range workloads {
+		app := fmt.Sprint(i)
+		text := fmt.Sprintf("apiVersion: %s\nkind: %s\nmetadata: {name: p%d, namespace: bench}\nspec:\n  podSelector: {matchLabels: {app: '%d'}}\n  rules:\n", policy.APIVersion, policy.KindProcessPolicy, i, i)
+		for r := range 9 {
+			text += fmt.Sprintf("  - {name: r%d, processes: [{binaries: [/usr/bin/tool-%d-%d, /opt/app-%d/bin/*]}], egress: [{toCIDR: [%s, %s], toFQDNs: [{matchPattern: '*.r%d-%d.example'}], toPorts: [{ports: [{port: %d, endPort: %d, protocol: TCP}]}]}]}\n",
+				r, i, r, i, cidr(i*18+2*r), cidr(i*18+2*r+1), r, i, 1000+r+i, 2000+r+i)
+		}
+		text += "  - {name: shells, processes: [{origins: [Exec]}], action: Deny}\n"
+		policies, err := policy.Parse(app, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.Policies = append(in.Policies, policies...)
+		in.Workloads = append(in.Workloads, policy.Workload{Key: uint64(i + 1), Namespace: "bench", Container: "c", Labels: map[string]string{"app": app}})
+	}
+	return in
+}

@@ -27,6 +27,11 @@ const resyncPatience = 10 * time.Second
 // retryAfter is the pause before something that did not work is tried again.
 const retryAfter = time.Second
 
+// gather is how long after a change was put in force the next ones are gathered, where nobody waits for them: so
+// that pods which come and go all the time cost no more than ten compilations a second. A change after a quiet
+// time is not held back.
+const gather = 100 * time.Millisecond
+
 // engine keeps the kernel's tables equal to the policies and the containers. One goroutine (run)
 // changes it; snapshot may be called from any.
 type engine struct {
@@ -47,6 +52,7 @@ type engine struct {
 	scanned   bool
 	swapped   bool // this agent has put tables in force
 	behind    bool // something has changed that is not in force yet
+	caughtUp  time.Time
 	waiting   []*start
 
 	mu  sync.Mutex
@@ -112,8 +118,8 @@ func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error 
 	if !e.lists() {
 		patience.Reset(0)
 	}
-	retry := time.NewTimer(retryAfter)
-	retry.Stop()
+	again := time.NewTimer(retryAfter)
+	again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -133,10 +139,10 @@ func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error 
 			e.behind = true
 		case <-patience.C:
 			e.giveUp()
-		case <-retry.C:
+		case <-again.C:
 		}
-		if e.behind && !e.catchUp() {
-			retry.Reset(retryAfter)
+		if pause := e.catchUpInTime(); pause > 0 {
+			again.Reset(pause)
 		}
 		e.cluster.done()
 		e.release()
@@ -170,6 +176,23 @@ func (e *engine) giveUp() {
 		return
 	}
 	e.listed, e.behind = true, true
+}
+
+// catchUpInTime brings the kernel in line with what has changed, if it is time to. It returns after which pause it
+// is to be called again at the latest; 0: when something happens.
+func (e *engine) catchUpInTime() (pause time.Duration) {
+	if !e.behind {
+		return 0
+	}
+	if wait := gather - time.Since(e.caughtUp); wait > 0 && len(e.waiting) == 0 {
+		return wait
+	}
+	done := e.catchUp()
+	e.caughtUp = time.Now()
+	if !done {
+		return retryAfter
+	}
+	return 0
 }
 
 // catchUp brings the kernel in line with what has changed. It returns false when it must be tried again.

@@ -116,3 +116,22 @@ func TestAwaitOfACgroupThatTheKernelDoesNotSee(t *testing.T) {
 		t.Errorf("got %v, want errUnseen", err)
 	}
 }
+
+// TestChangesAreGathered: what nobody waits for is left until a tenth of a second after the last time.
+func TestChangesAreGathered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := startsEngine()
+		if pause := e.catchUpInTime(); pause != 0 {
+			t.Errorf("a pause of %v without a change", pause)
+		}
+		e.behind, e.caughtUp = true, time.Now()
+		if pause := e.catchUpInTime(); pause != gather {
+			t.Errorf("a pause of %v right after the last time, not %v", pause, gather)
+		}
+		time.Sleep(gather / 4)
+		if pause := e.catchUpInTime(); pause != gather*3/4 || !e.behind {
+			t.Errorf("a pause of %v later, not %v", pause, gather*3/4)
+		}
+	})
+}

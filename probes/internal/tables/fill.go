@@ -2,7 +2,6 @@ package tables
 
 import (
 	"errors"
-	"fmt"
 	"math/bits"
 
 	"github.com/cilium/ebpf"
@@ -35,12 +34,11 @@ func put[K, V any](m *ebpf.Map, keys []K, values []V) error {
 }
 
 func fillArray[V any](m *ebpf.Map, values []V) error {
-	for i := range values {
-		if err := m.Put(uint32(i), &values[i]); err != nil {
-			return err
-		}
+	keys := make([]uint32, len(values))
+	for i := range keys {
+		keys[i] = uint32(i)
 	}
-	return nil
+	return put(m, keys, values)
 }
 
 func fillContainers(m *ebpf.Map, containers map[uint64]uint32) error {
@@ -91,9 +89,10 @@ func kernelRef(r compile.DFARef) bpfobj.ABIDfaRef {
 func kernelBits(b compile.Bitset) bpfobj.ABIBits { return bpfobj.ABIBits{Word: b} }
 
 func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
+	values := make([]bpfobj.ABIRuleset, len(rulesets))
 	for id := range rulesets {
-		r := &rulesets[id]
-		v := bpfobj.ABIRuleset{
+		r, v := &rulesets[id], &values[id]
+		*v = bpfobj.ABIRuleset{
 			Audit:     kernelBits(r.Audit),
 			AnyBinary: kernelBits(r.AnyBinary),
 			Truncated: kernelBits(r.Truncated),
@@ -123,21 +122,18 @@ func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
 		if r.DNS != (compile.Bitset{}) {
 			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_DNS)
 		}
-		if err := m.Put(uint32(id), &v); err != nil {
-			return fmt.Errorf("ruleset %d: %w", id, err)
-		}
 	}
-	return nil
+	return fillArray(m, values)
 }
 
 func fillRules(m *ebpf.Map, rulesets []compile.Ruleset) error {
+	var keys []uint32
+	var values []bpfobj.ABIRule
 	for id := range rulesets {
 		for bit, r := range rulesets[id].Rules {
-			v := bpfobj.ABIRule{Ref: r.Ref, Verdict: r.Verdict, Severity: r.Severity}
-			if err := m.Put(uint32(id*compile.MaxRules+bit), &v); err != nil {
-				return fmt.Errorf("rule %s: %w", r.Name, err)
-			}
+			keys = append(keys, uint32(id*compile.MaxRules+bit))
+			values = append(values, bpfobj.ABIRule{Ref: r.Ref, Verdict: r.Verdict, Severity: r.Severity})
 		}
 	}
-	return nil
+	return put(m, keys, values)
 }

@@ -6,7 +6,9 @@ package tables
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -17,57 +19,97 @@ import (
 
 // Store owns the tables in the kernel. Its methods may be called from several goroutines.
 type Store struct {
-	maps *bpfobj.Maps
-	mu   sync.Mutex
+	maps  *bpfobj.Maps
+	mu    sync.Mutex
+	specs map[string]*ebpf.MapSpec // of the outer maps; read when first asked for
+	last  *compile.Tables          // what this store has put in force last; nil: nothing yet
+	held  buffer                   // the inner maps that hold it
+	slot  [bpfobj.ABILimitsSLOTS]buffer
 }
 
 // NewStore returns a store on the shared maps.
 func NewStore(maps *bpfobj.Maps) *Store { return &Store{maps: maps} }
 
-// buffer is one revision's inner maps by the name of their outer map.
+// buffer is one revision's inner maps by the name of their outer map. Nobody writes to one that is in force.
 type buffer map[string]*ebpf.Map
 
-func (b buffer) close() error {
+// closeBut closes the maps that are not in another buffer too.
+func (b buffer) closeBut(other buffer) error {
 	var errs []error
-	for _, m := range b {
-		errs = append(errs, m.Close())
+	for name, m := range b {
+		if other[name] != m {
+			errs = append(errs, m.Close())
+		}
 	}
 	return errors.Join(errs...)
 }
 
 // Swap puts t in force and returns its revision. Until it returns without error the former tables
 // judge, whole; afterwards the new ones do, whole: a program reads the revision once and looks only
-// into that revision's slot, and the slot is not touched before no program can be in it.
+// into that revision's slot, and the slot is not touched before no program can be in it. Nobody may change
+// t afterwards: the next swap takes over what is the same.
 func (s *Store) Swap(t *compile.Tables) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b, err := s.fill(t)
-	if err != nil {
-		return 0, errors.Join(err, b.close()) // the former tables stay in force
-	}
 	c, err := s.maps.Control()
 	if err != nil {
-		return 0, errors.Join(err, b.close())
+		return 0, err
+	}
+	settled := make(chan error, 1)
+	go func() { settled <- s.settle(c.Revision) }()
+	b, err := s.fill(t)
+	if err = errors.Join(err, <-settled); err != nil {
+		return 0, errors.Join(err, b.closeBut(s.held)) // the former tables stay in force
 	}
 	revision := c.Revision + 1
-	if err := s.install(b, uint32(revision%uint64(bpfobj.ABILimitsSLOTS))); err != nil {
-		return 0, errors.Join(err, b.close())
+	if err := s.install(b, slotOf(revision)); err != nil {
+		return 0, errors.Join(err, b.closeBut(s.held))
 	}
 	if err := s.maps.UpdateControl(func(c *bpfobj.ABIControl) { c.Revision = revision }); err != nil {
-		return 0, errors.Join(err, b.close())
+		return 0, errors.Join(err, b.closeBut(s.held))
 	}
-	if err := b.close(); err != nil { // the outer maps hold them
+	former := s.held
+	s.last, s.held = t, b
+	if err := former.closeBut(b); err != nil { // the outer maps hold them
 		return revision, fmt.Errorf("closing table handles: %w", err)
 	}
 	return revision, nil
 }
 
-// install puts the inner maps into a slot. Each update returns only after every program that may
-// still see the former inner map has ended (the kernel waits for an RCU grace period, since 4.20),
-// which is also what makes the slot's next reuse safe. They wait side by side.
+// slotOf is where the tables of a revision are.
+func slotOf(revision uint64) uint32 { return uint32(revision % uint64(bpfobj.ABILimitsSLOTS)) }
+
+// settle returns when no program can still be in the slot that is not of this revision, which is in force:
+// one that read the former revision may be in there until a grace period has passed since the last swap. An
+// update of an outer map waits for one, also where it changes nothing.
+func (s *Store) settle(revision uint64) error {
+	slot, outer := slotOf(revision), s.maps.Map("ruleset_by_cgrp")
+	var inner *ebpf.Map
+	err := outer.Lookup(slot, &inner)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil // nothing has ever been in force
+	}
+	if err == nil {
+		err = errors.Join(outer.Put(slot, inner), inner.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("waiting for programs that use the former tables: %w", err)
+	}
+	return nil
+}
+
+// install puts the inner maps that are not there already into a slot. Each update returns only after every
+// program that may still see the former inner map has ended (the kernel waits for an RCU grace period, since
+// 4.20). They wait side by side.
 func (s *Store) install(b buffer, slot uint32) error {
-	errs := make(chan error, len(b))
+	there := s.slot[slot]
+	s.slot[slot] = nil // until all of it is
+	errs, puts := make(chan error, len(b)), 0
 	for name, inner := range b {
+		if there[name] == inner {
+			continue
+		}
+		puts++
 		go func() {
 			if err := s.maps.Map(name).Put(slot, inner); err != nil {
 				errs <- fmt.Errorf("installing table %s: %w", name, err)
@@ -77,29 +119,42 @@ func (s *Store) install(b buffer, slot uint32) error {
 		}()
 	}
 	var all error
-	for range b {
+	for range puts {
 		all = errors.Join(all, <-errs)
+	}
+	if all == nil {
+		s.slot[slot] = b
 	}
 	return all
 }
 
-// fill makes and fills the inner maps.
+// fill makes and fills the inner maps of what is not as it was, and takes the others over.
 func (s *Store) fill(t *compile.Tables) (buffer, error) {
+	last := s.last
+	if last == nil {
+		last = &compile.Tables{}
+	}
+	rulesets := same(t.Rulesets, last.Rulesets)
 	b := buffer{}
 	for _, step := range []struct {
 		name string
+		same bool
 		size int
 		fill func(*ebpf.Map) error
 	}{
-		{"rulesets", len(t.Rulesets), func(m *ebpf.Map) error { return fillRulesets(m, t.Rulesets) }},
-		{"ruleset_by_cgrp", len(t.Containers), func(m *ebpf.Map) error { return fillContainers(m, t.Containers) }},
-		{"identity_by_addr", len(t.Addresses), func(m *ebpf.Map) error { return fillAddresses(m, t.Addresses) }},
-		{"rules_by_peer", len(t.Peers), func(m *ebpf.Map) error { return fillPeers(m, t.Peers) }},
-		{"rules_by_port", len(t.Ports), func(m *ebpf.Map) error { return fillPorts(m, t.Ports) }},
-		{"dfa_pages", len(t.Pages), func(m *ebpf.Map) error { return fillArray(m, t.Pages) }},
-		{"dfa_accepts", len(t.Accepts), func(m *ebpf.Map) error { return fillArray(m, t.Accepts) }},
-		{"rules", len(t.Rulesets) * compile.MaxRules, func(m *ebpf.Map) error { return fillRules(m, t.Rulesets) }},
+		{"rulesets", rulesets, len(t.Rulesets), func(m *ebpf.Map) error { return fillRulesets(m, t.Rulesets) }},
+		{"ruleset_by_cgrp", maps.Equal(t.Containers, last.Containers), len(t.Containers), func(m *ebpf.Map) error { return fillContainers(m, t.Containers) }},
+		{"identity_by_addr", equal(t.Addresses, last.Addresses), len(t.Addresses), func(m *ebpf.Map) error { return fillAddresses(m, t.Addresses) }},
+		{"rules_by_peer", equal(t.Peers, last.Peers), len(t.Peers), func(m *ebpf.Map) error { return fillPeers(m, t.Peers) }},
+		{"rules_by_port", equal(t.Ports, last.Ports), len(t.Ports), func(m *ebpf.Map) error { return fillPorts(m, t.Ports) }},
+		{"dfa_pages", equal(t.Pages, last.Pages), len(t.Pages), func(m *ebpf.Map) error { return fillArray(m, t.Pages) }},
+		{"dfa_accepts", equal(t.Accepts, last.Accepts), len(t.Accepts), func(m *ebpf.Map) error { return fillArray(m, t.Accepts) }},
+		{"rules", rulesets, len(t.Rulesets) * compile.MaxRules, func(m *ebpf.Map) error { return fillRules(m, t.Rulesets) }},
 	} {
+		if held := s.held[step.name]; held != nil && step.same {
+			b[step.name] = held
+			continue
+		}
 		inner, err := s.newInner(step.name, step.size)
 		if err != nil {
 			return b, err
@@ -112,13 +167,24 @@ func (s *Store) fill(t *compile.Tables) (buffer, error) {
 	return b, nil
 }
 
+// same says whether two slices are one. The compiler hands out again what a change has not touched.
+func same[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// equal says whether two slices say the same.
+func equal[T comparable](a, b []T) bool { return same(a, b) || slices.Equal(a, b) }
+
 // newInner makes an inner map for the outer map of that name.
 func (s *Store) newInner(outer string, size int) (*ebpf.Map, error) {
-	spec, err := bpfobj.LoadABI()
-	if err != nil {
-		return nil, fmt.Errorf("reading map definitions: %w", err)
+	if s.specs == nil {
+		spec, err := bpfobj.LoadABI()
+		if err != nil {
+			return nil, fmt.Errorf("reading map definitions: %w", err)
+		}
+		s.specs = spec.Maps
 	}
-	inner := spec.Maps[outer].InnerMap.Copy()
+	inner := s.specs[outer].InnerMap.Copy()
 	inner.MaxEntries = uint32(max(size, 1))
 	m, err := ebpf.NewMap(inner)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -183,6 +184,13 @@ func newRig(t *testing.T, step event.Step) *rig {
 	t.Helper()
 	r := newBareRig(t, step)
 	r.attach(t)
+	r.govern(t)
+	return r
+}
+
+// govern gates the pod's veth.
+func (r *rig) govern(t *testing.T) {
+	t.Helper()
 	pause := r.container(t, "")
 	var err error
 	r.veth = gate.Veth{Container: pause.ID, Ifindex: uint32(r.net.Gate.Attrs().Index)}
@@ -191,7 +199,6 @@ func newRig(t *testing.T, step event.Step) *rig {
 		return err
 	})
 	r.net.Node.Do(t, func() error { return r.gate.Govern(r.veth) })
-	return r
 }
 
 // prepareNet starts the other servers and allows ping sockets and TCP fast open in the test's own namespaces.
@@ -249,7 +256,13 @@ func (r *rig) swap(t *testing.T, documents ...string) *compile.Tables {
 // compile compiles the rules of one policy for each document, for the workloads labelled app: web.
 func (r *rig) compile(t *testing.T, documents ...string) *compile.Tables {
 	t.Helper()
-	var policies []*policy.Policy
+	return r.compileAmong(t, compile.Input{}, documents...)
+}
+
+// compileAmong compiles them beside other policies and workloads.
+func (r *rig) compileAmong(t *testing.T, others compile.Input, documents ...string) *compile.Tables {
+	t.Helper()
+	policies := slices.Clone(others.Policies)
 	for i, rules := range documents {
 		head := fmt.Sprintf("apiVersion: %s\nkind: %s\nmetadata: {name: p%d}\nspec:\n  podSelector: {matchLabels: {app: web}}\n", policy.APIVersion, policy.KindProcessPolicy, i)
 		parsed, err := policy.Parse("test", []byte(head+r.fill(rules)))
@@ -258,7 +271,7 @@ func (r *rig) compile(t *testing.T, documents ...string) *compile.Tables {
 		}
 		policies = append(policies, parsed...)
 	}
-	tables, err := compile.Compile(compile.Input{Policies: policies, Workloads: r.workloads})
+	tables, err := compile.Compile(compile.Input{Policies: policies, Workloads: slices.Concat(r.workloads, others.Workloads)})
 	if err != nil {
 		t.Fatal(err)
 	}
