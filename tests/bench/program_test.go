@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/match"
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/judge"
@@ -95,6 +96,7 @@ func judging(t *testing.T, k *probes.Kernel) (rows []row) {
 	o.Put(t, process, call, true)
 	b, d = alternate(programRounds, timed(t, noop, oracle.Packet(), 1), timed(t, o.Program("oracle_judge"), oracle.Packet(), 1))
 	rows = append(rows, row{"the same, denied by default", b, d, "≤ 400 ns over"})
+	rows = append(rows, judgingNames(t, k, o)...)
 	o.Put(t, process, call, false)
 	b, d = alternate(programRounds, timed(t, noop, oracle.Packet(), 1), timed(t, o.Program("oracle_who"), oracle.Packet(), 1))
 	rows = append(rows, row{"rules that select a new process (path of 16 bytes)", b, d, ""})
@@ -102,6 +104,42 @@ func judging(t *testing.T, k *probes.Kernel) (rows []row) {
 	o.Put(t, process, call, false)
 	b, d = alternate(programRounds, timed(t, noop, oracle.Packet(), 1), timed(t, o.Program("oracle_path"), oracle.Packet(), 1))
 	return append(rows, row{"DFA, one byte of a path of 200", 0, (d - b) / 200, "≤ 8 ns"})
+}
+
+// judgingNames measures the decision where rules by name are among the others: about a peer whose name none of
+// them matches, and about one that its name alone allows. The tables of large stay in force behind it.
+func judgingNames(t *testing.T, k *probes.Kernel, o *oracle.Oracle) (rows []row) {
+	in := large(t, 2, 20)
+	rules := in.Policies[0].Spec.Rules
+	pattern, err := policy.ParseNamePattern("*.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules[len(rules)-1-tools].Egress[0].ToCIDR = nil
+	rules[len(rules)-1-tools].Egress[0].ToFQDNs = []policy.FQDNSelector{{MatchPattern: pattern}}
+	if _, err := judge.Open(k).Swap(compiled(t, in)); err != nil {
+		t.Fatal(err)
+	}
+	process, call := lastTool(in)
+	named := call
+	call.Names, named.Names, named.Peer = []string{"other.test"}, []string{"api.example"}, netip.MustParseAddr("192.0.2.1")
+	noop := nothing(t, ebpf.ProgramSpec{Type: ebpf.SchedCLS}, 1)
+	for _, c := range []struct {
+		what string
+		call policy.Call
+	}{{"rules by name beside them, allowed by CIDR", call}, {"the same, allowed by the peer's name", named}} {
+		o.Tell(t, process.Workload.Key, c.call.Peer, c.call.Names)
+		if got, want := o.Ask(t, process, c.call, true), match.Judge(in, process, c.call); got.Ref != want.Ref || want.Ref == 0 {
+			t.Fatalf("%s: judged by rule %x, not %s", c.what, got.Ref, want.Rule)
+		}
+		b, d := alternate(programRounds, timed(t, noop, oracle.Packet(), 1), timed(t, o.Program("oracle_judge"), oracle.Packet(), 1))
+		rows = append(rows, row{c.what, b, d, "≤ 400 ns over"})
+	}
+	o.Tell(t, 0, netip.Addr{}, nil)
+	if _, err := judge.Open(k).Swap(compiled(t, large(t, 2, 20))); err != nil {
+		t.Fatal(err)
+	}
+	return rows
 }
 
 // packet is a UDP datagram from 10.0.0.2:1000 to 10.0.0.1:2000, or back.
