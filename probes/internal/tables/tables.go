@@ -85,7 +85,7 @@ func (s *Store) install(b buffer, slot uint32) error {
 
 // fill makes and fills the inner maps.
 func (s *Store) fill(t *compile.Tables) (buffer, error) {
-	b := buffer{}
+	b, demands := buffer{}, demandsOf(t.Rulesets)
 	for _, step := range []struct {
 		name string
 		size int
@@ -98,6 +98,7 @@ func (s *Store) fill(t *compile.Tables) (buffer, error) {
 		{"rules_by_port", len(t.Ports), func(m *ebpf.Map) error { return fillPorts(m, t.Ports) }},
 		{"dfa_pages", len(t.Pages), func(m *ebpf.Map) error { return fillArray(m, t.Pages) }},
 		{"dfa_accepts", len(t.Accepts), func(m *ebpf.Map) error { return fillArray(m, t.Accepts) }},
+		{"demands", len(demands), func(m *ebpf.Map) error { return fillArray(m, demands) }},
 		{"rules", len(t.Rulesets) * compile.MaxRules, func(m *ebpf.Map) error { return fillRules(m, t.Rulesets) }},
 	} {
 		inner, err := s.newInner(step.name, step.size)
