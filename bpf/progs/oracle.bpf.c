@@ -7,10 +7,12 @@
  * tc (oracle_who)    computes the rules that select the process of oracle_question, as after an exec
  * tc (oracle_path)   walks the path of oracle_question through the DFA of its ruleset
  * tc (oracle_name)   puts into oracle_accept what rules.dns say of the name in oracle_text
+ * tc (oracle_http)   goes on with the requests of oracle_request and judges each, for oracle_question
  * tc (oracle_parse)  reads the DNS message that is the packet into oracle_message
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include <lib/request.h>
 #include <lib/socket.h>
 #include <parse/dns.h>
 
@@ -153,4 +155,74 @@ int oracle_parse(struct __sk_buff *skb)
 	if (oracle_message.ok && m->kind == DNS_ANSWER)
 		dns_deliver(skb, m);
 	return 1;
+}
+
+enum oracle_http_limits {
+	ORACLE_REQUESTS = 64,
+	ORACLE_HTTP_BEGIN = 14, /* behind the Ethernet header */
+};
+
+/* What was judged on one connection. */
+struct judged {
+	__u32 requests;
+	__u32 flaw; /* enum flaw */
+	struct answer answer[ORACLE_REQUESTS];
+};
+
+struct request oracle_request;
+struct request_room oracle_room;
+struct judged oracle_judged;
+
+static __always_inline void oracle_judge_request(void)
+{
+	__u32 at = oracle_judged.requests;
+
+	request_judge(&oracle_request, &oracle_room, &oracle_question.label);
+	request_reset(&oracle_request, &oracle_room);
+	if (at < ORACLE_REQUESTS)
+		oracle_judged.answer[at] = oracle_room.answer;
+	oracle_judged.requests = at + 1;
+}
+
+/* One event of the chunk. Returns 1 when there is no more. */
+static long oracle_http_event(__u32 index, void *data)
+{
+	struct http1_room *parse = &oracle_room.parse;
+	__u64 n = parse->len - parse->pos;
+
+	switch (request_read(&oracle_request, &oracle_room, &oracle_question.label)) {
+	case HTTP1_HEAD:
+		oracle_judge_request();
+		return 0;
+	case HTTP1_BODY:
+		n = parse->len - parse->pos;
+		if (n > oracle_request.parser.left)
+			n = oracle_request.parser.left;
+		http1_skip(&oracle_request.parser, n);
+		parse->pos += n;
+		return !n;
+	case HTTP1_BAD:
+		oracle_judged.flaw = oracle_request.parser.flaw;
+		return 1;
+	}
+	return 1;
+}
+
+SEC("tc")
+int oracle_http(struct __sk_buff *skb)
+{
+	struct control *c = control_get();
+	__u32 n = skb->len - ORACLE_HTTP_BEGIN;
+
+	if (!c || skb->len <= ORACLE_HTTP_BEGIN || n > HTTP1_CHUNK ||
+	    bpf_skb_load_bytes(skb, ORACLE_HTTP_BEGIN, oracle_room.parse.chunk, ((n - 1) & 255) + 1))
+		return 1;
+	oracle_room.query = oracle_question.query;
+	oracle_room.query.revision = c->revision;
+	address_canonical(oracle_room.query.addr);
+	oracle_room.flags = oracle_question.flags;
+	oracle_room.parse.len = n;
+	oracle_room.parse.pos = 0;
+	bpf_loop(2 * HTTP1_CHUNK, oracle_http_event, 0, 0);
+	return 0;
 }

@@ -32,14 +32,27 @@ type Question struct {
 // Random makes the case of a seed, with this many questions. The policies have been written as
 // JSON and parsed, so that they are what an agent could have read; the error is that of parsing
 // and always a bug.
-func Random(seed uint64, questions int) (Case, error) { return random(seed, questions, false) }
+func Random(seed uint64, questions int) (Case, error) { return random(seed, questions, kernel{}) }
 
 // Enforced makes a case with nothing in it that the kernel does not judge by: what
 // compile.Compile refuses.
-func Enforced(seed uint64, questions int) (Case, error) { return random(seed, questions, true) }
+func Enforced(seed uint64, questions int) (Case, error) {
+	return random(seed, questions, kernel{enforced: true})
+}
 
-func random(seed uint64, questions int, enforced bool) (Case, error) {
-	g := &generator{rand.New(rand.NewPCG(seed, 0)), enforced} //nolint:gosec // a case must come again with its seed
+// Requests makes such a case with rules.http besides, and asks about requests only.
+func Requests(seed uint64, questions int) (Case, error) {
+	return random(seed, questions, kernel{enforced: true, requests: true})
+}
+
+// kernel bounds a case to what the kernel judges by.
+type kernel struct {
+	enforced bool // no more than compile.Compile takes
+	requests bool // but for rules.http
+}
+
+func random(seed uint64, questions int, k kernel) (Case, error) {
+	g := &generator{rand.New(rand.NewPCG(seed, 0)), k} //nolint:gosec // a case must come again with its seed
 	c := Case{Input: policy.Input{Workloads: g.workloads(), Node: policy.Node{Addresses: g.nodeAddresses()}, World: g.world()}}
 	for i := range 1 + g.IntN(4) {
 		text, err := json.Marshal(g.policy(i))
@@ -57,14 +70,14 @@ func random(seed uint64, questions int, enforced bool) (Case, error) {
 	}
 	for range questions {
 		q := Question{Process: g.process(c.Input.Workloads), Call: g.call()}
-		if g.IntN(3) == 0 {
+		if !g.requests && g.IntN(3) == 0 {
 			q.Query = g.name()
 			q.Call.Direction, q.Call.Listen, q.Call.Port = policy.Egress, false, 53
 			q.Call.Protocol = pick[uint8](g, 17, 17, 6)
 		}
-		if !enforced && q.Query == "" && g.IntN(3) == 0 {
+		if g.requests || !g.enforced && q.Query == "" && g.IntN(3) == 0 {
 			q.Call.Listen, q.Call.Protocol, q.Call.Port = false, 6, pick[uint16](g, 80, 443, 8080)
-			if q.Request = g.request(q.Call); g.IntN(2) == 0 {
+			if q.Request = g.request(q.Call); !g.requests && g.IntN(2) == 0 {
 				q.Request, q.Hello = nil, &policy.Hello{Call: q.Call, ServerName: g.name()}
 			}
 		}
@@ -75,7 +88,7 @@ func random(seed uint64, questions int, enforced bool) (Case, error) {
 
 type generator struct {
 	*rand.Rand
-	enforced bool // only what the kernel judges by
+	kernel
 }
 
 // pick returns one of a list.
@@ -362,7 +375,7 @@ func (g *generator) ports(named, deny, egress bool) []policy.PortRule {
 			if !deny && egress && g.IntN(3) == 0 {
 				r = policy.PortRule{Ports: some(g, 0, list[1], list[2], list[3]), Rules: &policy.L7Rules{DNS: g.fqdns()}}
 			}
-			if !deny && !g.enforced && g.IntN(3) == 0 {
+			if !deny && (g.requests && g.IntN(4) > 0 || !g.enforced && g.IntN(3) == 0) {
 				r = g.inside()
 			}
 			out = append(out, r)

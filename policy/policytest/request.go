@@ -13,7 +13,7 @@ func (g *generator) inside() policy.PortRule {
 			r.Rules.HTTP = append(r.Rules.HTTP, g.httpRule())
 		}
 	}
-	if ways&2 != 0 {
+	if ways&2 != 0 && !g.requests {
 		for _, s := range g.fqdns() {
 			r.ServerNames = append(r.ServerNames, s.Pattern())
 		}

@@ -36,6 +36,7 @@ enum ruleset_flags {
 	RULESET_RULES = 2, /* has any rule */
 	RULESET_NAMES = 4, /* has rules that match peers by name */
 	RULESET_DNS = 8,   /* has rules that say which names may be asked for */
+	RULESET_HTTP = 16, /* has rules that say which requests may be made */
 };
 
 struct ruleset {
@@ -48,11 +49,21 @@ struct ruleset {
 	struct bits any_peer;
 	struct bits any_port;
 	struct bits dns; /* what these rules allow carries queries, which queries is asked about */
+	struct bits http; /* the same of requests */
+	struct bits any_method; /* rules that say nothing of a request's method */
+	struct bits any_path;
+	struct bits any_host;
 	struct dfa_ref exe;
 	struct dfa_ref names;	/* name of a peer */
 	struct dfa_ref queries; /* name asked for */
+	struct dfa_ref methods;
+	struct dfa_ref paths;
+	struct dfa_ref hosts;
+	struct dfa_ref lines; /* header of a request → demands it meets in word 0, its name in word 1 */
 	__u32 id; /* its own index */
 	__u32 flags;
+	__u32 first_demand; /* index into demands */
+	__u32 demands;	    /* how many */
 };
 
 /* One compiled rule, at index ruleset * RULE_MAX + bit. */

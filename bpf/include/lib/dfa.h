@@ -46,22 +46,39 @@ static long dfa_step(__u32 index, void *data)
 	return ended;
 }
 
+static __always_inline struct dfa_page *dfa_page(__u64 revision, const struct dfa_ref *ref)
+{
+	void *pages = table(&dfa_pages, revision);
+	__u32 page = ref->page;
+
+	return ref->classes && pages ? bpf_map_lookup_elem(pages, &page) : 0;
+}
+
+/* The row that text leads to from another (0: the start). */
+static __always_inline __u32 dfa_row(__u64 revision, const struct dfa_ref *ref, const __u8 *text,
+				     __u32 row)
+{
+	struct dfa_walk walk = {.text = text, .row = row, .base = ref->base};
+
+	walk.page = dfa_page(revision, ref);
+	if (!walk.page)
+		return 0;
+	bpf_loop(EXE_LEN / STEP_BYTES, dfa_step, &walk, 0);
+	return walk.row;
+}
+
+/* The number of what a DFA accepts in a row; 0: nothing, or broken tables. */
+static __always_inline __u32 dfa_index_at(__u64 revision, const struct dfa_ref *ref, __u32 row)
+{
+	struct dfa_page *page = dfa_page(revision, ref);
+
+	return page ? page->cell[(ref->base + CLASS_CELLS + row + ref->classes) & CELL_MASK] : 0;
+}
+
 /* The number of what a DFA accepts of text; 0: nothing, or broken tables. */
 static __always_inline __u32 dfa_index(__u64 revision, const struct dfa_ref *ref, const __u8 *text)
 {
-	void *pages = table(&dfa_pages, revision);
-	struct dfa_walk walk = {.text = text};
-	__u32 page = ref->page;
-	__u32 classes = ref->classes;
-
-	if (!classes || !pages)
-		return 0;
-	walk.page = bpf_map_lookup_elem(pages, &page);
-	if (!walk.page)
-		return 0;
-	walk.base = ref->base;
-	bpf_loop(EXE_LEN / STEP_BYTES, dfa_step, &walk, 0);
-	return walk.page->cell[(walk.base + CLASS_CELLS + walk.row + classes) & CELL_MASK];
+	return dfa_index_at(revision, ref, dfa_row(revision, ref, text, 0));
 }
 
 /* The rules behind such a number (0: none); NULL: broken tables. */

@@ -4,6 +4,7 @@
  * JUDGE, the decision itself: who & peer & port, first deny, then allow, then the default. The same
  * algorithm as (*compile.Tables).Judge, which tests compare it with.
  */
+#include <abi/request.h>
 #include <lib/dfa.h>
 #include <lib/label.h>
 #include <lib/names.h>
@@ -15,6 +16,7 @@ enum query_flags {
 	QUERY_LISTEN = 4,  /* bind, listen, accept: no peer yet, so only a Deny of every peer counts */
 	QUERY_NAME = 8,	   /* a DNS query: accept says which rules.dns match the name in it */
 	QUERY_UNREAD = 16, /* nobody would read a query in this call */
+	QUERY_REQUEST = 32, /* a request: accept is the place of the rules that select it in request_selects */
 };
 
 /* What is asked. */
@@ -63,11 +65,35 @@ struct pick {
 	__u16 silent; /* the first Allow rule that would match but for its rules.dns */
 	__u8 direction;
 	__u8 audit; /* 1: rules in mode Audit take part as if they enforced */
-	__u8 asks;  /* 1: rules.dns have a say */
+	__u8 asks;  /* enum asks */
 	__u8 flags; /* enum answer_flags */
-	__u32 accept; /* number of the rules whose rules.dns match the name asked for */
+	__u32 accept; /* number of the rules that match what is asked about, see enum asks */
 	__u64 revision;
 };
+
+/* Which rules have a say about what is inside, besides peer and port. */
+enum asks {
+	ASKS_NAME = 1,	  /* rules.dns; accept is a number of dfa_bits() */
+	ASKS_REQUEST = 2, /* rules.http; accept is a place in request_selects */
+};
+
+/* The rules that select a request, while it is judged: by the room that the request is read in. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REQUEST_ROOMS);
+	__type(key, __u32);
+	__type(value, struct bits);
+} request_selects SEC(".maps");
+
+/* The rules that match what is inside. */
+static __always_inline struct bits *bits_of_inside(const struct pick *pick)
+{
+	__u32 place = pick->accept;
+
+	if (pick->asks & ASKS_REQUEST)
+		return bpf_map_lookup_elem(&request_selects, &place);
+	return dfa_bits(pick->revision, place);
+}
 
 static __always_inline __u16 first_bit(__u64 word)
 {
@@ -115,16 +141,18 @@ __noinline int evaluate_who(struct ruleset *ruleset, struct label *label, __u64 
 __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct bits *peer,
 			     struct bits *port, struct pick *pick)
 {
-	struct bits *accepts;
+	struct bits *accepts, *governs;
 	__u16 deny = PICK_NONE, allow = PICK_NONE, select = PICK_NONE, silent = PICK_NONE;
 	__u32 direction;
 	int i;
 
 	if (!ruleset || !who || !peer || !port || !pick)
 		return 0;
-	accepts = &ruleset->dns;
+	governs = accepts = &ruleset->dns;
 	if (pick->asks) {
-		accepts = dfa_bits(pick->revision, pick->accept);
+		if (pick->asks & ASKS_REQUEST)
+			governs = &ruleset->http;
+		accepts = bits_of_inside(pick);
 		if (!accepts)
 			return 0; /* closed: nothing is picked */
 	}
@@ -145,15 +173,15 @@ __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct b
 		hit &= allows;
 		if (hit & names)
 			pick->flags |= ANSWER_DNS;
-		if (pick->asks && hit & names) {
-			__u64 named = accepts->word[i];
+		if (pick->asks && hit & governs->word[i]) {
+			__u64 inside = hit & governs->word[i];
 
-			if (hit & names & named)
+			if (inside & accepts->word[i])
 				pick->flags |= ANSWER_FILLS;
-			names &= ~named;
-			if (hit & names)
-				silent = i * 64 + first_bit(hit & names);
-			hit &= ~names;
+			inside &= ~accepts->word[i];
+			if (inside)
+				silent = i * 64 + first_bit(inside);
+			hit &= ~inside;
 		}
 		if (hit)
 			allow = i * 64 + first_bit(hit);
@@ -202,7 +230,8 @@ static __always_inline struct outcome decide(const struct pick *pick, const stru
 		return outcome(pick->allow, VERDICT_ALLOW, REASON_RULE);
 	if (pick->silent != PICK_NONE)
 		return outcome(pick->silent, VERDICT_DENY,
-			       query->flags & QUERY_NAME ? REASON_RULE : REASON_DNS_STREAM);
+			       query->flags & (QUERY_NAME | QUERY_REQUEST) ? REASON_RULE :
+									    REASON_DNS_STREAM);
 	if (pick->select == PICK_NONE)
 		return outcome(PICK_NONE, VERDICT_ALLOW, REASON_UNGOVERNED);
 	/* A rule that names peers says nothing of the pod's own loopback. */
@@ -254,6 +283,17 @@ static __always_inline struct bits *with_names(struct names_room *room, const st
 	return &room->match;
 }
 
+/* What of the inside a query is about, or nobody would see. Returns enum asks. */
+static __always_inline __u8 asks_of(__u32 ruleset_flags, const struct query *query)
+{
+	if (query->flags & QUERY_REQUEST)
+		return ASKS_REQUEST;
+	if (ruleset_flags & RULESET_DNS &&
+	    (query->flags & (QUERY_NAME | QUERY_UNREAD) || query->protocol != QUERIES_BY))
+		return ASKS_NAME;
+	return 0;
+}
+
 /*
  * Judges query for a process that the rules who select. room: the rules of the peer's names, or NULL;
  * with ANSWER_NAMED it gets the rule that only a name makes match. Global, and so are all functions
@@ -284,8 +324,7 @@ __noinline int evaluate(struct ruleset *ruleset, struct bits *who, const struct 
 	pick.revision = query->revision;
 	pick.accept = query->accept;
 	pick.direction = query->direction;
-	pick.asks = ruleset->flags & RULESET_DNS &&
-		    (query->flags & (QUERY_NAME | QUERY_UNREAD) || query->protocol != QUERIES_BY);
+	pick.asks = asks_of(ruleset->flags, query);
 	evaluate_pick(ruleset, who, peer, port, &pick);
 	out = decide(&pick, query);
 	answer->verdict = out.verdict;

@@ -128,6 +128,15 @@ struct {
 	__array(values, struct accept_inner);
 } dfa_accepts SEC(".maps");
 
+/* The rules that demand something of a request's headers, from ruleset.first_demand on. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, SLOTS);
+	__type(key, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__array(values, struct accept_inner);
+} demands SEC(".maps");
+
 /* Rules, at ruleset * RULE_MAX + bit. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);

@@ -439,21 +439,31 @@ type ABIRule struct {
 }
 
 type ABIRuleset struct {
-	_         structs.HostLayout
-	Allow     [2]ABIBits
-	Deny      [2]ABIBits
-	Audit     ABIBits
-	Origins   [5]ABIBits
-	AnyBinary ABIBits
-	Truncated ABIBits
-	AnyPeer   ABIBits
-	AnyPort   ABIBits
-	Dns       ABIBits
-	Exe       ABIDfaRef
-	Names     ABIDfaRef
-	Queries   ABIDfaRef
-	Id        uint32
-	Flags     uint32
+	_           structs.HostLayout
+	Allow       [2]ABIBits
+	Deny        [2]ABIBits
+	Audit       ABIBits
+	Origins     [5]ABIBits
+	AnyBinary   ABIBits
+	Truncated   ABIBits
+	AnyPeer     ABIBits
+	AnyPort     ABIBits
+	Dns         ABIBits
+	Http        ABIBits
+	AnyMethod   ABIBits
+	AnyPath     ABIBits
+	AnyHost     ABIBits
+	Exe         ABIDfaRef
+	Names       ABIDfaRef
+	Queries     ABIDfaRef
+	Methods     ABIDfaRef
+	Paths       ABIDfaRef
+	Hosts       ABIDfaRef
+	Lines       ABIDfaRef
+	Id          uint32
+	Flags       uint32
+	FirstDemand uint32
+	Demands     uint32
 }
 
 type ABIRulesetFlags uint32
@@ -463,6 +473,7 @@ const (
 	ABIRulesetFlagsRULESET_RULES ABIRulesetFlags = 2
 	ABIRulesetFlagsRULESET_NAMES ABIRulesetFlags = 4
 	ABIRulesetFlagsRULESET_DNS   ABIRulesetFlags = 8
+	ABIRulesetFlagsRULESET_HTTP  ABIRulesetFlags = 16
 )
 
 type ABISite uint32
@@ -555,6 +566,7 @@ const (
 	ABIMapContainerByCgroup = "container_by_cgroup"
 	ABIMapContainerParent   = "container_parent"
 	ABIMapControls          = "controls"
+	ABIMapDemands           = "demands"
 	ABIMapDfaAccepts        = "dfa_accepts"
 	ABIMapDfaPages          = "dfa_pages"
 	ABIMapErrors            = "errors"
@@ -664,6 +676,7 @@ type ABIMapSpecs struct {
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
+	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
@@ -751,6 +764,7 @@ type ABIMaps struct {
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
+	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
 	Errors            *ebpf.Map `ebpf:"errors"`
@@ -783,6 +797,7 @@ func (m *ABIMaps) Close() error {
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
+		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
 		m.Errors,

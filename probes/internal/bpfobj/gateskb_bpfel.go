@@ -20,6 +20,7 @@ const (
 	GateSKBMapContainerByCgroup = "container_by_cgroup"
 	GateSKBMapContainerParent   = "container_parent"
 	GateSKBMapControls          = "controls"
+	GateSKBMapDemands           = "demands"
 	GateSKBMapDfaAccepts        = "dfa_accepts"
 	GateSKBMapDfaPages          = "dfa_pages"
 	GateSKBMapDnsScratches      = "dns_scratches"
@@ -40,6 +41,7 @@ const (
 	GateSKBMapNetnsByCookie     = "netns_by_cookie"
 	GateSKBMapQueryBySock       = "query_by_sock"
 	GateSKBMapRefusals          = "refusals"
+	GateSKBMapRequestSelects    = "request_selects"
 	GateSKBMapRules             = "rules"
 	GateSKBMapRulesByPeer       = "rules_by_peer"
 	GateSKBMapRulesByPort       = "rules_by_port"
@@ -105,6 +107,7 @@ type GateSKBMapSpecs struct {
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
+	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
 	DnsScratches      *ebpf.MapSpec `ebpf:"dns_scratches"`
@@ -125,6 +128,7 @@ type GateSKBMapSpecs struct {
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -164,6 +168,7 @@ type GateSKBMaps struct {
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
+	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
 	DnsScratches      *ebpf.Map `ebpf:"dns_scratches"`
@@ -184,6 +189,7 @@ type GateSKBMaps struct {
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -199,6 +205,7 @@ func (m *GateSKBMaps) Close() error {
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
+		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
 		m.DnsScratches,
@@ -219,6 +226,7 @@ func (m *GateSKBMaps) Close() error {
 		m.NetnsByCookie,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestSelects,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -20,6 +20,7 @@ const (
 	GateTCMapContainerByCgroup = "container_by_cgroup"
 	GateTCMapContainerParent   = "container_parent"
 	GateTCMapControls          = "controls"
+	GateTCMapDemands           = "demands"
 	GateTCMapDfaAccepts        = "dfa_accepts"
 	GateTCMapDfaPages          = "dfa_pages"
 	GateTCMapDnsScratches      = "dns_scratches"
@@ -39,6 +40,7 @@ const (
 	GateTCMapNetnsByCookie     = "netns_by_cookie"
 	GateTCMapQueryBySock       = "query_by_sock"
 	GateTCMapRefusals          = "refusals"
+	GateTCMapRequestSelects    = "request_selects"
 	GateTCMapRules             = "rules"
 	GateTCMapRulesByPeer       = "rules_by_peer"
 	GateTCMapRulesByPort       = "rules_by_port"
@@ -103,6 +105,7 @@ type GateTCMapSpecs struct {
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
+	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
 	DnsScratches      *ebpf.MapSpec `ebpf:"dns_scratches"`
@@ -122,6 +125,7 @@ type GateTCMapSpecs struct {
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -160,6 +164,7 @@ type GateTCMaps struct {
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
+	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
 	DnsScratches      *ebpf.Map `ebpf:"dns_scratches"`
@@ -179,6 +184,7 @@ type GateTCMaps struct {
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -193,6 +199,7 @@ func (m *GateTCMaps) Close() error {
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
+		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
 		m.DnsScratches,
@@ -212,6 +219,7 @@ func (m *GateTCMaps) Close() error {
 		m.NetnsByCookie,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestSelects,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -20,6 +20,7 @@ const (
 	JudgeLSMMapContainerByCgroup = "container_by_cgroup"
 	JudgeLSMMapContainerParent   = "container_parent"
 	JudgeLSMMapControls          = "controls"
+	JudgeLSMMapDemands           = "demands"
 	JudgeLSMMapDfaAccepts        = "dfa_accepts"
 	JudgeLSMMapDfaPages          = "dfa_pages"
 	JudgeLSMMapErrors            = "errors"
@@ -38,6 +39,7 @@ const (
 	JudgeLSMMapNetnsByCookie     = "netns_by_cookie"
 	JudgeLSMMapQueryBySock       = "query_by_sock"
 	JudgeLSMMapRefusals          = "refusals"
+	JudgeLSMMapRequestSelects    = "request_selects"
 	JudgeLSMMapRules             = "rules"
 	JudgeLSMMapRulesByPeer       = "rules_by_peer"
 	JudgeLSMMapRulesByPort       = "rules_by_port"
@@ -116,6 +118,7 @@ type JudgeLSMMapSpecs struct {
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
+	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
@@ -134,6 +137,7 @@ type JudgeLSMMapSpecs struct {
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -172,6 +176,7 @@ type JudgeLSMMaps struct {
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
+	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
 	Errors            *ebpf.Map `ebpf:"errors"`
@@ -190,6 +195,7 @@ type JudgeLSMMaps struct {
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -204,6 +210,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
+		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
 		m.Errors,
@@ -222,6 +229,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.NetnsByCookie,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestSelects,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

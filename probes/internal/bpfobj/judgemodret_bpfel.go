@@ -20,6 +20,7 @@ const (
 	JudgeModRetMapContainerByCgroup   = "container_by_cgroup"
 	JudgeModRetMapContainerParent     = "container_parent"
 	JudgeModRetMapControls            = "controls"
+	JudgeModRetMapDemands             = "demands"
 	JudgeModRetMapDfaAccepts          = "dfa_accepts"
 	JudgeModRetMapDfaPages            = "dfa_pages"
 	JudgeModRetMapErrors              = "errors"
@@ -38,6 +39,7 @@ const (
 	JudgeModRetMapNetnsByCookie       = "netns_by_cookie"
 	JudgeModRetMapQueryBySock         = "query_by_sock"
 	JudgeModRetMapRefusals            = "refusals"
+	JudgeModRetMapRequestSelects      = "request_selects"
 	JudgeModRetMapRules               = "rules"
 	JudgeModRetMapRulesByPeer         = "rules_by_peer"
 	JudgeModRetMapRulesByPort         = "rules_by_port"
@@ -131,6 +133,7 @@ type JudgeModRetMapSpecs struct {
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
+	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
@@ -149,6 +152,7 @@ type JudgeModRetMapSpecs struct {
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -188,6 +192,7 @@ type JudgeModRetMaps struct {
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
+	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
 	Errors            *ebpf.Map `ebpf:"errors"`
@@ -206,6 +211,7 @@ type JudgeModRetMaps struct {
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -220,6 +226,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
+		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
 		m.Errors,
@@ -238,6 +245,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.NetnsByCookie,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestSelects,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

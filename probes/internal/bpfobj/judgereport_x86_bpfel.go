@@ -20,6 +20,7 @@ const (
 	JudgeReportMapContainerByCgroup      = "container_by_cgroup"
 	JudgeReportMapContainerParent        = "container_parent"
 	JudgeReportMapControls               = "controls"
+	JudgeReportMapDemands                = "demands"
 	JudgeReportMapDfaAccepts             = "dfa_accepts"
 	JudgeReportMapDfaPages               = "dfa_pages"
 	JudgeReportMapErrors                 = "errors"
@@ -38,6 +39,7 @@ const (
 	JudgeReportMapNetnsByCookie          = "netns_by_cookie"
 	JudgeReportMapQueryBySock            = "query_by_sock"
 	JudgeReportMapRefusals               = "refusals"
+	JudgeReportMapRequestSelects         = "request_selects"
 	JudgeReportMapRules                  = "rules"
 	JudgeReportMapRulesByPeer            = "rules_by_peer"
 	JudgeReportMapRulesByPort            = "rules_by_port"
@@ -112,6 +114,7 @@ type JudgeReportMapSpecs struct {
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
+	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
@@ -130,6 +133,7 @@ type JudgeReportMapSpecs struct {
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -168,6 +172,7 @@ type JudgeReportMaps struct {
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
+	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
 	Errors            *ebpf.Map `ebpf:"errors"`
@@ -186,6 +191,7 @@ type JudgeReportMaps struct {
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -200,6 +206,7 @@ func (m *JudgeReportMaps) Close() error {
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
+		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
 		m.Errors,
@@ -218,6 +225,7 @@ func (m *JudgeReportMaps) Close() error {
 		m.NetnsByCookie,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestSelects,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -20,6 +20,7 @@ const (
 	LabelScanMapContainerByCgroup = "container_by_cgroup"
 	LabelScanMapContainerParent   = "container_parent"
 	LabelScanMapControls          = "controls"
+	LabelScanMapDemands           = "demands"
 	LabelScanMapDfaAccepts        = "dfa_accepts"
 	LabelScanMapDfaPages          = "dfa_pages"
 	LabelScanMapErrors            = "errors"
@@ -39,6 +40,7 @@ const (
 	LabelScanMapNetnsByCookie     = "netns_by_cookie"
 	LabelScanMapQueryBySock       = "query_by_sock"
 	LabelScanMapRefusals          = "refusals"
+	LabelScanMapRequestSelects    = "request_selects"
 	LabelScanMapRules             = "rules"
 	LabelScanMapRulesByPeer       = "rules_by_peer"
 	LabelScanMapRulesByPort       = "rules_by_port"
@@ -105,6 +107,7 @@ type LabelScanMapSpecs struct {
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
+	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
@@ -124,6 +127,7 @@ type LabelScanMapSpecs struct {
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -164,6 +168,7 @@ type LabelScanMaps struct {
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
+	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
 	Errors            *ebpf.Map `ebpf:"errors"`
@@ -183,6 +188,7 @@ type LabelScanMaps struct {
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -197,6 +203,7 @@ func (m *LabelScanMaps) Close() error {
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
+		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
 		m.Errors,
@@ -216,6 +223,7 @@ func (m *LabelScanMaps) Close() error {
 		m.NetnsByCookie,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestSelects,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,

@@ -89,7 +89,7 @@ func kernelRef(r compile.DFARef) bpfobj.ABIDfaRef {
 func kernelBits(b compile.Bitset) bpfobj.ABIBits { return bpfobj.ABIBits{Word: b} }
 
 func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
-	values := make([]bpfobj.ABIRuleset, len(rulesets))
+	values, demands := make([]bpfobj.ABIRuleset, len(rulesets)), 0
 	for id := range rulesets {
 		r, v := &rulesets[id], &values[id]
 		*v = bpfobj.ABIRuleset{
@@ -102,8 +102,20 @@ func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
 			Exe:       kernelRef(r.Exe),
 			Names:     kernelRef(r.Names),
 			Queries:   kernelRef(r.Queries),
+			Http:      kernelBits(r.HTTP),
+			AnyMethod: kernelBits(r.AnyMethod),
+			AnyPath:   kernelBits(r.AnyPath),
+			AnyHost:   kernelBits(r.AnyHost),
+			Methods:   kernelRef(r.Methods),
+			Paths:     kernelRef(r.Paths),
+			Hosts:     kernelRef(r.Hosts),
+			Lines:     kernelRef(r.Lines),
 			Id:        uint32(id),
+
+			FirstDemand: uint32(demands),
+			Demands:     uint32(len(r.Demands)),
 		}
+		demands += len(r.Demands)
 		for d := range v.Allow {
 			v.Allow[d], v.Deny[d] = kernelBits(r.Allow[d]), kernelBits(r.Deny[d])
 		}
@@ -122,8 +134,19 @@ func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
 		if r.DNS != (compile.Bitset{}) {
 			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_DNS)
 		}
+		if r.HTTP != (compile.Bitset{}) {
+			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_HTTP)
+		}
 	}
 	return fillArray(m, values)
+}
+
+// demandsOf are the demands of all rulesets, in their order.
+func demandsOf(rulesets []compile.Ruleset) (all []compile.Bitset) {
+	for id := range rulesets {
+		all = append(all, rulesets[id].Demands...)
+	}
+	return all
 }
 
 func fillRules(m *ebpf.Map, rulesets []compile.Ruleset) error {

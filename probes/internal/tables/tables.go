@@ -135,7 +135,7 @@ func (s *Store) fill(t *compile.Tables) (buffer, error) {
 		last = &compile.Tables{}
 	}
 	rulesets := same(t.Rulesets, last.Rulesets)
-	b := buffer{}
+	b, demands := buffer{}, demandsOf(t.Rulesets)
 	for _, step := range []struct {
 		name string
 		same bool
@@ -149,6 +149,7 @@ func (s *Store) fill(t *compile.Tables) (buffer, error) {
 		{"rules_by_port", equal(t.Ports, last.Ports), len(t.Ports), func(m *ebpf.Map) error { return fillPorts(m, t.Ports) }},
 		{"dfa_pages", equal(t.Pages, last.Pages), len(t.Pages), func(m *ebpf.Map) error { return fillArray(m, t.Pages) }},
 		{"dfa_accepts", equal(t.Accepts, last.Accepts), len(t.Accepts), func(m *ebpf.Map) error { return fillArray(m, t.Accepts) }},
+		{"demands", rulesets, len(demands), func(m *ebpf.Map) error { return fillArray(m, demands) }},
 		{"rules", rulesets, len(t.Rulesets) * compile.MaxRules, func(m *ebpf.Map) error { return fillRules(m, t.Rulesets) }},
 	} {
 		if held := s.held[step.name]; held != nil && step.same {

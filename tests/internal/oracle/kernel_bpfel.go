@@ -121,6 +121,13 @@ type KernelGateSlot struct {
 	Pad     uint32
 }
 
+type KernelJudged struct {
+	_        structs.HostLayout
+	Requests uint32
+	Flaw     uint32
+	Answer   [64]KernelAnswer
+}
+
 type KernelLabel struct {
 	_            structs.HostLayout
 	Container    uint64
@@ -209,6 +216,7 @@ const (
 	KernelQueryFlagsQUERY_LISTEN  KernelQueryFlags = 4
 	KernelQueryFlagsQUERY_NAME    KernelQueryFlags = 8
 	KernelQueryFlagsQUERY_UNREAD  KernelQueryFlags = 16
+	KernelQueryFlagsQUERY_REQUEST KernelQueryFlags = 32
 )
 
 type KernelQuestion struct {
@@ -217,6 +225,33 @@ type KernelQuestion struct {
 	Query KernelQuery
 	Flags uint32
 	Own   uint32
+}
+
+type KernelRequest struct {
+	_      structs.HostLayout
+	Parser struct {
+		_         structs.HostLayout
+		Seed      uint64
+		Word      [4]uint64
+		Left      uint64
+		Authority uint64
+		Host      uint64
+		Head      uint16
+		Count     uint16
+		State     uint8
+		Part      uint8
+		Flags     uint8
+		Flaw      uint8
+		Field     uint8
+		Segment   uint8
+		Percent   uint8
+		Digit     uint8
+		Pad       [4]uint8
+	}
+	Revision uint64
+	Met      uint64
+	Seen     uint64
+	Row      [4]uint16
 }
 
 type KernelTold struct {
@@ -247,6 +282,7 @@ const (
 	KernelMapContainerByCgroup  = "container_by_cgroup"
 	KernelMapContainerParent    = "container_parent"
 	KernelMapControls           = "controls"
+	KernelMapDemands            = "demands"
 	KernelMapDfaAccepts         = "dfa_accepts"
 	KernelMapDfaPages           = "dfa_pages"
 	KernelMapErrors             = "errors"
@@ -265,12 +301,14 @@ const (
 	KernelMapNetnsByCookie      = "netns_by_cookie"
 	KernelMapQueryBySock        = "query_by_sock"
 	KernelMapRefusals           = "refusals"
+	KernelMapRequestSelects     = "request_selects"
 	KernelMapRules              = "rules"
 	KernelMapRulesByPeer        = "rules_by_peer"
 	KernelMapRulesByPort        = "rules_by_port"
 	KernelMapRulesetByCgrp      = "ruleset_by_cgrp"
 	KernelMapRulesets           = "rulesets"
 	KernelMapStateBySock        = "state_by_sock"
+	KernelProgOracleHttp        = "oracle_http"
 	KernelProgOracleJudge       = "oracle_judge"
 	KernelProgOracleName        = "oracle_name"
 	KernelProgOracleParse       = "oracle_parse"
@@ -280,11 +318,14 @@ const (
 	KernelVarOracleAccepted     = "oracle_accepted"
 	KernelVarOracleAnswer       = "oracle_answer"
 	KernelVarOracleControlFlags = "oracle_control_flags"
+	KernelVarOracleJudged       = "oracle_judged"
 	KernelVarOracleKind         = "oracle_kind"
 	KernelVarOracleLabelFlags   = "oracle_label_flags"
 	KernelVarOracleMessage      = "oracle_message"
 	KernelVarOracleQueryFlags   = "oracle_query_flags"
 	KernelVarOracleQuestion     = "oracle_question"
+	KernelVarOracleRequest      = "oracle_request"
+	KernelVarOracleRoom         = "oracle_room"
 	KernelVarOracleScratch      = "oracle_scratch"
 	KernelVarOracleText         = "oracle_text"
 )
@@ -331,6 +372,7 @@ type KernelSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type KernelProgramSpecs struct {
+	OracleHttp  *ebpf.ProgramSpec `ebpf:"oracle_http"`
 	OracleJudge *ebpf.ProgramSpec `ebpf:"oracle_judge"`
 	OracleName  *ebpf.ProgramSpec `ebpf:"oracle_name"`
 	OracleParse *ebpf.ProgramSpec `ebpf:"oracle_parse"`
@@ -346,6 +388,7 @@ type KernelMapSpecs struct {
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
+	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
@@ -364,6 +407,7 @@ type KernelMapSpecs struct {
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -380,11 +424,14 @@ type KernelVariableSpecs struct {
 	OracleAccepted     *ebpf.VariableSpec `ebpf:"oracle_accepted"`
 	OracleAnswer       *ebpf.VariableSpec `ebpf:"oracle_answer"`
 	OracleControlFlags *ebpf.VariableSpec `ebpf:"oracle_control_flags"`
+	OracleJudged       *ebpf.VariableSpec `ebpf:"oracle_judged"`
 	OracleKind         *ebpf.VariableSpec `ebpf:"oracle_kind"`
 	OracleLabelFlags   *ebpf.VariableSpec `ebpf:"oracle_label_flags"`
 	OracleMessage      *ebpf.VariableSpec `ebpf:"oracle_message"`
 	OracleQueryFlags   *ebpf.VariableSpec `ebpf:"oracle_query_flags"`
 	OracleQuestion     *ebpf.VariableSpec `ebpf:"oracle_question"`
+	OracleRequest      *ebpf.VariableSpec `ebpf:"oracle_request"`
+	OracleRoom         *ebpf.VariableSpec `ebpf:"oracle_room"`
 	OracleScratch      *ebpf.VariableSpec `ebpf:"oracle_scratch"`
 	OracleText         *ebpf.VariableSpec `ebpf:"oracle_text"`
 }
@@ -413,6 +460,7 @@ type KernelMaps struct {
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
+	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
 	Errors            *ebpf.Map `ebpf:"errors"`
@@ -431,6 +479,7 @@ type KernelMaps struct {
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -445,6 +494,7 @@ func (m *KernelMaps) Close() error {
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
+		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
 		m.Errors,
@@ -463,6 +513,7 @@ func (m *KernelMaps) Close() error {
 		m.NetnsByCookie,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestSelects,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,
@@ -480,11 +531,14 @@ type KernelVariables struct {
 	OracleAccepted     *ebpf.Variable `ebpf:"oracle_accepted"`
 	OracleAnswer       *ebpf.Variable `ebpf:"oracle_answer"`
 	OracleControlFlags *ebpf.Variable `ebpf:"oracle_control_flags"`
+	OracleJudged       *ebpf.Variable `ebpf:"oracle_judged"`
 	OracleKind         *ebpf.Variable `ebpf:"oracle_kind"`
 	OracleLabelFlags   *ebpf.Variable `ebpf:"oracle_label_flags"`
 	OracleMessage      *ebpf.Variable `ebpf:"oracle_message"`
 	OracleQueryFlags   *ebpf.Variable `ebpf:"oracle_query_flags"`
 	OracleQuestion     *ebpf.Variable `ebpf:"oracle_question"`
+	OracleRequest      *ebpf.Variable `ebpf:"oracle_request"`
+	OracleRoom         *ebpf.Variable `ebpf:"oracle_room"`
 	OracleScratch      *ebpf.Variable `ebpf:"oracle_scratch"`
 	OracleText         *ebpf.Variable `ebpf:"oracle_text"`
 }
@@ -493,6 +547,7 @@ type KernelVariables struct {
 //
 // It can be passed to LoadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type KernelPrograms struct {
+	OracleHttp  *ebpf.Program `ebpf:"oracle_http"`
 	OracleJudge *ebpf.Program `ebpf:"oracle_judge"`
 	OracleName  *ebpf.Program `ebpf:"oracle_name"`
 	OracleParse *ebpf.Program `ebpf:"oracle_parse"`
@@ -502,6 +557,7 @@ type KernelPrograms struct {
 
 func (p *KernelPrograms) Close() error {
 	return _KernelClose(
+		p.OracleHttp,
 		p.OracleJudge,
 		p.OracleName,
 		p.OracleParse,

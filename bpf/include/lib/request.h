@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * READ, the judge of requests: bytes of a connection in, a verdict for each request out. Whoever has the
+ * bytes (a packet, a system call's buffer, a library's) puts them into a room, a chunk at a time, and
+ * feeds them; what is kept between two chunks is struct request.
+ *
+ * A head that began under one policy is not judged by another: its automata are those of its tables.
+ */
+#include <lib/judge.h>
+#include <parse/http1.h>
+
+/* What reading and judging needs, off the stack. */
+struct request_room {
+	__u32 place; /* of the room, and of its bits in request_selects */
+	__u32 event; /* enum http1_event of the last chunk */
+	__u32 flags; /* enum control_flags */
+	__u32 pad;
+	struct http1_room parse;
+	struct request_text text;
+	struct query query; /* the connection, as a call: revision, peer, port, direction; set by who feeds */
+	struct answer answer;
+	struct bits who;
+};
+
+/* Whether a head is being read. */
+static __always_inline int request_is_partial(const struct request *r)
+{
+	return r->parser.state != HTTP1_START && r->parser.state < HTTP1_CHUNK_SIZE &&
+	       !(r->parser.flags & HTTP1_TRAILER);
+}
+
+/* Sets a request up for the first byte of a connection. */
+static __always_inline void request_begin(struct request *r, __u64 seed)
+{
+	__builtin_memset(r, 0, sizeof(*r));
+	http1_begin(&r->parser, seed, 0);
+}
+
+/* What the steps of reading share. */
+struct request_at {
+	struct request *r;
+	struct request_room *room;
+	struct ruleset *ruleset;
+	__u64 revision;
+};
+
+/* Copies one byte of a part's text behind what is noted of it. */
+static long request_note_byte(__u32 index, void *data)
+{
+	struct request_room *room = ((struct request_at *)data)->room;
+	__u32 part = ((struct request_at *)data)->r->parser.part - HTTP1_PART_METHOD;
+	__u8 c = room->parse.text[index & (HTTP1_TEXT - 1)];
+	__u32 n = room->text.len[part & (REQUEST_ROWS - 1)];
+
+	room->text.len[part & (REQUEST_ROWS - 1)] = n + 1;
+	if (part == REQUEST_ROW_METHOD && n < REQUEST_METHOD)
+		room->text.method[n & (REQUEST_METHOD - 1)] = c;
+	else if (part == REQUEST_ROW_PATH && n < REQUEST_PATH)
+		room->text.path[n & (REQUEST_PATH - 1)] = c;
+	else if (part == REQUEST_ROW_HOST && n < REQUEST_HOST)
+		room->text.host[n & (REQUEST_HOST - 1)] = c;
+	return !c;
+}
+
+/* Notes a part's text for the report: its first piece at once, what follows byte by byte. */
+static __always_inline void request_note(struct request_at *at, __u32 part)
+{
+	struct request_room *room = at->room;
+	__u32 len = room->parse.text_len;
+
+	if (room->text.len[part & (REQUEST_ROWS - 1)]) {
+		bpf_loop(HTTP1_TEXT, request_note_byte, at, 0);
+		return;
+	}
+	room->text.len[part & (REQUEST_ROWS - 1)] = len;
+	if (part == REQUEST_ROW_METHOD)
+		__builtin_memcpy(room->text.method, room->parse.text, REQUEST_METHOD);
+	else if (part == REQUEST_ROW_PATH)
+		__builtin_memcpy(room->text.path, room->parse.text, REQUEST_PATH);
+	else
+		__builtin_memcpy(room->text.host, room->parse.text, REQUEST_HOST);
+}
+
+/* A header that is whole: the demands it meets. Returns 0 when a demanded one is there twice. */
+static __always_inline int request_line(struct request_at *at)
+{
+	struct request *r = at->r;
+	struct bits *found = dfa_bits(at->revision, dfa_index_at(at->revision, &at->ruleset->lines,
+								 r->row[REQUEST_ROW_LINE]));
+
+	r->row[REQUEST_ROW_LINE] = 0;
+	if (!found)
+		return 0; /* broken tables: closed */
+	if (r->seen & found->word[1])
+		return 0;
+	r->seen |= found->word[1];
+	r->met |= found->word[0];
+	return 1;
+}
+
+/* Walks the automaton of the part over its text. Returns 0 when the request cannot be judged. */
+static __always_inline int request_part(struct request_at *at, int whole)
+{
+	struct request *r = at->r;
+	__u32 part = r->parser.part - HTTP1_PART_METHOD;
+	struct ruleset *ruleset = at->ruleset;
+	struct dfa_ref *ref;
+
+	if (part >= REQUEST_ROWS || (!at->room->parse.text_len && !whole))
+		return 1;
+	if (part == REQUEST_ROW_METHOD)
+		ref = &ruleset->methods;
+	else if (part == REQUEST_ROW_PATH)
+		ref = &ruleset->paths;
+	else if (part == REQUEST_ROW_HOST)
+		ref = &ruleset->hosts;
+	else
+		ref = &ruleset->lines;
+	r->row[part & (REQUEST_ROWS - 1)] =
+		dfa_row(at->revision, ref, at->room->parse.text, r->row[part & (REQUEST_ROWS - 1)]);
+	if (part != REQUEST_ROW_LINE) {
+		request_note(at, part);
+		if (whole)
+			r->row[REQUEST_ROW_LINE] = 0; /* of what was the host's line */
+		return 1;
+	}
+	return !whole || request_line(at);
+}
+
+static long request_step(__u32 index, void *data)
+{
+	struct request_at *at = data;
+	int event = http1_feed(&at->r->parser, &at->room->parse);
+
+	if ((event == HTTP1_MORE || event == HTTP1_PART) &&
+	    !request_part(at, event == HTTP1_PART))
+		event = http1_bad(&at->r->parser, FLAW_HEADER);
+	at->room->event = event;
+	return event != HTTP1_PART && event != HTTP1_END;
+}
+
+/* Between two heads: the next is of the tables in force. */
+static __always_inline void request_renew(struct request *r, struct request_room *room,
+					  struct ruleset *ruleset)
+{
+	r->revision = room->query.revision;
+	r->parser.flags &= ~HTTP1_WANT_LINES;
+	if (ruleset->lines.classes)
+		r->parser.flags |= HTTP1_WANT_LINES;
+}
+
+/* Forgets the text of a request: it was another's. */
+static __always_inline void request_reset_text(struct request_room *room)
+{
+	room->text.len[0] = room->text.len[1] = room->text.len[2] = 0;
+	room->text.method[0] = room->text.host[0] = room->text.path[0] = 0;
+}
+
+/* Forgets a request that was judged. */
+static __always_inline void request_reset(struct request *r, struct request_room *room)
+{
+	r->met = r->seen = 0;
+	*(__u64 *)r->row = 0;
+	request_reset_text(room);
+}
+
+/*
+ * Reads on in the chunk of the room. Returns an enum http1_event: MORE, HEAD (to be judged, then read on),
+ * BODY, or BAD.
+ */
+__noinline int request_read(struct request *r, struct request_room *room, struct label *owner)
+{
+	struct request_at at = {.r = r, .room = room};
+
+	if (!r || !room || !owner)
+		return HTTP1_BAD;
+	at.revision = room->query.revision;
+	if (ruleset_of(at.revision, owner->container, &at.ruleset) != RULESET_FOUND)
+		return http1_bad(&r->parser, FLAW_MIDWAY); /* closed: a container that is gone */
+	if (!request_is_partial(r))
+		request_renew(r, room, at.ruleset);
+	else if (r->revision != at.revision)
+		return http1_bad(&r->parser, FLAW_MIDWAY);
+	bpf_loop(HTTP1_CHUNK + 1, request_step, &at, 0);
+	return room->event;
+}
+
+/* Takes the rules away whose demand of a header is not met. */
+struct request_demands {
+	struct request *r;
+	struct bits *selects;
+	void *demands;
+	__u32 first;
+	__u32 pad;
+};
+
+static long request_demand(__u32 index, void *data)
+{
+	struct request_demands *d = data;
+	__u32 key = d->first + index;
+	struct bits *rules;
+	int i;
+
+	if (d->r->met >> (index & 63) & 1)
+		return 0;
+	rules = bpf_map_lookup_elem(d->demands, &key);
+	for (i = 0; i < RULE_WORDS; i++)
+		d->selects->word[i] &= rules ? ~rules->word[i] : 0; /* broken tables: closed */
+	return 0;
+}
+
+/* Puts the rules that select the request into selects. */
+static __always_inline void request_select(struct request *r, struct ruleset *ruleset,
+					   __u64 revision, struct bits *selects)
+{
+	struct request_demands d = {.r = r, .selects = selects, .first = ruleset->first_demand};
+	struct bits *method, *path, *host;
+	int i;
+
+	method = dfa_bits(revision, dfa_index_at(revision, &ruleset->methods, r->row[0]));
+	path = dfa_bits(revision, dfa_index_at(revision, &ruleset->paths, r->row[1]));
+	host = dfa_bits(revision, dfa_index_at(revision, &ruleset->hosts, r->row[2]));
+	d.demands = table(&demands, revision);
+	if (!method || !path || !host || !d.demands) {
+		count_error(SITE_TABLES);
+		return; /* closed: none */
+	}
+	for (i = 0; i < RULE_WORDS; i++)
+		selects->word[i] = (ruleset->any_method.word[i] | method->word[i]) &
+				   (ruleset->any_path.word[i] | path->word[i]) &
+				   (ruleset->any_host.word[i] | host->word[i]);
+	if (ruleset->demands)
+		bpf_loop(ruleset->demands & 127, request_demand, &d, 0);
+}
+
+/*
+ * Judges the request whose head was read, or with a flaw in the parser what is none. room->query says of
+ * which connection. Returns a verdict; the answer is in the room.
+ */
+__noinline int request_judge(struct request *r, struct request_room *room, struct label *owner)
+{
+	struct query *query;
+	struct bits *selects;
+	struct ruleset *ruleset;
+	__u32 place;
+	int i;
+
+	if (!r || !room || !owner)
+		return VERDICT_DENY;
+	place = room->place;
+	selects = bpf_map_lookup_elem(&request_selects, &place);
+	if (!selects)
+		return VERDICT_DENY;
+	for (i = 0; i < RULE_WORDS; i++)
+		selects->word[i] = 0;
+	query = &room->query;
+	if (!r->parser.flaw &&
+	    ruleset_of(query->revision, owner->container, &ruleset) == RULESET_FOUND)
+		request_select(r, ruleset, query->revision, selects);
+	query->flags = QUERY_ADDRESS | QUERY_PORT | QUERY_REQUEST;
+	query->accept = place;
+	__builtin_memset(&room->answer, 0, sizeof(room->answer));
+	answer_query(query, owner, room->flags, &room->who, &room->answer);
+	return room->answer.verdict;
+}

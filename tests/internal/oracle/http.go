@@ -1,0 +1,48 @@
+package oracle
+
+import (
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/compile"
+)
+
+// Connection is what a process says on a connection.
+type Connection struct {
+	Process policy.Process
+	Call    policy.Call // that opened it
+	Said    string
+	Piece   int // bytes of what is said that come at once, at most 240
+}
+
+// Requests reads a connection. It returns what is decided of each request, and the flaw (enum flaw) for which nothing more
+// can be read; 0: none.
+func (o *Oracle) Requests(t testing.TB, c Connection) (decisions []compile.Decision, flaw uint32) {
+	t.Helper()
+	o.Put(t, c.Process, c.Call, false)
+	o.set(t, "oracle_request", &KernelRequest{})
+	o.set(t, "oracle_judged", &KernelJudged{})
+	for at := 0; at < len(c.Said); at += c.Piece {
+		piece := c.Said[at:min(at+c.Piece, len(c.Said))]
+		if code, err := o.Program("oracle_http").Run(&ebpf.RunOptions{Data: Frame([]byte(piece))}); err != nil || code != 0 {
+			t.Fatalf("the oracle ended with %d: %v: %q", code, err, piece)
+		}
+	}
+	var judged KernelJudged
+	if err := o.coll.Variables["oracle_judged"].Get(&judged); err != nil {
+		t.Fatal("reading the kernel's answers: ", err)
+	}
+	for _, a := range judged.Answer[:min(int(judged.Requests), len(judged.Answer))] {
+		decisions = append(decisions, compile.Decision{Verdict: a.Verdict, Would: a.Would, Severity: a.Severity, Reason: a.Reason, Ref: a.Rule})
+	}
+	return decisions, judged.Flaw
+}
+
+func (o *Oracle) set(t testing.TB, name string, value any) {
+	t.Helper()
+	if err := o.coll.Variables[name].Set(value); err != nil {
+		t.Fatalf("setting %s: %v", name, err)
+	}
+}
