@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport/sallyport/agent/internal/cmd"
 	"github.com/sallyport/sallyport/agent/internal/daemon"
 	"github.com/sallyport/sallyport/agent/internal/demo"
+	"github.com/sallyport/sallyport/agent/internal/webhook"
 )
 
 func main() { os.Exit(run()) }
@@ -26,6 +27,6 @@ func run() int {
 	context.AfterFunc(ctx, stop)
 	return cmd.Program{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Run: daemon.Run, Cleanup: daemon.Cleanup, Demo: demo.Run,
+		Run: daemon.Run, Cleanup: daemon.Cleanup, Demo: demo.Run, Webhook: webhook.Run,
 	}.Execute(ctx, os.Args[1:])
 }

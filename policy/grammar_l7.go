@@ -154,6 +154,9 @@ func (d *decoder) headerField(v value, name, text string) {
 		c := name[i] | 0x20
 		token = token && ('a' <= c && c <= 'z' || '0' <= name[i] && name[i] <= '9' || strings.IndexByte(others, name[i]) >= 0)
 	}
+	if strings.EqualFold(name, "host") {
+		d.fail(v, "host: api\\.example", "the host is demanded by a field of its own")
+	}
 	if !token {
 		d.fail(v, "X-Token, or X-Token: value", "%s is no name of a header", quote(name))
 	}

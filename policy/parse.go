@@ -23,6 +23,17 @@ func Parse(name string, data []byte) ([]*Policy, error) {
 	return policies, nil
 }
 
+// ParseObject is Parse for an object of an API: it has no lines, so its errors name fields only.
+func ParseObject(name string, data []byte) ([]*Policy, error) {
+	policies, err := Parse(name, data)
+	if errs, ok := errors.AsType[Errors](err); ok {
+		for _, e := range errs {
+			e.Line, e.Column = 0, 0
+		}
+	}
+	return policies, err
+}
+
 // told returns all errors in the order of their lines; nil if there is none.
 func (d *decoder) told() Errors {
 	if len(d.errs) == 0 {

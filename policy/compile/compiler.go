@@ -97,7 +97,11 @@ func (c *Compiler) look(in *Input) {
 		return
 	}
 	c.node, c.policyWorld = policy.Node{Addresses: slices.Clone(in.Node.Addresses)}, in.World
-	c.world, c.classes = newWorld(in), nil
+	c.world, c.classes = nil, nil // the two worlds of a large cluster need not be in memory at once
+	if c.peers != nil {
+		c.peers.world = nil
+	}
+	c.world = newWorld(in)
 	if mark := c.world.mark(&in.World); mark != c.mark {
 		c.mark = mark
 		c.generation++

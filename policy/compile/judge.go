@@ -37,25 +37,19 @@ func (t *Tables) JudgeHello(p policy.Process, h policy.Hello) Decision {
 
 // JudgeRequest decides about an HTTP request.
 func (t *Tables) JudgeRequest(p policy.Process, q policy.Request) Decision {
-	return t.ask(&p, q.Call, func(id uint32, r *Ruleset) Bitset {
+	return t.ask(&p, q.Call, func(_ uint32, r *Ruleset) Bitset {
 		selects := r.AnyMethod.Or(t.accepts(r.Methods, q.Method)).And(r.AnyPath.Or(t.accepts(r.Paths, q.Path))).And(r.AnyHost.Or(t.accepts(r.Hosts, q.Host)))
-		for i := range t.Headers {
-			if h := &t.Headers[i]; h.Ruleset == id {
-				selects = selects.AndNot(h.Demand.AndNot(t.met(h, q.Headers)))
+		var met uint64
+		for _, h := range q.Headers {
+			met |= t.accepts(r.Lines, strings.ToLower(h.Name)+":"+h.Value)[0]
+		}
+		for d, rules := range r.Demands {
+			if met>>d&1 == 0 {
+				selects = selects.AndNot(rules)
 			}
 		}
 		return r.HTTP.AndNot(selects)
 	})
-}
-
-// met returns the rules whose demand of a header is met.
-func (t *Tables) met(h *HeaderEntry, headers []policy.Header) (met Bitset) {
-	for _, got := range headers {
-		if strings.ToLower(got.Name) == h.Name {
-			met = met.Or(h.Present).Or(t.accepts(h.Values, got.Value))
-		}
-	}
-	return met
 }
 
 // accepts returns the rules whose patterns match a string.

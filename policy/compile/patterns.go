@@ -11,23 +11,16 @@ import (
 	"github.com/sallyport/sallyport/policy/compile/dfa"
 )
 
-// pattern is a string pattern of a clause: a policy.Glob, a policy.NamePattern, a policy.Regex, a literal.
+// pattern is a string pattern of a clause: a policy.Glob, a policy.NamePattern, a policy.Regex, a line.
 type pattern interface {
 	String() string
 }
-
-// literal is a pattern that only itself matches.
-type literal string
-
-func (l literal) String() string { return string(l) }
 
 // addTo adds a pattern to an automaton.
 func addTo(b *dfa.Builder, p pattern, tag uint32) {
 	switch p := p.(type) {
 	case policy.Regex:
 		b.AddRegex(p.Root(), tag)
-	case literal:
-		b.AddLiteral(string(p), tag)
 	case interface{ Tokens() []policy.GlobToken }:
 		b.Add(p.Tokens(), tag)
 	}
@@ -91,18 +84,6 @@ func (r *Ruleset) automata() []*DFARef {
 	return []*DFARef{&r.Exe, &r.Interpreters, &r.Scripts, &r.Names, &r.Queries, &r.Methods, &r.Paths, &r.Hosts, &r.ServerNames}
 }
 
-// valuesOf are the values that clauses demand of a header.
-func valuesOf(name string) patternsOf {
-	return patternsOf{"rules.http[].headers", func(cl *clause) (out []pattern) {
-		for _, d := range cl.demands() {
-			if d.Name == name && !d.Any {
-				out = append(out, literal(d.Value))
-			}
-		}
-		return out
-	}}
-}
-
 // demands returns the headers that a clause demands.
 func (cl *clause) demands() []policy.HeaderDemand {
 	if cl.request == nil {
@@ -132,17 +113,22 @@ func (c *Compiler) automaton(clauses []*clause, kind patternsOf) (*automaton, er
 			byText[p.String()], patterns[p.String()] = s, p
 		}
 	}
+	return c.automatonOf(kind.field, patterns, byText)
+}
+
+// automatonOf makes the automaton of patterns by their texts. given says what each of them gives.
+func (c *Compiler) automatonOf(field string, patterns map[string]pattern, given map[string]Bitset) (*automaton, error) {
 	if len(patterns) == 0 {
 		return nil, nil //nolint:nilnil // no patterns, no automaton
 	}
 	// Patterns of the same rules have one tag, so that minimisation can join what the rules
 	// cannot tell apart.
-	key := []byte(kind.field)
+	key := []byte(field)
 	var sets []Bitset
 	tags := map[Bitset]uint32{}
 	b := &dfa.Builder{}
 	for _, text := range sortedKeys(patterns) {
-		set := byText[text]
+		set := given[text]
 		tag, ok := tags[set]
 		if !ok {
 			tag = uint32(len(sets))

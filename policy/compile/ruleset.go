@@ -18,8 +18,8 @@ type built struct {
 	users    []IDEntry
 	groups   []IDEntry
 	automata []*automaton // by kinds; nil: no pattern of the kind
-	headers  []header
-	peers    []PeerEntry // as of classes
+	lines    *automaton   // of the headers; nil: none is demanded
+	peers    []PeerEntry  // as of classes
 	classes  *classes
 	used     uint64 // the last run that used it
 }
@@ -64,33 +64,6 @@ func (c *Compiler) pattern(b *built, kind patternsOf) *automaton {
 	return made
 }
 
-// header is a HeaderEntry before its automaton has a place.
-type header struct {
-	entry  HeaderEntry
-	values *automaton
-}
-
-// demand makes the entries of the headers that the rules of a ruleset demand.
-func (c *Compiler) demand(b *built) {
-	byName := map[string]*HeaderEntry{}
-	for bit, cl := range b.clauses {
-		for _, d := range cl.demands() {
-			e, ok := byName[d.Name]
-			if !ok {
-				e = &HeaderEntry{Name: d.Name}
-				byName[d.Name] = e
-			}
-			e.Demand.Set(bit)
-			if d.Any {
-				e.Present.Set(bit)
-			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		b.headers = append(b.headers, header{*byName[name], c.pattern(b, valuesOf(name))})
-	}
-}
-
 // uses marks the automata of a ruleset as used by a run.
 func (b *built) uses(run uint64) {
 	b.used = run
@@ -99,10 +72,8 @@ func (b *built) uses(run uint64) {
 			a.used = run
 		}
 	}
-	for _, h := range b.headers {
-		if h.values != nil {
-			h.values.used = run
-		}
+	if b.lines != nil {
+		b.lines.used = run
 	}
 }
 
@@ -123,14 +94,10 @@ func (r *run) emit(id uint32, b *built) error {
 			return err
 		}
 	}
-	t := r.tables
-	for _, h := range b.headers {
-		h.entry.Ruleset = id
-		if err := place(h.values, &h.entry.Values); err != nil {
-			return err
-		}
-		t.Headers = append(t.Headers, h.entry)
+	if err := place(b.lines, &rules.Lines); err != nil {
+		return err
 	}
+	t := r.tables
 	t.Rulesets = append(t.Rulesets, rules)
 	t.Ports = appendFor(t.Ports, b.ports, func(e *PortEntry) { e.Ruleset = id })
 	t.Users = appendFor(t.Users, b.users, func(e *IDEntry) { e.Ruleset = id })

@@ -52,7 +52,6 @@ type Tables struct {
 	Ports      []PortEntry       // sorted by ruleset, protocol, port, length
 	Users      []IDEntry         // sorted by ruleset, id
 	Groups     []IDEntry         // sorted by ruleset, id
-	Headers    []HeaderEntry     // sorted by ruleset, name
 	Pages      []Page            // DFAs, packed
 	Accepts    []Bitset          // accept sets of the DFAs; 0 is the empty set
 }
@@ -95,15 +94,9 @@ type IDEntry struct {
 	Bits    Bitset
 }
 
-// HeaderEntry gives the rules of one ruleset that demand a header of a request. Those in Present are
-// content with any value, the others with one that Values accepts for them.
-type HeaderEntry struct {
-	Ruleset uint32
-	Name    string // in lower case
-	Demand  Bitset
-	Present Bitset
-	Values  DFARef
-}
+// MaxDemands is how many headers, and how many values of headers, the rules of one container can demand.
+// More is a compile error.
+const MaxDemands = 64
 
 // Ruleset is what governs one or more containers that the same rules select.
 type Ruleset struct {
@@ -126,6 +119,8 @@ type Ruleset struct {
 	TLS, HTTP                   Bitset              // rules with serverNames, with rules.http
 	AnyMethod, AnyPath, AnyHost Bitset              // rules that say nothing about a request's method, path, host
 	Methods, Paths, Hosts       DFARef              // → accept sets, which are ANDed, and with those of the headers
+	Lines                       DFARef              // header of a request → demands, not rules: see below
+	Demands                     []Bitset            // for each demand of a header the rules that have it
 	ServerNames                 DFARef              // name that a TLS client asks for → rules whose serverNames match it
 	Rules                       []Rule              // by bit, at most MaxRules, first rule first
 }
@@ -156,7 +151,13 @@ type Ruleset struct {
 
 // A request and the name in a TLS client's hello are judged in the same way, with HTTP or TLS in the place
 // of DNS and what matches the request or the name in the place of Accepts[Queries(name)]. The kernel does
-// not ask for them: see Enforced.
+// not ask for names: see Enforced. What matches a request is
+//
+//	(AnyMethod | Accepts[Methods(method)]) & (AnyPath | Accepts[Paths(path)]) & (AnyHost | Accepts[Hosts(host)])
+//	less Demands[d] for each demand d that is not met
+//
+// A demand d is met if bit d is in word 0 of Accepts[Lines(name in lower case:value)] for one of the headers. Word 1
+// has the bit of its name, by which a header that is demanded and there twice is found.
 
 // DFARef is where a DFA begins. A zero ref is no DFA: it accepts nothing.
 type DFARef struct {

@@ -28,6 +28,7 @@ type world struct {
 
 // group is the endpoints that no selector tells apart.
 type group struct {
+	key       string            // labelsKey of its endpoints
 	labels    map[string]string // those of policy.EndpointLabels
 	addresses []netip.Addr
 }
@@ -102,19 +103,28 @@ func (w *world) endpoints(in *policy.World) {
 		if !ok {
 			id = len(w.groups)
 			ids[key] = id
-			w.groups = append(w.groups, group{labels: in.LabelsOf(e)})
+			w.groups = append(w.groups, group{key: key, labels: in.LabelsOf(e)})
 			w.byNamespace[e.Namespace] = append(w.byNamespace[e.Namespace], id)
 		}
+		key = w.groups[id].key // one text for all of them
 		w.groups[id].addresses = append(w.groups[id].addresses, own...)
 		for _, a := range own {
 			if len(e.Ports) > 0 {
-				w.named[a] = append(w.named[a], e.Ports...)
+				w.named[a] = joined(w.named[a], e.Ports)
 			}
 			if _, asked := w.keys[a]; asked || len(e.Ports) > 0 {
 				w.keys[a] = append(w.keys[a], key)
 			}
 		}
 	}
+}
+
+// joined is two lists in one. Where the first is empty it is the second itself: most addresses are one endpoint's.
+func joined(a, b []policy.NamedPort) []policy.NamedPort {
+	if len(a) == 0 {
+		return b
+	}
+	return slices.Concat(a, b)
 }
 
 // labelsKey writes down what selectors can know of an endpoint.

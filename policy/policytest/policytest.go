@@ -35,7 +35,7 @@ type Question struct {
 func Random(seed uint64, questions int) (Case, error) { return random(seed, questions, false) }
 
 // Enforced makes a case with nothing in it that the kernel does not judge by: what
-// compile.Compile refuses, and names.
+// compile.Compile refuses.
 func Enforced(seed uint64, questions int) (Case, error) { return random(seed, questions, true) }
 
 func random(seed uint64, questions int, enforced bool) (Case, error) {
@@ -57,7 +57,7 @@ func random(seed uint64, questions int, enforced bool) (Case, error) {
 	}
 	for range questions {
 		q := Question{Process: g.process(c.Input.Workloads), Call: g.call()}
-		if !enforced && g.IntN(3) == 0 {
+		if g.IntN(3) == 0 {
 			q.Query = g.name()
 			q.Call.Direction, q.Call.Listen, q.Call.Port = policy.Egress, false, 53
 			q.Call.Protocol = pick[uint8](g, 17, 17, 6)
@@ -276,7 +276,7 @@ func (g *generator) peers(deny bool) (p policy.Peers) {
 				set("::/0", "2001:db8::/32"), set("10.1.0.0/16"), set("2001:db8::/32", "2001:db8::1/128")),
 		}
 	}
-	if !g.enforced && g.IntN(3) == 0 {
+	if g.IntN(3) == 0 {
 		p.FQDNs = g.fqdns()
 		if g.IntN(2) == 0 {
 			return policy.Peers{FQDNs: p.FQDNs}
@@ -359,7 +359,7 @@ func (g *generator) ports(named, deny, egress bool) []policy.PortRule {
 	if g.IntN(3) > 0 {
 		for range 1 + g.IntN(2) {
 			r := policy.PortRule{Ports: some(g, 0, list...)}
-			if !deny && egress && !g.enforced && g.IntN(3) == 0 {
+			if !deny && egress && g.IntN(3) == 0 {
 				r = policy.PortRule{Ports: some(g, 0, list[1], list[2], list[3]), Rules: &policy.L7Rules{DNS: g.fqdns()}}
 			}
 			if !deny && !g.enforced && g.IntN(3) == 0 {
@@ -394,9 +394,6 @@ func (g *generator) call() policy.Call {
 		c.Peer = netip.Addr{}
 	}
 	for range g.IntN(4) - 1 {
-		if g.enforced {
-			break
-		}
 		c.Names = append(c.Names, g.name())
 	}
 	if (c.Protocol == 1 || c.Protocol == 58) && !g.enforced && g.IntN(4) > 0 {

@@ -59,6 +59,7 @@ func restConfig(cfg Config) (*rest.Config, error) {
 		return nil, fmt.Errorf("configuring the client of the cluster: %w", err)
 	}
 	config.UserAgent = cfg.UserAgent
+	config.WarningHandlerWithContext = rest.NoWarnings{}
 	config.QPS, config.Burst = requestsPerSecond, requestBurst
 	return config, nil
 }
@@ -125,6 +126,10 @@ func typed(c rest.Interface, name string) resource {
 func follow[V any](ctx context.Context, h *health, r resource, example runtime.Object, t *table[V]) {
 	reflector := cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+			// Said without it, a page of a version means just that version, and who has it cannot go on from there.
+			if opts.ResourceVersion != "" {
+				opts.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
+			}
 			list, err := r.list(ctx, opts)
 			h.saw(ctx, r.name, err)
 			if err != nil {
@@ -173,5 +178,5 @@ func trimList[V any](list runtime.Object, t *table[V]) (runtime.Object, error) {
 func quiet(ctx context.Context, log logrus.FieldLogger) context.Context {
 	return klog.NewContext(ctx, funcr.New(func(prefix, args string) {
 		log.WithFields(logrus.Fields{"part": prefix, "text": args}).Debug("client-go")
-	}, funcr.Options{}))
+	}, funcr.Options{Verbosity: 4}))
 }

@@ -9,7 +9,9 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +24,12 @@ type Config struct {
 	Kubeconfig string // path; "": the pod's own service account
 	NodeName   string // of this node, as the API has it
 	UserAgent  string
+
+	NetworkPolicies bool       // read Kubernetes' own
+	CiliumPolicies  bool       // read Cilium's, where the API has them
+	CallsNamespace  string     // of the Events in which a webhook tells of calls into pods; "": nobody does
+	Calls           func(Call) // gets each; must not block
+	WriteStatus     bool       // write into policies of Sallyport's kinds what becomes of them on this node
 }
 
 // Source follows a cluster. Its methods are for use by several goroutines.
@@ -37,10 +45,14 @@ type Source struct {
 	services   *table[*service]
 	slices     *table[*slice]
 	nodes      *table[*Node]
+	policies   []*policyResource
+	writer     *writer
+	lookAgain  time.Duration
 
 	mu       sync.Mutex
 	snapshot Snapshot
 	joined   joined
+	gathered gathered
 }
 
 // Snapshot is what is known of the cluster. Its parts are in the order of their names, are replaced and never changed,
@@ -50,6 +62,7 @@ type Snapshot struct {
 	Namespaces []*Namespace
 	Services   []*Service
 	Nodes      []*Node
+	Policies   []*Policy
 	APIServers []netip.Addr // addresses behind the service kubernetes
 	Synced     bool         // everything was listed once
 }
@@ -81,6 +94,8 @@ func newSource(cfg Config, config *rest.Config, log logrus.FieldLogger) (*Source
 	s.services = newTable(trimService, s.notify)
 	s.slices = newTable(trimSlice, s.notify)
 	s.nodes = newTable(trimNode, s.notify)
+	s.policies, s.lookAgain = policyResources(cfg, s.notify), lookAgain
+	s.writer = newWriter(s)
 	return s, nil
 }
 
@@ -117,6 +132,15 @@ func (s *Source) Run(ctx context.Context) error {
 	} {
 		followers.Go(follow)
 	}
+	for _, r := range s.policies {
+		followers.Go(func() { s.followPolicies(ctx, r) })
+	}
+	if s.cfg.CallsNamespace != "" && s.cfg.Calls != nil {
+		followers.Go(func() { s.followCalls(ctx) })
+	}
+	if s.cfg.WriteStatus {
+		followers.Go(func() { s.writer.run(ctx) })
+	}
 	followers.Wait()
 	s.client.close()
 	return nil
@@ -127,16 +151,17 @@ func (s *Source) Snapshot() Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := &s.snapshot
-	var synced [5]bool
+	var synced [6]bool
 	var services []*service
-	var slices []*slice
+	var lists []*slice
 	now.Pods, synced[0] = s.pods.list()
 	now.Namespaces, synced[1] = s.namespaces.list()
 	now.Nodes, synced[2] = s.nodes.list()
 	services, synced[3] = s.services.list()
-	slices, synced[4] = s.slices.list()
-	now.Synced = synced == [5]bool{true, true, true, true, true}
-	if s.joined.join(services, slices) {
+	lists, synced[4] = s.slices.list()
+	now.Policies, synced[5] = s.gathered.gather(s.policies)
+	now.Synced = !slices.Contains(synced[:], false)
+	if s.joined.join(services, lists) {
 		now.Services, now.APIServers = s.joined.services, s.joined.apiServers
 	}
 	return *now

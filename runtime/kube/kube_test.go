@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // start follows a fake API as node-1 until the test ends.
-func start(t *testing.T, api *fakeapi.Server) *Source {
+func start(t *testing.T, api *fakeapi.Server, change func(*Source)) *Source {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := os.WriteFile(path, []byte(api.Kubeconfig()), 0o600); err != nil {
@@ -37,6 +37,7 @@ func start(t *testing.T, api *fakeapi.Server) *Source {
 	if err != nil {
 		t.Fatal(err)
 	}
+	change(s)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(t.Context()) }()
 	t.Cleanup(func() {
@@ -71,7 +72,7 @@ func TestFollowsPods(t *testing.T) {
 	t.Parallel()
 	api := fakeapi.New(t)
 	api.Put(t, pods, pod("a", "10.0.0.1", ""))
-	s := start(t, api)
+	s := start(t, api, func(*Source) {})
 	now := eventually(t, s, "a pod", func(s Snapshot) bool { return len(s.Pods) == 1 })
 	want := &Pod{
 		Template: &Template{Namespace: "shop", ServiceAccount: "web", Labels: map[string]string{"app": "web"}},
@@ -96,7 +97,7 @@ func TestWhatChangesNothingIsNoChange(t *testing.T) {
 	t.Parallel()
 	api := fakeapi.New(t)
 	api.Put(t, pods, pod("a", "10.0.0.1", ""))
-	s := start(t, api)
+	s := start(t, api, func(*Source) {})
 	before := eventually(t, s, "a pod", func(s Snapshot) bool { return len(s.Pods) == 1 })
 	api.Put(t, pods, pod("a", "10.0.0.1", `,"extra":{"of":"no interest"}`))
 	api.Put(t, "/api/v1/namespaces", `{"metadata":{"name":"shop","labels":{"team":"a"}}}`)
@@ -110,7 +111,7 @@ func TestAnAPIThatIsAwayIsNoReasonToForget(t *testing.T) {
 	t.Parallel()
 	api := fakeapi.New(t)
 	api.Put(t, pods, pod("a", "10.0.0.1", ""))
-	s := start(t, api)
+	s := start(t, api, func(*Source) {})
 	eventually(t, s, "a pod", func(s Snapshot) bool { return len(s.Pods) == 1 })
 	lists, _ := api.Asked(pods)
 	began := time.Now()
@@ -144,7 +145,7 @@ func TestWhatTheAPIForgotIsListedAgain(t *testing.T) {
 			for i := range 700 { // more than a page
 				api.Put(t, pods, pod(fmt.Sprintf("p%03d", i), "10.0.0.1", ""))
 			}
-			s := start(t, api)
+			s := start(t, api, func(*Source) {})
 			eventually(t, s, "all pods", func(s Snapshot) bool { return len(s.Pods) == 700 })
 			api.Away(true)
 			api.Delete(t, pods, "shop/p005")
@@ -170,7 +171,7 @@ func TestPodsOfThisNode(t *testing.T) {
 	 "ephemeralContainers":[{"name":"debug"}]},
 	"status":{"phase":"Running","podIPs":[{"ip":"192.0.2.7"}]}}`)
 	api.Put(t, pods, pod("done", "10.0.0.9", `,"status":{"phase":"Succeeded","podIPs":[{"ip":"10.0.0.9"}]}`))
-	s := start(t, api)
+	s := start(t, api, func(*Source) {})
 	now := eventually(t, s, "two pods", func(s Snapshot) bool { return len(s.Pods) == 2 })
 	if done := now.Pods[0]; len(done.Addresses) != 0 || done.Local != nil {
 		t.Errorf("a pod that has ended is %+v", done)
@@ -207,7 +208,7 @@ func TestServicesHaveWhatIsBehindThem(t *testing.T) {
 	slice("shop", "web-2", "web", `{"name":"http","port":8081,"protocol":"TCP"}`, `{"addresses":["10.0.0.4"],"conditions":{"ready":true}}`)
 	slice("shop", "headless-1", "headless", `{"name":"","port":80,"protocol":"TCP"}`, `{"addresses":["10.0.0.1"]}`)
 	slice("default", "kubernetes", "kubernetes", `{"name":"https","port":6443,"protocol":"TCP"}`, `{"addresses":["192.0.2.10"]},{"addresses":["192.0.2.9"]}`)
-	s := start(t, api)
+	s := start(t, api, func(*Source) {})
 	now := eventually(t, s, "services", func(s Snapshot) bool { return len(s.Services) == 3 && len(s.APIServers) == 2 })
 	addr, port := netip.MustParseAddr, netip.MustParseAddrPort
 	want := []*Service{
@@ -234,7 +235,7 @@ func TestNodes(t *testing.T) {
 	api := fakeapi.New(t)
 	api.Put(t, "/api/v1/nodes", `{"metadata":{"name":"node-2","annotations":{"network.cilium.io/ipv4-health-ip":"10.1.0.9","network.cilium.io/ipv4-cilium-host":"10.1.0.8"}},
 	 "spec":{"podCIDRs":["10.1.0.0/24","fd00:1::/64"]},"status":{"addresses":[{"type":"InternalIP","address":"192.0.2.2"},{"type":"Hostname","address":"node-2"}]}}`)
-	s := start(t, api)
+	s := start(t, api, func(*Source) {})
 	now := eventually(t, s, "a node", func(s Snapshot) bool { return len(s.Nodes) == 1 })
 	if got := fmt.Sprint(*now.Nodes[0]); got != "{node-2 [192.0.2.2 10.1.0.8] [10.1.0.9] [10.1.0.0/24 fd00:1::/64]}" {
 		t.Errorf("the node is %s", got)

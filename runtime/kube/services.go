@@ -98,6 +98,7 @@ func trimSlice(obj any) (*slice, error) {
 		}
 		out.ports = append(out.ports, port)
 	}
+	out.addresses = make([]netip.Addr, 0, len(s.Endpoints))
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
 		if !called(e.Conditions) {
@@ -161,6 +162,7 @@ func backends(p Port, lists []*slice) (out []netip.AddrPort) {
 			if b.Name != p.Name || b.Protocol != p.Protocol {
 				continue
 			}
+			out = slices.Grow(out, len(s.addresses))
 			for _, a := range s.addresses {
 				out = append(out, netip.AddrPortFrom(a, b.Number))
 			}

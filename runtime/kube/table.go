@@ -56,6 +56,13 @@ func (t *table[V]) list() (values []V, synced bool) {
 	return t.shown, t.synced
 }
 
+// empty says whether there is nothing in the table.
+func (t *table[V]) empty() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.items) == 0
+}
+
 // Transformer implements cache.TransformingStore.
 func (t *table[V]) Transformer() cache.TransformFunc {
 	return func(obj any) (any, error) { return t.item(obj) }

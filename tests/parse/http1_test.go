@@ -3,6 +3,7 @@ package parse
 import (
 	"bytes"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -89,7 +90,7 @@ func vectors() []struct {
 		{"a backslash", head(`GET /a\b HTTP/1.1`, host), FlawPath},
 		{"half a code", head("GET /a%4 HTTP/1.1", host), FlawPath},
 		{"a fragment", head("GET /a#b HTTP/1.1", host), FlawPath},
-		{"CONNECT", head("CONNECT a:1 HTTP/1.1", host), FlawTunnel},
+		{"a tunnel", head("CONNECT a:1 HTTP/1.1", host), FlawTunnel},
 		{"Upgrade", head(get, host, "Connection: upgrade", "Upgrade: websocket"), FlawTunnel},
 		{"h2c", head(get, host, "Upgrade: h2c"), FlawTunnel},
 		{"a long head", head(get, host, "X: "+strings.Repeat("x", 8192)), FlawLong},
@@ -119,7 +120,7 @@ func TestWhatIsRead(t *testing.T) {
 		t.Fatalf("%+v, inside %q, flaw %d", requests, inside, flaw)
 	}
 	first, second := requests[0], requests[1]
-	if first.Method != "PUT" || first.Path != "/v1/%3F%C3%A4;a" || first.Host != "api.example:8080" || first.Body != 2 ||
+	if first.Method != http.MethodPut || first.Path != "/v1/%3F%C3%A4;a" || first.Host != "api.example:8080" || first.Body != 2 ||
 		!slices.Equal(first.Lines, []string{"x-a:b c\t", "content-length:2", "x-" + strings.Repeat("n", 300) + ":v"}) {
 		t.Errorf("the first is %+v", first)
 	}

@@ -72,6 +72,20 @@ func (n *NetNS) Inode(t testing.TB) uint64 {
 	return stat.Ino
 }
 
+// Cookie is the number by which the kernel's programs know the namespace.
+func (n *NetNS) Cookie(t testing.TB) (cookie uint64) {
+	t.Helper()
+	n.Do(t, func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+		return errors.Join(err, unix.Close(fd))
+	})
+	return cookie
+}
+
 // Do runs f on a thread in the namespace. Sockets that f makes, and processes that it starts, are and stay in it; what
 // f starts with go is not.
 func (n *NetNS) Do(t testing.TB, f func() error) {

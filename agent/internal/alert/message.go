@@ -20,7 +20,11 @@ func (r *Record) Message() string {
 	case event.KindExit:
 		return words("ended", who(r), r.where()) + ": " + ending(&r.Event)
 	case event.KindSessionStart:
-		return words("session", sessionOf(r), "started by", who(r), r.where())
+		line := words("session", sessionOf(r), "started by", who(r), r.where())
+		if r.User != "" {
+			line += ", asked for by " + Escape(r.User)
+		}
+		return line
 	case event.KindSessionEnd:
 		return words("session", sessionOf(r), "ended", r.where())
 	case event.KindConnect, event.KindListen, event.KindSocket:

@@ -31,6 +31,7 @@ type Record struct {
 	ContainerType string // App, Init, Sidecar, Ephemeral
 	SessionID     string // the kernel's session id in hex; empty outside a session
 	ExecID        string // the runtime's name of the session
+	User          string // who asked the cluster's API for the session, as it has authenticated them
 	Policy        string // namespace/policy of the deciding rule
 	Rule          string // namespace/policy/rule
 }

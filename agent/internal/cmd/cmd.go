@@ -41,6 +41,7 @@ type Program struct {
 
 	Run     func(context.Context, config.Config, logrus.FieldLogger) error // the agent, until ctx is done
 	Cleanup func(config.Config, logrus.FieldLogger) (pins int, err error)  // removes what an agent left in the kernel
+	Webhook func(context.Context, config.Config, logrus.FieldLogger) error // what a cluster's API asks, until ctx is done
 	Demo    func(context.Context, []config.Step, io.Writer) error
 }
 
@@ -136,7 +137,7 @@ func (p Program) root() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultFile+" if it is there)")
-	root.AddCommand(p.run(), p.status(), p.observe(), p.policy(), p.demo(), p.hook(), p.version())
+	root.AddCommand(p.run(), p.status(), p.observe(), p.policy(), p.demo(), p.hook(), p.webhook(), p.version())
 	return root
 }
 

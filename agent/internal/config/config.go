@@ -19,6 +19,7 @@ type Config struct {
 	Kernel      Kernel      `mapstructure:"kernel"`
 	Runtime     Runtime     `mapstructure:"runtime"`
 	Kube        Kube        `mapstructure:"kube"`
+	Webhook     Webhook     `mapstructure:"webhook"`
 	Gate        Gate        `mapstructure:"gate"`
 	Names       Names       `mapstructure:"names"`
 	Alerts      Alerts      `mapstructure:"alerts"`
@@ -140,6 +141,20 @@ type Kube struct {
 	Kubeconfig string        `mapstructure:"kubeconfig"` // absolute; empty: the pod's own service account
 	NodeName   string        `mapstructure:"nodeName"`   // empty: the host's name
 	StaleAfter time.Duration `mapstructure:"staleAfter"` // how long the API may be away before that is told
+
+	NetworkPolicies bool `mapstructure:"networkPolicies"` // read Kubernetes' own
+	CiliumPolicies  bool `mapstructure:"ciliumPolicies"`  // read Cilium's, where the API has them
+	WriteStatus     bool `mapstructure:"writeStatus"`     // into policies of Sallyport's kinds
+
+	CallsNamespace string `mapstructure:"callsNamespace"` // where the webhook tells of calls into pods; empty: nowhere
+}
+
+// Webhook is what a cluster's API asks, in a process of its own.
+type Webhook struct {
+	Address       string `mapstructure:"address"` // host:port
+	Cert          string `mapstructure:"cert"`    // PEM files, absolute; read again when they change
+	Key           string `mapstructure:"key"`
+	RequirePolicy bool   `mapstructure:"requirePolicy"` // refuse calls into pods that no policy selects
 }
 
 // Gate is the packet gate at the pods' interfaces.
@@ -266,9 +281,10 @@ func Default() Config {
 			},
 			ContainerParents: []string{"/default", "/k8s.io", "/moby"},
 		},
-		Kube:  Kube{Enabled: PresenceAuto, StaleAfter: 30 * time.Second},
-		Gate:  Gate{Enabled: true},
-		Names: Names{LeastTTL: 30 * time.Second, PerContainer: 4096},
+		Kube:    Kube{Enabled: PresenceAuto, StaleAfter: 30 * time.Second, NetworkPolicies: true, WriteStatus: true},
+		Webhook: Webhook{Address: ":8443", Cert: "/etc/sallyport/webhook/tls.crt", Key: "/etc/sallyport/webhook/tls.key"},
+		Gate:    Gate{Enabled: true},
+		Names:   Names{LeastTTL: 30 * time.Second, PerContainer: 4096},
 		Alerts: Alerts{
 			JSONL: JSONL{Enabled: true, Path: "/var/log/sallyport/alerts.jsonl", MaxSizeMB: 100, MaxBackups: 5, MaxAgeDays: 30},
 			Syslog: Syslog{

@@ -57,6 +57,7 @@ func (c Config) validate(s sources) error {
 	k.runtime(c.Runtime)
 	k.nri(c)
 	k.kube(c.Kube)
+	k.webhook(c.Webhook)
 	k.names(c.Names)
 	k.alerts(c.Alerts)
 	k.socket("api.socket", c.API.Socket)
@@ -155,9 +156,18 @@ func (c *checker) kube(k Kube) {
 	if len(k.NodeName) > maxNodeName {
 		c.fail("kube.nodeName", "", "is longer than the %d bytes that the name of a node can have", maxNodeName)
 	}
+	if len(k.CallsNamespace) > maxNodeName {
+		c.fail("kube.callsNamespace", "", "is longer than the %d bytes that a name can have", maxNodeName)
+	}
 	if k.StaleAfter <= 0 {
 		c.fail("kube.staleAfter", "", "%s is not above zero", k.StaleAfter)
 	}
+}
+
+func (c *checker) webhook(w Webhook) {
+	c.hostPort("webhook.address", w.Address)
+	c.path("webhook.cert", w.Cert)
+	c.path("webhook.key", w.Key)
 }
 
 func (c *checker) names(n Names) {

@@ -37,6 +37,7 @@ type Registry struct {
 	mu         sync.Mutex
 	containers containers
 	sessions   sessions
+	callers    callers
 	rules      map[uint64]*ruleEntry
 	swept      time.Time
 }
@@ -65,6 +66,7 @@ func New(cfg Config) *Registry {
 		cfg:        cfg,
 		containers: newContainers(),
 		sessions:   newSessions(cfg.Skew),
+		callers:    callers{skew: cfg.Skew},
 		rules:      map[uint64]*ruleEntry{},
 		swept:      cfg.Now(),
 	}
@@ -126,6 +128,7 @@ func (g *Registry) Join(e event.Event) *alert.Record {
 	}
 	g.containers.name(r)
 	r.ExecID = g.sessions.execOf(e.Subject.Session, now)
+	r.User = g.callers.userOf(g.sessions.byID[e.Subject.Session], r)
 	if rule, ok := g.rules[e.Rule]; ok && e.Rule != 0 {
 		r.Rule, r.Policy = rule.rule.Name, rule.rule.Policy
 	}

@@ -17,6 +17,8 @@ type session struct {
 	start    time.Time
 	inferred bool   // start is when it was found, not when it began
 	exec     string // the runtime's name; empty while not known
+	args     []string
+	user     string // who asked the cluster's API for it; empty while not known
 	gone     time.Time
 }
 
@@ -55,6 +57,7 @@ func (s *sessions) started(e *event.Event, containerOf resolver) {
 	}
 	one := &session{
 		id: subject.Session, pid: subject.PID, cgroup: subject.Container, start: e.Time, inferred: subject.Inferred,
+		args: e.Args,
 	}
 	s.byID[one.id] = one
 	s.byPID[one.pid] = one

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"runtime/debug"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -30,19 +31,21 @@ const (
 // cluster turns what the Kubernetes API says into what policies are judged with. Its methods may be called on nil, a
 // cluster that is switched off. All but run belong to the engine's goroutine.
 type cluster struct {
-	source  *kube.Source
-	log     logrus.FieldLogger
-	stale   time.Duration // how long the API may be away before that is told
-	tell    func(event.Event)
-	started time.Time
-	look    chan struct{}      // a look is due
-	pause   chan time.Duration // how long to wait before the next
-	began   time.Time          // when the look that is not done yet began; zero: none is
+	source   *kube.Source
+	log      logrus.FieldLogger
+	stale    time.Duration // how long the API may be away before that is told
+	tell     func(event.Event)
+	reloaded func(error) // counts what was read
+	started  time.Time
+	look     chan struct{}      // a look is due
+	pause    chan time.Duration // how long to wait before the next
+	began    time.Time          // when the look that is not done yet began; zero: none is
 
-	shown kube.Snapshot
-	world policy.World
-	own   []netip.Addr         // of this node
-	local map[string]*kube.Pod // this node's, by uid
+	shown   kube.Snapshot
+	world   policy.World
+	own     []netip.Addr         // of this node
+	local   map[string]*kube.Pod // this node's, by uid
+	objects map[string]object
 }
 
 // newCluster follows the cluster that the agent runs in; nil: switched off, or there is none.
@@ -58,12 +61,16 @@ func newCluster(a *agent) (*cluster, error) {
 			return nil, fmt.Errorf("finding the node's name: %w", err)
 		}
 	}
-	source, err := kube.New(kube.Config{Kubeconfig: c.Kubeconfig, NodeName: node, UserAgent: "sallyport/" + api.Build().GetVersion()}, a.log)
+	source, err := kube.New(kube.Config{
+		Kubeconfig: c.Kubeconfig, NodeName: node, UserAgent: "sallyport/" + api.Build().GetVersion(),
+		NetworkPolicies: c.NetworkPolicies, CiliumPolicies: c.CiliumPolicies, WriteStatus: c.WriteStatus,
+		CallsNamespace: c.CallsNamespace, Calls: func(c kube.Call) { a.registry.Called(c.Caller) },
+	}, a.log)
 	if err != nil {
 		return nil, err
 	}
 	return &cluster{
-		source: source, log: a.log.WithField("component", "cluster"), stale: c.StaleAfter, tell: a.publish, started: time.Now(),
+		source: source, log: a.log.WithField("component", "cluster"), stale: c.StaleAfter, tell: a.publish, reloaded: a.metrics.PolicyReloaded, started: time.Now(),
 		look: make(chan struct{}), pause: make(chan time.Duration, 1), local: map[string]*kube.Pod{},
 	}, nil
 }
@@ -161,6 +168,9 @@ func (c *cluster) done() {
 	if c == nil || c.began.IsZero() {
 		return
 	}
+	if len(c.shown.Pods) >= largeCluster {
+		debug.FreeOSMemory() // a look takes as much as it leaves; its pause grows with what this costs
+	}
 	c.pause <- min(max(leastPause, costShare*time.Since(c.began)), mostPause)
 	c.began = time.Time{}
 }
@@ -176,6 +186,7 @@ func (c *cluster) refresh() (changed bool) {
 			"pods": len(now.Pods), "namespaces": len(now.Namespaces), "services": len(now.Services), "nodes": len(now.Nodes),
 		}).Info("the cluster is known")
 		changed = true
+		collect(len(now.Pods))
 	}
 	if !same(before.Pods, now.Pods) {
 		c.world.Endpoints, c.local, changed = endpoints(now.Pods), localPods(now.Pods), true
@@ -189,6 +200,9 @@ func (c *cluster) refresh() (changed bool) {
 	if !same(before.Services, now.Services) {
 		c.world.Services, changed = services(now.Services), true
 	}
+	if !same(before.Policies, now.Policies) {
+		changed = c.policies(now.Policies) || changed
+	}
 	if !same(before.APIServers, now.APIServers) {
 		c.world.APIServers, changed = now.APIServers, true
 	}
@@ -197,6 +211,25 @@ func (c *cluster) refresh() (changed bool) {
 		changed = true
 	}
 	return changed
+}
+
+// largeCluster is the number of pods from which what is known of the cluster is most of what the agent has in memory. A
+// collection for each sixth of it costs little then, and half of it would be a lot.
+const (
+	largeCluster   = 10_000
+	gcPercentLarge = 15
+)
+
+// collect sets how much garbage there may be, by the number of pods of the cluster.
+func collect(pods int) {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	percent := gcPercent
+	if pods >= largeCluster {
+		percent = gcPercentLarge
+	}
+	debug.SetGCPercent(percent)
 }
 
 // nodes takes in the nodes.

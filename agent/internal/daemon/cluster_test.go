@@ -43,7 +43,7 @@ func follow(t *testing.T, api *fakeapi.Server, tell func(event.Event)) *cluster 
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.tell = tell
+	c.tell, c.reloaded = tell, func(error) {}
 	ended := make(chan error)
 	go func() { ended <- c.run(t.Context()) }()
 	t.Cleanup(func() {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -228,7 +229,8 @@ func (e *engine) loadPolicies() {
 	if err != nil {
 		e.log.WithError(err).Warn("policies could not be read; those in force stay")
 		e.a.metrics.PolicyReloaded(err)
-		if len(e.files) == 0 {
+		// A node of a cluster needs no files.
+		if len(e.files) == 0 && (e.cluster == nil || !errors.Is(err, fs.ErrNotExist)) {
 			e.unread = err
 		}
 		return
@@ -245,7 +247,7 @@ func (e *engine) loadPolicies() {
 	e.files = files
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.now.files = files
+	e.now.files = e.cluster.sources(files)
 }
 
 // errHeld means that adopted tables stay in force (fails closed): what could replace them may lack
@@ -253,7 +255,8 @@ func (e *engine) loadPolicies() {
 var errHeld = errors.New("the adopted policies stay in force, and no others")
 
 // missing says why policies may be missing that adopted tables have: the last good version of what is
-// broken now went with the former agent.
+// broken now went with the former agent. A broken policy of the API does not count: whoever can break it could as
+// well delete it, and must not hold up everybody else's.
 func (e *engine) missing() error {
 	if e.unread != nil {
 		return e.unread
@@ -282,8 +285,8 @@ func (e *engine) refused(err error, means string) {
 // leave the versions that did in force, for the containers of now. The error is errHeld where there are none
 // but adopted tables.
 func (e *engine) apply() error {
-	before := e.snapshot()
-	in := compile.Input{Policies: flatten(e.files), Workloads: e.workloads.input(e.cluster), Node: nodeOf(e.log), World: e.cluster.known()}
+	before, files := e.snapshot(), e.cluster.sources(e.files)
+	in := compile.Input{Policies: flatten(files), Workloads: e.workloads.input(e.cluster), Node: nodeOf(e.log), World: e.cluster.known()}
 	in.Node.Addresses = append(in.Node.Addresses, e.cluster.nodeAddresses()...)
 	tables, refused, err := compileSet(e.compiler, &in, e.accepted)
 	if !e.swapped && !e.a.kernel.Fresh() {
@@ -315,9 +318,10 @@ func (e *engine) apply() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.now = snapshot{
-		revision: revision, tables: tables, files: e.files, accepted: e.accepted,
+		revision: revision, tables: tables, files: files, accepted: e.accepted,
 		containers: e.workloads.list(), compileErr: refused,
 	}
+	e.say(&e.now)
 	return nil
 }
 

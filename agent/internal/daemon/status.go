@@ -120,19 +120,7 @@ func (a *agent) startStatus() []*apiv1.Runtime {
 
 // policyStatus says of every file and policy what it covers or what is wrong with it.
 func policyStatus(now *snapshot) []*apiv1.Policy {
-	covers := map[string][]string{}
-	for _, g := range now.containers {
-		if !g.named || int(g.ruleset) >= len(now.tables.Rulesets) {
-			continue
-		}
-		seen := map[string]bool{}
-		for _, rule := range now.tables.Rulesets[g.ruleset].Rules {
-			if !seen[rule.Policy] {
-				seen[rule.Policy] = true
-				covers[rule.Policy] = append(covers[rule.Policy], g.name())
-			}
-		}
-	}
+	covers := coverage(now)
 	inForce := map[string]*policy.Policy{}
 	for _, p := range now.accepted {
 		inForce[p.Name()] = p

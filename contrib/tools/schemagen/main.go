@@ -105,6 +105,7 @@ func (g generator) crd(k kind) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	checks(spec)
 	scope := "Namespaced"
 	if k.cluster {
 		scope = "Cluster"
@@ -112,16 +113,13 @@ func (g generator) crd(k kind) ([]byte, error) {
 	group := g.group()
 	version := map[string]any{
 		"name": g.version(), "served": true, "storage": true,
-		"subresources": map[string]any{"status": map[string]any{}},
-		"additionalPrinterColumns": []any{
-			map[string]any{"name": "Mode", "type": "string", "jsonPath": ".spec.mode"},
-			map[string]any{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-		},
+		"subresources":             map[string]any{"status": map[string]any{}},
+		"additionalPrinterColumns": columns(),
 		"schema": map[string]any{"openAPIV3Schema": &schema{
 			Type: "object", Description: describe(k), Required: []string{"spec"},
 			Properties: map[string]*schema{
 				"apiVersion": {Type: "string"}, "kind": {Type: "string"}, "metadata": {Type: "object"}, "spec": spec,
-				"status": {Type: "object", Description: "What the agents say about the policy.", PreserveUnknown: true},
+				"status": status(),
 			},
 		}},
 	}

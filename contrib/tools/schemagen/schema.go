@@ -10,33 +10,43 @@ import (
 
 // schema is the part of JSON Schema that is used, in the order in which it is written.
 type schema struct {
-	Schema          string             `json:"$schema,omitempty"`
-	ID              string             `json:"$id,omitempty"`
-	Title           string             `json:"title,omitempty"`
-	Description     string             `json:"description,omitempty"`
-	Ref             string             `json:"$ref,omitempty"`
-	Type            string             `json:"type,omitempty"`
-	Const           string             `json:"const,omitempty"`
-	Enum            []string           `json:"enum,omitempty"`
-	Pattern         string             `json:"pattern,omitempty"`
-	MinLength       int                `json:"minLength,omitempty"`
-	MaxLength       int                `json:"maxLength,omitempty"`
-	Minimum         *int64             `json:"minimum,omitempty"`
-	Maximum         *int64             `json:"maximum,omitempty"`
-	IntOrString     bool               `json:"x-kubernetes-int-or-string,omitempty"`
-	PreserveUnknown bool               `json:"x-kubernetes-preserve-unknown-fields,omitempty"`
-	AnyOf           []*schema          `json:"anyOf,omitempty"`
-	AllOf           []*schema          `json:"allOf,omitempty"`
-	If              *schema            `json:"if,omitempty"`
-	Then            *schema            `json:"then,omitempty"`
-	Items           *schema            `json:"items,omitempty"`
-	MinItems        int                `json:"minItems,omitempty"`
-	Required        []string           `json:"required,omitempty"`
-	Properties      map[string]*schema `json:"properties,omitempty"`
-	MinProperties   int                `json:"minProperties,omitempty"`
-	MaxProperties   int                `json:"maxProperties,omitempty"`
-	Additional      any                `json:"additionalProperties,omitempty"` // false, or a schema
-	Defs            map[string]*schema `json:"$defs,omitempty"`
+	Schema        string             `json:"$schema,omitempty"`
+	ID            string             `json:"$id,omitempty"`
+	Title         string             `json:"title,omitempty"`
+	Description   string             `json:"description,omitempty"`
+	Ref           string             `json:"$ref,omitempty"`
+	Type          string             `json:"type,omitempty"`
+	Const         string             `json:"const,omitempty"`
+	Enum          []string           `json:"enum,omitempty"`
+	Pattern       string             `json:"pattern,omitempty"`
+	Format        string             `json:"format,omitempty"`
+	MinLength     int                `json:"minLength,omitempty"`
+	MaxLength     int                `json:"maxLength,omitempty"`
+	Minimum       *int64             `json:"minimum,omitempty"`
+	Maximum       *int64             `json:"maximum,omitempty"`
+	IntOrString   bool               `json:"x-kubernetes-int-or-string,omitempty"`
+	ListType      string             `json:"x-kubernetes-list-type,omitempty"`
+	ListMapKeys   []string           `json:"x-kubernetes-list-map-keys,omitempty"`
+	Validations   []validation       `json:"x-kubernetes-validations,omitempty"`
+	AnyOf         []*schema          `json:"anyOf,omitempty"`
+	AllOf         []*schema          `json:"allOf,omitempty"`
+	If            *schema            `json:"if,omitempty"`
+	Then          *schema            `json:"then,omitempty"`
+	Items         *schema            `json:"items,omitempty"`
+	MinItems      int                `json:"minItems,omitempty"`
+	MaxItems      int                `json:"maxItems,omitempty"`
+	Required      []string           `json:"required,omitempty"`
+	Properties    map[string]*schema `json:"properties,omitempty"`
+	MinProperties int                `json:"minProperties,omitempty"`
+	MaxProperties int                `json:"maxProperties,omitempty"`
+	Additional    any                `json:"additionalProperties,omitempty"` // false, or a schema
+	Defs          map[string]*schema `json:"$defs,omitempty"`
+}
+
+// validation is a rule that the API server checks, in CEL.
+type validation struct {
+	Rule    string `json:"rule"`
+	Message string `json:"message"`
 }
 
 type generator struct {

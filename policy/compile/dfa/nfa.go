@@ -67,15 +67,6 @@ func (b *Builder) Add(steps []policy.GlobToken, tag uint32) {
 	b.states[at].tag = int32(tag)
 }
 
-// AddLiteral adds a string that only itself matches.
-func (b *Builder) AddLiteral(s string, tag uint32) {
-	steps := make([]policy.GlobToken, len(s))
-	for i := range len(s) {
-		steps[i] = policy.GlobToken{Kind: policy.GlobOne, Set: only(s[i])}
-	}
-	b.Add(steps, tag)
-}
-
 // AddRegex adds a regular expression by its tree.
 func (b *Builder) AddRegex(root policy.RegexNode, tag uint32) {
 	b.start()

@@ -18,7 +18,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/compile"
@@ -118,7 +117,7 @@ func newScene(t *testing.T, flows uint32) *scene {
 	t.Cleanup(func() { _ = s.pod.Close() }) // read only
 	s.web, s.locked, s.free = s.node.Container(t, "web", s.pod), s.node.Container(t, "locked", s.pod), s.node.Container(t, "free", s.pod)
 	s.swap(t, tcpRule)
-	s.veth = gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.cookie(t), Container: s.web.ID}
+	s.veth = gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.Pod.Cookie(t), Container: s.web.ID}
 	s.govern(t)
 	return s
 }
@@ -152,21 +151,6 @@ func (s *scene) swap(t *testing.T, more string) {
 	if _, err := s.judge.Swap(tables); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// cookie is that of the pod's network namespace.
-func (s *scene) cookie(t *testing.T) uint64 {
-	t.Helper()
-	var cookie uint64
-	s.Pod.Do(t, func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-		return errors.Join(err, unix.Close(fd))
-	})
-	return cookie
 }
 
 // listen collects what the kernel tells.

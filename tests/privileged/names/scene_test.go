@@ -16,7 +16,6 @@ import (
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/net/dns/dnsmessage"
-	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/compile"
@@ -102,7 +101,7 @@ func newScene(t *testing.T, names probes.Names) *scene {
 	t.Cleanup(func() { _ = ns.Close() }) // read only
 	s.a, s.b = s.node.Container(t, "a", ns), s.node.Container(t, "b", ns)
 	s.swap(t, "")
-	s.veth = gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.cookie(t), Container: s.a.ID}
+	s.veth = gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.Pod.Cookie(t), Container: s.a.ID}
 	s.Node.Do(t, func() error { return s.gate.Govern(s.veth) })
 	s.resolver = newResolver(t, s)
 	return s
@@ -125,21 +124,6 @@ func (s *scene) swap(t *testing.T, more string) {
 	if _, err := s.judge.Swap(tables); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// cookie is that of the pod's network namespace.
-func (s *scene) cookie(t *testing.T) uint64 {
-	t.Helper()
-	var cookie uint64
-	s.Pod.Do(t, func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-		return errors.Join(err, unix.Close(fd))
-	})
-	return cookie
 }
 
 // listen collects what the kernel tells.

@@ -77,6 +77,14 @@ func (s *Server) Serve(path, kind string) {
 	s.resources[path] = &resource{kind: kind, version: version, objects: map[string]json.RawMessage{}, changed: make(chan struct{})}
 }
 
+// Unserve takes a resource away, and breaks every connection.
+func (s *Server) Unserve(path string) {
+	s.mu.Lock()
+	delete(s.resources, path)
+	s.mu.Unlock()
+	s.http.CloseClientConnections()
+}
+
 // Put makes or changes an object, which has no resourceVersion.
 func (s *Server) Put(t testing.TB, path, object string) {
 	t.Helper()
@@ -209,12 +217,13 @@ func refuse(w http.ResponseWriter, code int, reason string) {
 
 // list answers with a page of a list.
 func (s *Server) list(w http.ResponseWriter, q *http.Request, r *resource) {
+	query := q.URL.Query()
 	s.mu.Lock()
 	s.lists[q.URL.Path]++
 	keys := slices.Sorted(maps.Keys(r.objects))
-	keys = slices.DeleteFunc(keys, func(key string) bool { return key <= q.URL.Query().Get("continue") })
+	keys = slices.DeleteFunc(keys, func(key string) bool { return key <= query.Get("continue") })
 	next := ""
-	if limit, err := strconv.Atoi(q.URL.Query().Get("limit")); err == nil && limit > 0 && limit < len(keys) {
+	if limit, err := strconv.Atoi(query.Get("limit")); err == nil && limit > 0 && limit < len(keys) {
 		keys = keys[:limit]
 		next = keys[limit-1]
 	}
@@ -222,9 +231,13 @@ func (s *Server) list(w http.ResponseWriter, q *http.Request, r *resource) {
 	for i, key := range keys {
 		objects[i] = r.objects[key]
 	}
+	version := strconv.Itoa(s.revision)
+	if exact := query.Get("resourceVersion"); exact != "" && exact != "0" && query.Get("limit") != "" && query.Get("resourceVersionMatch") == "" {
+		version = exact // and not what has happened since
+	}
 	list := map[string]any{
 		"apiVersion": r.version, "kind": r.kind + "List", "items": objects,
-		"metadata": map[string]any{"resourceVersion": strconv.Itoa(s.revision), "continue": next},
+		"metadata": map[string]any{"resourceVersion": version, "continue": next},
 	}
 	s.mu.Unlock()
 	_ = json.NewEncoder(w).Encode(list) // whoever went does not read it

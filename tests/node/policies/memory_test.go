@@ -1,0 +1,123 @@
+package policies
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/fakeapi"
+)
+
+// What a large cluster has.
+const (
+	manyPods       = 100_000
+	manyServices   = 5_000
+	manyNamespaces = 500
+	manyNodes      = 1_000
+	mostMiB        = 150
+)
+
+// TestMemoryInALargeCluster has an agent in a cluster with 100,000 pods: after it has heard them all, while pods come and
+// go, and after the API was away and has forgotten what happened meanwhile.
+func TestMemoryInALargeCluster(t *testing.T) {
+	api := fakeapi.New(t)
+	large(api)
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(kubeconfig, []byte(api.Kubeconfig()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := newAgent(t, kubeconfig)
+	began := time.Now()
+	a.shows(t, "kubernetes", "connected", strconv.Itoa(manyPods)+" pods")
+	t.Logf("heard after %s", time.Since(began).Round(100*time.Millisecond))
+	a.fits(t, "heard")
+	const pods = "/api/v1/pods"
+	for i := range 200 {
+		api.Put(t, pods, podOf(i, fmt.Sprintf("new-%d", i)))
+		time.Sleep(20 * time.Millisecond)
+	}
+	a.shows(t, "kubernetes", strconv.Itoa(manyPods+200)+" pods")
+	a.fits(t, "while pods come")
+	api.Away(true)
+	a.shows(t, "kubernetes", "away")
+	api.Compact()
+	api.Away(false)
+	a.shows(t, "kubernetes", "connected")
+	a.fits(t, "after a new list")
+}
+
+// large fills an API.
+func large(api *fakeapi.Server) {
+	api.Fill("/api/v1/pods", manyPods, func(i int) string { return podOf(i, fmt.Sprintf("pod-%d", i)) })
+	api.Fill("/api/v1/namespaces", manyNamespaces, func(i int) string {
+		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"team-%d","resourceVersion":"1","labels":{"team":"%d"}}}`, i, i%20)
+	})
+	api.Fill("/api/v1/nodes", manyNodes, func(i int) string {
+		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Node","metadata":{"name":"node-%d","resourceVersion":"1"},"spec":{"podCIDRs":["10.%d.%d.0/24"]},
+		 "status":{"addresses":[{"type":"InternalIP","address":"172.16.%d.%d"}],"images":[%s{"names":["x"]}]}}`,
+			i, i/256, i%256, i/256, i%256, strings.Repeat(`{"names":["registry.example/some/image@sha256:0123456789abcdef"],"sizeBytes":1},`, 50))
+	})
+	api.Fill("/api/v1/services", manyServices, func(i int) string {
+		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"team-%d","name":"app-%d","resourceVersion":"1","labels":{"app":"app-%d"}},
+		 "spec":{"clusterIPs":["10.200.%d.%d"],"ports":[{"name":"http","port":80,"protocol":"TCP"}]}}`, i%manyNamespaces, i, i, i/256, i%256)
+	})
+	api.Fill("/apis/discovery.k8s.io/v1/endpointslices", manyServices, func(i int) string {
+		endpoints := make([]string, 0, manyPods/manyServices)
+		for j := i; j < manyPods; j += manyServices {
+			endpoints = append(endpoints, fmt.Sprintf(`{"addresses":["%s"],"conditions":{"ready":true},"nodeName":"node-1","targetRef":{"kind":"Pod","name":"pod-%d"}}`, addressOf(j), j))
+		}
+		return fmt.Sprintf(`{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"namespace":"team-%d","name":"app-%d","resourceVersion":"1",
+		 "labels":{"kubernetes.io/service-name":"app-%d"}},"addressType":"IPv4","ports":[{"name":"http","port":8080,"protocol":"TCP"}],"endpoints":[%s]}`,
+			i%manyNamespaces, i, i, strings.Join(endpoints, ","))
+	})
+}
+
+func addressOf(i int) string { return fmt.Sprintf("10.%d.%d.%d", 8+i>>16, i>>8&255, i&255) }
+
+// podOf is a pod of one of as many deployments as there are services; each tenth is of a stateful set, with a label that no
+// other has.
+func podOf(i int, name string) string {
+	app, more := i%manyServices, ""
+	if i%10 == 0 {
+		more = fmt.Sprintf(`,"statefulset.kubernetes.io/pod-name":%q`, name)
+	}
+	return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"team-%d","name":%q,"uid":"6f2a8c1e-0000-4000-8000-%012d","resourceVersion":"1",
+	 "labels":{"app":"app-%d","pod-template-hash":"7d9c6b%04d","app.kubernetes.io/part-of":"shop"%s},"annotations":{"note":"%s"}},
+	 "spec":{"nodeName":"node-%d","serviceAccountName":"app-%d","containers":[{"name":"app","image":"registry.example/app:1.0","env":[%[11]s{"name":"LAST"}],
+	  "ports":[{"name":"http","containerPort":8080,"protocol":"TCP"}]},{"name":"proxy","image":"registry.example/proxy:1.0"}]},
+	 "status":{"phase":"Running","podIP":"%[10]s","podIPs":[{"ip":"%[10]s"}],"conditions":[{"type":"Ready","status":"True"}]}}`,
+		app%manyNamespaces, name, i, app, app, more, strings.Repeat("x", 200), i%manyNodes, app, addressOf(i), strings.Repeat(`{"name":"SOME_VARIABLE","value":"and its value"},`, 20))
+}
+
+// fits measures how much memory the agent has.
+func (a *agent) fits(t *testing.T, when string) {
+	t.Helper()
+	var rss, most int
+	testutil.Eventually(t, "the agent is small "+when, func() error {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.daemon.PID()))
+		if err != nil {
+			return err
+		}
+		rss, most = kibOf(status, "VmRSS")>>10, kibOf(status, "VmHWM")>>10
+		if rss > mostMiB {
+			return fmt.Errorf("it has %d MiB, %d at most so far", rss, most)
+		}
+		return nil
+	})
+	t.Logf("%s: %d MiB, %d at most so far", when, rss, most)
+}
+
+func kibOf(status []byte, field string) int {
+	m := regexp.MustCompile(`(?m)^` + field + `:\s+(\d+) kB$`).FindSubmatch(status)
+	if m == nil {
+		return 1 << 30
+	}
+	n, _ := strconv.Atoi(string(m[1])) // digits
+	return n
+}
