@@ -21,6 +21,7 @@ func Objects() []Object {
 		{"judge_cgroup", bpfobj.LoadJudgeCgroup},
 		{"gate_skb", bpfobj.LoadGateSKB},
 		{"gate_tc", bpfobj.LoadGateTC},
+		{"read_tls", bpfobj.LoadReadTLS},
 		{"names_sweep", bpfobj.LoadNamesSweep},
 		{"label_task", bpfobj.LoadLabelTask},
 		{"label_scan", bpfobj.LoadLabelScan},

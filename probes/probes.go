@@ -136,8 +136,8 @@ func (k *Kernel) configure() error {
 		return fmt.Errorf("seeding the hashes of names: %w", err)
 	}
 	err = k.maps.UpdateControl(func(c *bpfobj.ABIControl) {
-		// The gate that is pinned goes on reading DNS.
-		flags |= c.Flags & uint32(bpfobj.ABIControlFlagsCONTROL_GATE)
+		// The gate that is pinned goes on reading DNS, and taps that are go on tying connections to sockets.
+		flags |= c.Flags & uint32(bpfobj.ABIControlFlagsCONTROL_GATE|bpfobj.ABIControlFlagsCONTROL_TAPS)
 		c.Abi, c.Flags, c.HostMntns = uint32(bpfobj.ABILimitsABI_VERSION), flags, mntns
 		if c.Seed == 0 {
 			c.Seed = binary.LittleEndian.Uint64(seed[:])
@@ -197,6 +197,12 @@ func (k *Kernel) Pins() attach.Pins { return k.pins }
 // Drop go on, for the gate drops what they send, and rules.dns count, for DNS is read there.
 func (k *Kernel) GateInPlace() error {
 	return k.maps.UpdateControl(func(c *bpfobj.ABIControl) { c.Flags |= uint32(bpfobj.ABIControlFlagsCONTROL_GATE) })
+}
+
+// TapsInPlace tells the programs that there are taps on TLS libraries: sends on streams look for the object that
+// encrypts what they carry.
+func (k *Kernel) TapsInPlace() error {
+	return k.maps.UpdateControl(func(c *bpfobj.ABIControl) { c.Flags |= uint32(bpfobj.ABIControlFlagsCONTROL_TAPS) })
 }
 
 // Revision is the revision of the tables in force; 0: none.

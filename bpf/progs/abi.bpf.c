@@ -13,6 +13,7 @@
 #include <maps/probe.h>
 #include <maps/names.h>
 #include <maps/tables.h>
+#include <maps/taps.h>
 #include <maps/tell.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -49,3 +50,4 @@ enum call abi_call;
 enum step abi_step;
 enum reason abi_reason;
 enum site abi_site;
+enum tls_state abi_tls_state;

@@ -11,6 +11,7 @@ enum control_flags {
 	CONTROL_GATE = 8,	    /* gate_skb is in place: Drop may be silent, DNS is read */
 	CONTROL_BORROW_REFUSE = 16, /* enforcement.borrowing: refuse */
 	CONTROL_BORROW_TELL = 32,   /* refuse or audit */
+	CONTROL_TAPS = 64,	    /* read_tls may be attached: objects of TLS libraries look for their sockets */
 };
 
 /* The one entry of the controls map; only user space writes it. */

@@ -5,7 +5,7 @@
  * behave alike.
  */
 #include <bpf/bpf_core_read.h>
-#include <lib/socket.h>
+#include <lib/tie.h>
 
 enum uapi {
 	MESSAGE_FASTOPEN = 0x20000000, /* MSG_FASTOPEN: the send connects */
@@ -104,6 +104,8 @@ static __always_inline int hook_sendmsg(struct socket *sock, struct msghdr *msg,
 	if (!label)
 		return 0;
 	state = state_of(sk, label, facts.netns);
+	if (c->flags & CONTROL_TAPS && facts.type == TYPE_STREAM && state && tie_send(sk, state, label))
+		return -ERR_PERM;
 	named = msg->msg_name && address_read(&address, addr, msg->msg_name, msg->msg_namelen);
 	/* Streams ignore the name unless the send is also the connect. */
 	if (facts.type == TYPE_STREAM && !(msg->msg_flags & MESSAGE_FASTOPEN))

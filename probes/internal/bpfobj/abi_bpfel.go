@@ -72,6 +72,7 @@ const (
 	ABIControlFlagsCONTROL_GATE          ABIControlFlags = 8
 	ABIControlFlagsCONTROL_BORROW_REFUSE ABIControlFlags = 16
 	ABIControlFlagsCONTROL_BORROW_TELL   ABIControlFlags = 32
+	ABIControlFlagsCONTROL_TAPS          ABIControlFlags = 64
 )
 
 type ABIDfaRef struct {
@@ -528,6 +529,33 @@ type ABISweep struct {
 	Names     uint32
 }
 
+type ABITlsConn struct {
+	_          structs.HostLayout
+	Serial     uint64
+	Ahead      uint64
+	Netns      uint64
+	Local      [16]uint8
+	Remote     [16]uint8
+	LocalPort  uint16
+	RemotePort uint16
+	State      uint32
+}
+
+type ABITlsKey struct {
+	_      structs.HostLayout
+	Object uint64
+	Tgid   uint32
+	Pad    uint32
+}
+
+type ABITlsState uint32
+
+const (
+	ABITlsStateTLS_NEW    ABITlsState = 0
+	ABITlsStateTLS_TIED   ABITlsState = 1
+	ABITlsStateTLS_DENIED ABITlsState = 2
+)
+
 type ABITold struct {
 	_    structs.HostLayout
 	Lock uint32
@@ -563,6 +591,7 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	ABIMapAlerts            = "alerts"
+	ABIMapConnByObject      = "conn_by_object"
 	ABIMapContainerByCgroup = "container_by_cgroup"
 	ABIMapContainerParent   = "container_parent"
 	ABIMapControls          = "controls"
@@ -591,6 +620,8 @@ const (
 	ABIMapRulesetByCgrp     = "ruleset_by_cgrp"
 	ABIMapRulesets          = "rulesets"
 	ABIMapStateBySock       = "state_by_sock"
+	ABIMapTieBySock         = "tie_by_sock"
+	ABIMapTlsByTask         = "tls_by_task"
 	ABIVarAbiAddressKey     = "abi_address_key"
 	ABIVarAbiCall           = "abi_call"
 	ABIVarAbiContainerFlags = "abi_container_flags"
@@ -621,6 +652,7 @@ const (
 	ABIVarAbiSite           = "abi_site"
 	ABIVarAbiStep           = "abi_step"
 	ABIVarAbiSweep          = "abi_sweep"
+	ABIVarAbiTlsState       = "abi_tls_state"
 	ABIVarAbiVerdict        = "abi_verdict"
 )
 
@@ -673,6 +705,7 @@ type ABIProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ABIMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -701,6 +734,8 @@ type ABIMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 }
 
 // ABIVariableSpecs contains global variables before they are loaded into the kernel.
@@ -737,6 +772,7 @@ type ABIVariableSpecs struct {
 	AbiSite           *ebpf.VariableSpec `ebpf:"abi_site"`
 	AbiStep           *ebpf.VariableSpec `ebpf:"abi_step"`
 	AbiSweep          *ebpf.VariableSpec `ebpf:"abi_sweep"`
+	AbiTlsState       *ebpf.VariableSpec `ebpf:"abi_tls_state"`
 	AbiVerdict        *ebpf.VariableSpec `ebpf:"abi_verdict"`
 }
 
@@ -761,6 +797,7 @@ func (o *ABIObjects) Close() error {
 // It can be passed to LoadABIObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ABIMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -789,11 +826,14 @@ type ABIMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 }
 
 func (m *ABIMaps) Close() error {
 	return _ABIClose(
 		m.Alerts,
+		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -822,6 +862,8 @@ func (m *ABIMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.StateBySock,
+		m.TieBySock,
+		m.TlsByTask,
 	)
 }
 
@@ -859,6 +901,7 @@ type ABIVariables struct {
 	AbiSite           *ebpf.Variable `ebpf:"abi_site"`
 	AbiStep           *ebpf.Variable `ebpf:"abi_step"`
 	AbiSweep          *ebpf.Variable `ebpf:"abi_sweep"`
+	AbiTlsState       *ebpf.Variable `ebpf:"abi_tls_state"`
 	AbiVerdict        *ebpf.Variable `ebpf:"abi_verdict"`
 }
 

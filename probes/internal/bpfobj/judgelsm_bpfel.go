@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	JudgeLSMMapAlerts            = "alerts"
+	JudgeLSMMapConnByObject      = "conn_by_object"
 	JudgeLSMMapContainerByCgroup = "container_by_cgroup"
 	JudgeLSMMapContainerParent   = "container_parent"
 	JudgeLSMMapControls          = "controls"
@@ -46,6 +47,8 @@ const (
 	JudgeLSMMapRulesetByCgrp     = "ruleset_by_cgrp"
 	JudgeLSMMapRulesets          = "rulesets"
 	JudgeLSMMapStateBySock       = "state_by_sock"
+	JudgeLSMMapTieBySock         = "tie_by_sock"
+	JudgeLSMMapTlsByTask         = "tls_by_task"
 	JudgeLSMProgJudgeLsmAccept   = "judge_lsm_accept"
 	JudgeLSMProgJudgeLsmBind     = "judge_lsm_bind"
 	JudgeLSMProgJudgeLsmConnect  = "judge_lsm_connect"
@@ -115,6 +118,7 @@ type JudgeLSMProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeLSMMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -144,6 +148,8 @@ type JudgeLSMMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 }
 
 // JudgeLSMVariableSpecs contains global variables before they are loaded into the kernel.
@@ -173,6 +179,7 @@ func (o *JudgeLSMObjects) Close() error {
 // It can be passed to LoadJudgeLSMObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeLSMMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -202,11 +209,14 @@ type JudgeLSMMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 }
 
 func (m *JudgeLSMMaps) Close() error {
 	return _JudgeLSMClose(
 		m.Alerts,
+		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -236,6 +246,8 @@ func (m *JudgeLSMMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.StateBySock,
+		m.TieBySock,
+		m.TlsByTask,
 	)
 }
 

@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	JudgeModRetMapAlerts              = "alerts"
+	JudgeModRetMapConnByObject        = "conn_by_object"
 	JudgeModRetMapContainerByCgroup   = "container_by_cgroup"
 	JudgeModRetMapContainerParent     = "container_parent"
 	JudgeModRetMapControls            = "controls"
@@ -46,6 +47,8 @@ const (
 	JudgeModRetMapRulesetByCgrp       = "ruleset_by_cgrp"
 	JudgeModRetMapRulesets            = "rulesets"
 	JudgeModRetMapStateBySock         = "state_by_sock"
+	JudgeModRetMapTieBySock           = "tie_by_sock"
+	JudgeModRetMapTlsByTask           = "tls_by_task"
 	JudgeModRetProgJudgeFentryAccept  = "judge_fentry_accept"
 	JudgeModRetProgJudgeFentryBind    = "judge_fentry_bind"
 	JudgeModRetProgJudgeFentryConnect = "judge_fentry_connect"
@@ -130,6 +133,7 @@ type JudgeModRetProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeModRetMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -159,6 +163,8 @@ type JudgeModRetMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 }
 
 // JudgeModRetVariableSpecs contains global variables before they are loaded into the kernel.
@@ -189,6 +195,7 @@ func (o *JudgeModRetObjects) Close() error {
 // It can be passed to LoadJudgeModRetObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeModRetMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -218,11 +225,14 @@ type JudgeModRetMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 }
 
 func (m *JudgeModRetMaps) Close() error {
 	return _JudgeModRetClose(
 		m.Alerts,
+		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -252,6 +262,8 @@ func (m *JudgeModRetMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.StateBySock,
+		m.TieBySock,
+		m.TlsByTask,
 	)
 }
 

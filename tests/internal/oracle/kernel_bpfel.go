@@ -32,6 +32,7 @@ const (
 	KernelControlFlagsCONTROL_GATE          KernelControlFlags = 8
 	KernelControlFlagsCONTROL_BORROW_REFUSE KernelControlFlags = 16
 	KernelControlFlagsCONTROL_BORROW_TELL   KernelControlFlags = 32
+	KernelControlFlagsCONTROL_TAPS          KernelControlFlags = 64
 )
 
 type KernelDnsMessage struct {

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/* What is known of the TLS connections of libraries. Only the kernel programs write it. */
+#include <linux/types.h>
+
+/* An object of a TLS library in the memory of a process: SSL, gnutls_session_t, tls.Conn. */
+struct tls_key {
+	__u64 object; /* its address */
+	__u32 tgid;
+	__u32 pad;
+};
+
+enum tls_state {
+	TLS_NEW = 0,	/* it has a handshake before it, and no socket yet */
+	TLS_TIED = 1,	/* to a socket: what is written is judged by who its peer is */
+	TLS_DENIED = 2, /* a request on it was, or could not be read: nothing more leaves, for what the
+			   library holds would be sent with the next write */
+};
+
+struct tls_conn {
+	__u64 serial; /* of this use of the object, never used twice */
+	__u64 ahead;  /* bytes that were judged and that the library has not yet said it took */
+	__u64 netns;
+	__u8 local[16];
+	__u8 remote[16];
+	__u16 local_port; /* host byte order */
+	__u16 remote_port;
+	__u32 state; /* enum tls_state */
+};
+
+/* In the storage of a socket: the object whose records it carries. */
+struct tls_tie {
+	struct tls_key key;
+	__u64 serial;
+};
+
+/* What a thread does with a TLS library. */
+struct tls_thread {
+	__u64 object;	  /* the one it used last */
+	__u64 writing;	  /* the one it is writing to; 0: none */
+	__u64 written_at; /* where the library leaves in its memory how much it took; 0: it returns that */
+};

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * READ in TLS libraries, the socket's side: which object of a library encrypts what a socket carries. An
+ * object is tied to the socket that its thread sends on first after it began its handshake, which is
+ * where the ClientHello goes, by itself or through a buffer in memory. What is tied wrongly is denied:
+ * the object's requests are judged by another peer, and the other socket's records have no tap.
+ */
+#include <bpf/bpf_core_read.h>
+#include <lib/socket.h>
+#include <maps/taps.h>
+
+enum tie_status {
+	TIE_NONE,   /* no tap sees what it carries */
+	TIE_GOOD,   /* all that was written so far may leave */
+	TIE_DENIED, /* nothing more may */
+};
+
+static __always_inline int tie_status(const struct tls_tie *tie)
+{
+	const struct tls_conn *conn = bpf_map_lookup_elem(&conn_by_object, &tie->key);
+
+	if (!conn || conn->serial != tie->serial)
+		return TIE_NONE;
+	return conn->state == TLS_DENIED ? TIE_DENIED : TIE_GOOD;
+}
+
+/* The ends of the connection of a socket, by which requests on it are judged. */
+static __always_inline void tie_ends_of(struct tls_conn *conn, struct sock *sk)
+{
+	conn->netns = sk->__sk_common.skc_net.net->net_cookie;
+	conn->local_port = sk->__sk_common.skc_num;
+	conn->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
+	if (sk->__sk_common.skc_family == FAMILY_INET6) {
+		bpf_core_read(conn->local, sizeof(conn->local), &sk->__sk_common.skc_v6_rcv_saddr);
+		bpf_core_read(conn->remote, sizeof(conn->remote), &sk->__sk_common.skc_v6_daddr);
+	} else {
+		address_from_ip4(conn->local, sk->__sk_common.skc_rcv_saddr);
+		address_from_ip4(conn->remote, sk->__sk_common.skc_daddr);
+	}
+	address_canonical(conn->remote);
+}
+
+/*
+ * The object that the running thread used last, if it waits for a socket and the thread is of the program
+ * that owns this one; tie gets its key. NULL: none.
+ */
+static __always_inline struct tls_conn *tie_candidate(struct tls_tie *tie, const struct sock_state *state,
+						      const struct label *label)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct tls_thread *thread;
+	struct tls_conn *conn;
+
+	if (state->owner.exec != label->exec)
+		return 0;
+	thread = bpf_task_storage_get(&tls_by_task, task, 0, 0);
+	if (!thread)
+		return 0;
+	tie->key.object = thread->object;
+	tie->key.tgid = task->tgid;
+	conn = bpf_map_lookup_elem(&conn_by_object, &tie->key);
+	if (!conn || conn->state != TLS_NEW)
+		return 0;
+	tie->serial = conn->serial;
+	return conn;
+}
+
+/* Ties a socket that the running thread sends on. No memory: what it carries is opaque (closed). */
+static __always_inline int tie_make(struct sock *sk, const struct sock_state *state,
+				    const struct label *label)
+{
+	struct tls_tie tie = {};
+	struct tls_conn *conn = tie_candidate(&tie, state, label);
+
+	if (!conn)
+		return TIE_NONE;
+	tie_ends_of(conn, sk);
+	bpf_sk_storage_delete(&tie_by_sock, sk); /* of a former object */
+	if (!bpf_sk_storage_get(&tie_by_sock, sk, &tie, BPF_SK_STORAGE_GET_F_CREATE)) {
+		count_error(SITE_SOCK_STORAGE);
+		return TIE_NONE;
+	}
+	conn->state = TLS_TIED;
+	return TIE_GOOD;
+}
+
+/*
+ * A send on a stream, by the running thread, whose label it is. Returns 0 or a
+ * negative errno. What has no tie passes: it may be no TLS; the gate looks. Its stack is its own: the hook's
+ * is full.
+ */
+static __noinline int tie_send(struct sock *sk, const struct sock_state *state,
+				    const struct label *label)
+{
+	struct tls_tie *tie = bpf_sk_storage_get(&tie_by_sock, sk, 0, 0);
+	int status = tie ? tie_status(tie) : TIE_NONE;
+
+	if (status == TIE_NONE)
+		status = tie_make(sk, state, label);
+	return status == TIE_DENIED ? -ERR_PERM : 0;
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * READ in TLS libraries: probes on the functions of OpenSSL, BoringSSL and GnuTLS, which take the same
+ * arguments in the same places: the object, the bytes, how many.
+ *
+ * read_tls_use       handshake, read: the object is used
+ * read_tls_write     write: the bytes are judged before they are encrypted; returns how many it took
+ * read_tls_write_ex  the same, for SSL_write_ex, which returns 1 and leaves the number in memory
+ * read_tls_unread    ways out that nobody reads (early data, sendfile)
+ * read_tls_again     clear: OpenSSL itself begins every handshake with it
+ * read_tls_end       free
+ *
+ * Minimum kernel 5.17. Probes cannot refuse a call: what is denied stops at the socket (lib/tie.h) and at
+ * the gate, which also denies a connection that no probe has seen: closed.
+ */
+#include <linux/bpf.h>
+#include <kernel/registers.h>
+#include <bpf/bpf_tracing.h>
+#include <lib/tap.h>
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+SEC("uprobe")
+int BPF_KPROBE(read_tls_use, void *object)
+{
+	tap_use((__u64)object);
+	return 0;
+}
+
+SEC("uprobe")
+int BPF_KPROBE(read_tls_write, void *object, const void *bytes, long len)
+{
+	return tap_write((__u64)object, bytes, len, 0);
+}
+
+SEC("uprobe")
+int BPF_KPROBE(read_tls_write_int, void *object, const void *bytes, int len)
+{
+	return tap_write((__u64)object, bytes, len, 0);
+}
+
+SEC("uprobe")
+int BPF_KPROBE(read_tls_write_ex, void *object, const void *bytes, __u64 len, __u64 *written)
+{
+	return tap_write((__u64)object, bytes, len, written);
+}
+
+SEC("uretprobe")
+int BPF_KRETPROBE(read_tls_wrote, long took)
+{
+	return tap_wrote(took);
+}
+
+SEC("uretprobe")
+int BPF_KRETPROBE(read_tls_wrote_int, int took)
+{
+	return tap_wrote(took);
+}
+
+SEC("uprobe")
+int BPF_KPROBE(read_tls_unread, void *object)
+{
+	struct tls_conn *conn = tap_use((__u64)object);
+
+	if (conn)
+		conn->state = TLS_DENIED;
+	return 0;
+}
+
+SEC("uprobe")
+int BPF_KPROBE(read_tls_again, void *object)
+{
+	tap_end((__u64)object);
+	tap_use((__u64)object);
+	return 0;
+}
+
+SEC("uprobe")
+int BPF_KPROBE(read_tls_end, void *object)
+{
+	tap_end((__u64)object);
+	return 0;
+}
