@@ -123,6 +123,9 @@ func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
 		if r.DNS != (compile.Bitset{}) {
 			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_DNS)
 		}
+		if r.ICMP {
+			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_ICMP)
+		}
 		if err := m.Put(uint32(id), &v); err != nil {
 			return fmt.Errorf("ruleset %d: %w", id, err)
 		}

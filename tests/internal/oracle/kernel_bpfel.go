@@ -104,7 +104,9 @@ type KernelFlowKey struct {
 	LocalPort  uint16
 	RemotePort uint16
 	Protocol   uint8
-	Pad        [3]uint8
+	IcmpType   uint8
+	IcmpAsked  uint8
+	Pad        uint8
 }
 
 type KernelGate struct {
@@ -120,6 +122,13 @@ type KernelGateSlot struct {
 	Ifindex uint32
 	Pad     uint32
 }
+
+type KernelIcmpPorts uint32
+
+const (
+	KernelIcmpPortsICMP_PORT         KernelIcmpPorts = 256
+	KernelIcmpPortsICMP_PORT_UNKNOWN KernelIcmpPorts = 512
+)
 
 type KernelLabel struct {
 	_            structs.HostLayout
@@ -196,7 +205,8 @@ type KernelQuery struct {
 	Direction  uint8
 	Flags      uint32
 	Accept     uint32
-	Pad        uint32
+	Message    uint16
+	Pad        uint16
 	NameHash   uint64
 	NameSerial uint64
 }
@@ -280,6 +290,7 @@ const (
 	KernelVarOracleAccepted     = "oracle_accepted"
 	KernelVarOracleAnswer       = "oracle_answer"
 	KernelVarOracleControlFlags = "oracle_control_flags"
+	KernelVarOracleIcmpPorts    = "oracle_icmp_ports"
 	KernelVarOracleKind         = "oracle_kind"
 	KernelVarOracleLabelFlags   = "oracle_label_flags"
 	KernelVarOracleMessage      = "oracle_message"
@@ -380,6 +391,7 @@ type KernelVariableSpecs struct {
 	OracleAccepted     *ebpf.VariableSpec `ebpf:"oracle_accepted"`
 	OracleAnswer       *ebpf.VariableSpec `ebpf:"oracle_answer"`
 	OracleControlFlags *ebpf.VariableSpec `ebpf:"oracle_control_flags"`
+	OracleIcmpPorts    *ebpf.VariableSpec `ebpf:"oracle_icmp_ports"`
 	OracleKind         *ebpf.VariableSpec `ebpf:"oracle_kind"`
 	OracleLabelFlags   *ebpf.VariableSpec `ebpf:"oracle_label_flags"`
 	OracleMessage      *ebpf.VariableSpec `ebpf:"oracle_message"`
@@ -480,6 +492,7 @@ type KernelVariables struct {
 	OracleAccepted     *ebpf.Variable `ebpf:"oracle_accepted"`
 	OracleAnswer       *ebpf.Variable `ebpf:"oracle_answer"`
 	OracleControlFlags *ebpf.Variable `ebpf:"oracle_control_flags"`
+	OracleIcmpPorts    *ebpf.Variable `ebpf:"oracle_icmp_ports"`
 	OracleKind         *ebpf.Variable `ebpf:"oracle_kind"`
 	OracleLabelFlags   *ebpf.Variable `ebpf:"oracle_label_flags"`
 	OracleMessage      *ebpf.Variable `ebpf:"oracle_message"`
