@@ -81,7 +81,7 @@ type Call struct {
 	Peer      netip.Addr // invalid: the call has no address (AF_PACKET, vsock, …)
 	Port      uint16     // egress: the peer's, ingress: the workload's; 0: the call has none
 	Listen    bool       // a bind, listen or accept: nobody is at the other end yet; see Canonical
-	ICMPType  *uint8     // of an ICMP or ICMPv6 message; nil: not known
+	ICMPType  *uint8     // of an ICMP or ICMPv6 message; nil: not known yet, so a Deny rule takes it for its own
 	// Names are those that DNS answers have told the workload for Peer and that have not expired, in
 	// the form of NormalName. toFQDNs is asked for them when something leaves.
 	Names []string
@@ -93,6 +93,9 @@ type Query struct {
 	Call Call
 	Name string // in the form of NormalName
 }
+
+// IsICMP says whether the call is by ICMP or ICMPv6, which have types of messages in place of ports.
+func (c *Call) IsICMP() bool { return c.Protocol == ipProtoICMP || c.Protocol == ipProtoICMPv6 }
 
 // Canonical returns the call as the kernel judges it. The peer is unmapped and has no zone, and the
 // unspecified addresses are loopback, which is where the kernel connects them. A Listen is ingress

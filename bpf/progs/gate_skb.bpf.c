@@ -37,8 +37,16 @@ struct passage {
 	__u8 direction; /* enum direction: who opened the flow */
 	__u8 looped;	/* 1: kept on the socket, see is_looped() */
 	__u8 state;	/* enum flow_state, as it was judged */
-	__u8 pad[4];
+	__u8 icmp_type; /* of this very packet */
+	__u8 pad[3];
 };
+
+/* Whether the packet is an ICMP message that answers none. */
+static __always_inline int is_request(const struct passage *passage)
+{
+	return protocol_is_icmp(passage->key.protocol) &&
+	       passage->icmp_type == passage->key.icmp_type;
+}
 
 /* Writes a judged flow down. A full LRU pushes out another, which its next packet makes again. */
 __noinline int flow_write(const struct passage *passage, const struct label *owner, __u64 decision)
@@ -108,8 +116,10 @@ __noinline int flow_judge_in(struct dns_scratch *s, struct passage *passage,
 	ask->query.flags = QUERY_ADDRESS | QUERY_PORT;
 	ask->query.port = passage->direction == DIR_INGRESS ? passage->key.local_port :
 							      passage->key.remote_port;
-	if (protocol_is_icmp(ask->query.protocol))
+	if (protocol_is_icmp(ask->query.protocol)) {
 		ask->query.port = 0;
+		ask->query.message = ICMP_PORT + passage->icmp_type;
+	}
 	__builtin_memcpy(ask->query.addr, passage->key.remote, 16);
 	__builtin_memcpy(ask->local, passage->key.local, 16);
 	ask->local_port = passage->key.local_port;
@@ -132,7 +142,9 @@ __noinline int flow_judge_in(struct dns_scratch *s, struct passage *passage,
 	/* Of a container still unknown: passes the gate, under no revision, so it is judged again. */
 	if (final)
 		decision |= ask->query.revision << 8;
-	flow_keep(passage, state, decision);
+	if (passage->looped || !passage->out || !is_request(passage) ||
+	    verdict_passes(s->answer.verdict)) /* see is_current() */
+		flow_keep(passage, state, decision);
 	return decision & 0xff;
 }
 
@@ -171,24 +183,34 @@ static __always_inline int passes(__u8 verdict, int out)
  * denied one.
  */
 static __always_inline __u32 direction_of(const struct bpf_sock *sk, struct sock_state *state,
-					  const struct flow *flow, int out)
+					  const struct flow *flow, const struct passage *passage)
 {
+	int out = passage->out;
+
 	if (sk->protocol == PROTO_TCP) {
 		if (sk->state == TCP_STATE_LISTEN)
 			state->direction = DIR_INGRESS; /* accepted sockets inherit it */
 		return state->direction;
 	}
+	if (is_request(passage))
+		return out ? DIR_EGRESS : DIR_INGRESS;
 	if (flow && flow->state != FLOW_PENDING && verdict_passes(flow->decision))
 		return flow->direction;
+	if (protocol_is_icmp(passage->key.protocol))
+		return out ? DIR_EGRESS : DIR_INGRESS; /* answers nothing that was asked */
 	return out || sk->dst_port ? DIR_EGRESS : DIR_INGRESS;
 }
 
-/* Whether a flow was judged under the policy in force, as opened in this direction. */
-static __always_inline int is_current(const struct flow *flow, __u32 direction,
+/*
+ * Whether a flow was judged under the policy in force, as opened in this direction. What a process asks by
+ * ICMP is judged every time, by itself: an echo's id is no port, anybody may use another's. A denial is
+ * not written down, so that it does not take the other's flow away.
+ */
+static __always_inline int is_current(const struct flow *flow, const struct passage *passage,
 				      const struct control *c)
 {
 	return flow && flow->state != FLOW_PENDING && flow->decision >> 8 == c->revision &&
-	       flow->direction == direction;
+	       flow->direction == passage->direction && !(passage->out && is_request(passage));
 }
 
 /*
@@ -227,21 +249,22 @@ static __always_inline int may_open(struct __sk_buff *skb)
 }
 
 /* The flow of a packet that packet_common_flow() does not read. Returns an enum packet_kind. */
-__noinline int uncommon_flow(struct __sk_buff *skb, __u64 netns, int out, struct flow_key *key)
+__noinline int uncommon_flow(struct __sk_buff *skb, __u64 netns, int out, struct passage *passage)
 {
 	struct packet packet;
 
-	if (!key)
+	if (!passage)
 		return PACKET_MALFORMED;
 	packet_parse(skb, &packet, 0);
-	packet_flow_key(&packet, netns, out, key);
+	packet_flow_key(&packet, netns, out, &passage->key);
+	passage->icmp_type = packet.icmp_type;
 	return packet.kind;
 }
 
 static __always_inline int pass(struct __sk_buff *skb, int out)
 {
 	struct control *c = control_get();
-	struct passage passage;
+	struct passage passage = {.out = out};
 	struct bpf_sock *sk = skb->sk;
 	struct sock_state *state;
 	struct flow *flow;
@@ -259,21 +282,20 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	if (passage.looped && state->looped && state->looped >> 8 == c->revision && !may_open(skb))
 		return passes(state->looped, out);
 	if (!packet_common_flow(skb, 0, state->netns, out, &passage.key)) {
-		__u8 kind = uncommon_flow(skb, state->netns, out, &passage.key);
+		__u8 kind = uncommon_flow(skb, state->netns, out, &passage);
 
 		if (kind == PACKET_MALFORMED)
 			return SKB_DROP; /* closed: an owned socket sends or gets what nobody can read */
 		if (kind != PACKET_FLOW)
 			return SKB_PASS; /* fragments are followed at gate_tc; here sockets see whole datagrams */
 	}
-	passage.out = out;
 	if (passage.looped) {
 		passage.direction = DIR_EGRESS;
 		return passes(flow_judge(&passage, state, c), out);
 	}
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
-	passage.direction = direction_of(sk, state, flow, out);
-	if (is_current(flow, passage.direction, c)) {
+	passage.direction = direction_of(sk, state, flow, &passage);
+	if (is_current(flow, &passage, c)) {
 		verdict = flow->decision;
 		passage.state = flow->state;
 	} else {

@@ -10,7 +10,7 @@
  *
  * Without a flow there pass from the pod: ARP; neighbour discovery and group membership that no
  * router passes on; ICMP errors, from end to end of a flow that came in; the kernel's refusal of what
- * came in. A frame made by hand with the tuple of an allowed flow is that flow's: the socket hooks
+ * came in. An echo request that comes in is judged here, as the pod's kernel answers it: see lib/echo.h. A frame made by hand with the tuple of an allowed flow is that flow's: the socket hooks
  * deny packet sockets to governed processes, except on the cgroup step.
  * Queries for names that may not be asked for are turned round here into the answer REFUSED.
  * Interfaces without an entry in gate_by_ifindex pass: they are being attached or taken down.
@@ -18,6 +18,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <lib/dns_refuse.h>
+#include <lib/echo.h>
 #include <lib/packet.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -29,6 +30,7 @@ static long dns_address(struct dns_message *m, const __u8 *address, __u32 ttl)
 }
 
 enum tc_verdict {
+	GATE_ECHO = -2, /* of to_pod() only: an echo request, which is to be judged */
 	GATE_NEXT = -1, /* TC_ACT_UNSPEC, TCX_NEXT: on to the next program */
 	GATE_DROP = 2,	/* TC_ACT_SHOT, TCX_DROP */
 };
@@ -77,13 +79,7 @@ __noinline int tell_foreign(struct __sk_buff *skb, const struct packet *packet, 
 /* What the kernel of the pod itself may answer to a packet that nobody judged. */
 static __always_inline int is_kernel_answer(const struct packet *packet)
 {
-	if (packet->protocol == PROTO_TCP)
-		return packet->tcp_flags & TCP_RST;
-	if (packet->protocol == PROTO_ICMP)
-		return packet->icmp_type == 0;
-	if (packet->protocol == PROTO_ICMPV6)
-		return packet->icmp_type == 129;
-	return 0;
+	return packet->protocol == PROTO_TCP && packet->tcp_flags & TCP_RST;
 }
 
 /* Follows a later fragment to its first one's flow, or writes the first one's flow down. */
@@ -337,10 +333,6 @@ static __always_inline int may_refuse(const struct packet *packet)
 	case PROTO_UDP:
 	case PROTO_UDPLITE:
 		return 1;
-	case PROTO_ICMP:
-		return packet->icmp_type == 8;
-	case PROTO_ICMPV6:
-		return packet->icmp_type == 128;
 	}
 	return 0;
 }
@@ -360,6 +352,8 @@ __noinline int to_pod(struct __sk_buff *skb)
 	packet_parse(skb, &packet, 0);
 	switch (packet.kind) {
 	case PACKET_FLOW:
+		if (is_echo_request(&packet))
+			return GATE_ECHO;
 		break;
 	case PACKET_LINK:
 		return link_enters(&packet, gate) ? GATE_NEXT : GATE_DROP;
@@ -390,7 +384,12 @@ __noinline int to_pod(struct __sk_buff *skb)
 SEC("tc")
 int gate_tc_to_pod(struct __sk_buff *skb)
 {
+	int verdict;
+
 	if (passes_at_once(skb, DIR_INGRESS))
 		return GATE_NEXT;
-	return to_pod(skb);
+	verdict = to_pod(skb);
+	if (verdict == GATE_ECHO)
+		verdict = echo_enters(skb) ? GATE_NEXT : GATE_DROP; /* reported when judged */
+	return verdict;
 }

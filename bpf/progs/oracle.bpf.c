@@ -53,6 +53,7 @@ __u32 oracle_accept;
 enum query_flags oracle_query_flags;
 enum label_flags oracle_label_flags;
 enum control_flags oracle_control_flags;
+enum icmp_ports oracle_icmp_ports;
 
 /* How much oracle_path has accepted: the walk must not be optimised away. */
 __u64 oracle_accepted;

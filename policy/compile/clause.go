@@ -22,6 +22,7 @@ type clause struct {
 	anyPeer  bool
 	ports    []portSpan            // nil: every protocol and port
 	names    []policy.FQDNSelector // peers by name, besides those of peers
+	icmp     bool                  // ports stand for types of ICMP messages
 	named    []policy.Port         // of an ingress clause: ports by name, which ofWorkload makes numbers of
 	queries  []policy.FQDNSelector // names that may be asked for; nil: nothing is said about queries
 	request  *policy.HTTPRule      // requests that may be made; nil: nothing is said about requests
@@ -159,8 +160,12 @@ func (c *run) match(cl *clause, e *policy.Entry) (err error) {
 		// The type of a message is asked for as a port: see PortEntry.
 		port := icmpPort(f.Type)
 		cl.ports = append(cl.ports, portSpan{f.Protocol(), port, port})
+		if cl.rule.Deny {
+			// A message whose type is not known yet could be this one (fails closed).
+			cl.ports = append(cl.ports, portSpan{f.Protocol(), icmpUnknown, icmpUnknown})
+		}
 	}
-	if e.ICMPs != nil {
+	if cl.icmp = e.ICMPs != nil; cl.icmp {
 		return nil
 	}
 	for _, p := range e.Ports {
@@ -186,9 +191,12 @@ func (c *run) match(cl *clause, e *policy.Entry) (err error) {
 	return nil
 }
 
-// icmpPort is the port that stands for a type of ICMP messages: above all types, so that it is never 0,
-// which is asked for where the type is not known.
+// icmpPort is the port that stands for a type of ICMP messages: never 0, which stands for a protocol
+// without ports.
 func icmpPort(kind uint8) uint16 { return 256 + uint16(kind) }
+
+// icmpUnknown is the port that stands for a message whose type is not known yet.
+const icmpUnknown = 512
 
 // covers says whether a clause can select processes of a workload. Which of them is asked for
 // every process, by its origin and its executable.

@@ -135,7 +135,6 @@ func TestCompileRefuses(t *testing.T) {
 				"rule default/a/rule-0: egress[].entity cluster is not enforced by this version\nrule default/a/rule-0: egress[].entity health is not enforced by this version\n" +
 				"rule default/a/rule-0: egress[].toServices is not enforced by this version\nrule default/a/rule-0: ingress[].fromEndpoints is not enforced",
 		},
-		"messages":              {[]*policy.Policy{parse(t, "a", "  - {ingress: [{icmps: [{fields: [{type: 8}]}]}]}")}, nil, "rule default/a/rule-0: ingress[].icmps is not enforced by this version"},
 		"a default for some":    {[]*policy.Policy{optional(parse(t, "a", "  - {egress: [{}]}")), parse(t, "b", "  - {processes: [{origins: [Exec]}], egress: []}")}, all, "rule default/a/rule-0: workload default/pod/web: enableDefaultDeny: false is not enforced"},
 		"a model nobody parsed": {[]*policy.Policy{broken(t)}, all, "rule default/a/rule-0: the prefix invalid Prefix is not valid"},
 	} {

@@ -181,8 +181,11 @@ func (t *Tables) port(id uint32, r *Ruleset, c *policy.Call) Bitset {
 		return r.AnyPort
 	}
 	port := c.Port
-	if c.ICMPType != nil && (c.Protocol == policy.ICMPField{}.Protocol() || c.Protocol == policy.ICMPField{Family: policy.FamilyIPv6}.Protocol()) {
-		port = icmpPort(*c.ICMPType)
+	if c.IsICMP() && !c.Listen {
+		port = icmpUnknown
+		if c.ICMPType != nil {
+			port = icmpPort(*c.ICMPType)
+		}
 	}
 	for length := 16; length >= 0; length-- {
 		want := PortEntry{Ruleset: id, Protocol: c.Protocol, Port: port & portMask(uint8(length)), Length: uint8(length)}

@@ -130,6 +130,7 @@ func (r *Ruleset) add(bit int, cl *clause) {
 	if cl.anyPeer {
 		r.AnyPeer.Set(bit)
 	}
+	r.ICMP = r.ICMP || cl.icmp
 	if cl.queries != nil {
 		r.DNS.Set(bit)
 	}

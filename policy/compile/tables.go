@@ -75,9 +75,9 @@ type PeerEntry struct {
 // PortEntry gives the rules of one ruleset that match a port prefix of one protocol, the longest
 // prefix winning. It holds the rules of all prefixes that cover it, AnyPort included; no entry
 // means Ruleset.AnyPort, and so does a call without an address. A call of a protocol with an
-// address but without a port (ICMP, a raw socket) asks for port 0, which only rules match that name
-// the protocol and no port. The kernel does not ask for types of ICMP messages (see Enforced): where the
-// type is known, the port is 256 + type.
+// address but without a port (a raw socket) asks for port 0, which only rules match that name the
+// protocol and no port. For an ICMP message the port is 256 + type, or 512 where the type is not known
+// yet, which Deny rules match that name a type.
 type PortEntry struct {
 	Ruleset  uint32
 	Protocol uint8 // IPPROTO_*
@@ -112,6 +112,7 @@ type Ruleset struct {
 	AnyPeer                     Bitset              // rules that match every peer, also where there is no address
 	AnyPort                     Bitset              // rules that match every protocol and port
 	DNS                         Bitset              // rules with rules.dns: what they allow carries queries, which Queries is asked about
+	ICMP                        bool                // has rules that name types of ICMP messages
 	Exe                         DFARef              // path → accept set
 	Interpreters, Scripts       DFARef              // path of the executable, and of its script → accept sets, which are ANDed
 	Names                       DFARef              // name that DNS has told for the peer → rules whose toFQDNs match it

@@ -14,7 +14,6 @@ import (
 type Enforced struct {
 	Users   bool // Ruleset.AnyUser, Tables.Users, and the same for groups
 	Scripts bool // Ruleset.AnyScript, Interpreters, Scripts
-	ICMP    bool // types of ICMP messages: PortEntry
 	HTTP    bool // Ruleset.HTTP and what a request is judged by
 	TLS     bool // Ruleset.TLS, ServerNames
 	World   bool // Input.World is filled in, and what Workload says of a pod's namespace, account and ports
@@ -23,7 +22,7 @@ type Enforced struct {
 
 // Everything is what (*Tables).Judge judges by.
 func Everything() Enforced {
-	return Enforced{Users: true, Scripts: true, ICMP: true, HTTP: true, TLS: true, World: true, Host: true}
+	return Enforced{Users: true, Scripts: true, HTTP: true, TLS: true, World: true, Host: true}
 }
 
 // refusals gathers what of one policy is refused, each field once a rule.
@@ -68,7 +67,6 @@ func (e Enforced) rule(r *refusals) {
 		for i := range entries {
 			n := &entries[i]
 			at := d.String() + "[]."
-			r.unless(e.ICMP, n.ICMPs != nil, at+"icmps")
 			r.unless(e.HTTP, n.HTTP != nil, at+"toPorts[].rules.http")
 			r.unless(e.TLS, n.ServerNames != nil, at+"toPorts[].serverNames")
 			r.unless(e.World, hasNamed(n.Ports), at+"toPorts[].ports[].port by its name")

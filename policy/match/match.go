@@ -149,7 +149,7 @@ func ofRule(in *Input, pol *policy.Policy, r *policy.Rule, q question) (out []ca
 				e := &entries[i]
 				cand.entry, cand.inside = e.Index, e
 				cand.ref = policy.Ref(cand.rule, dir, s*count+e.Index)
-				cand.peer, cand.port = whyNotCall(in, e, q)
+				cand.peer, cand.port = whyNotCall(in, e, q, cand.denies())
 				if dir == policy.Egress && (cand.peer != "" || cand.port != "") && throughService(in, e, q, cand.denies()) {
 					cand.peer, cand.port = "", ""
 				}
@@ -161,8 +161,8 @@ func ofRule(in *Input, pol *policy.Policy, r *policy.Rule, q question) (out []ca
 }
 
 // whyNotCall says why an entry does not match the other end of a call, and why not its port.
-func whyNotCall(in *Input, e *policy.Entry, q question) (peer, port string) {
-	return whyNotPeer(in, &e.Peers, q.call), whyNotPort(in, e, q)
+func whyNotCall(in *Input, e *policy.Entry, q question, denies bool) (peer, port string) {
+	return whyNotPeer(in, &e.Peers, q.call), whyNotPort(in, e, q, denies)
 }
 
 // throughService says whether an entry matches a call to a service by the backends behind it: where
@@ -174,7 +174,7 @@ func throughService(in *Input, e *policy.Entry, q question, denies bool) bool {
 	backends := in.Backends(q.call.Peer, q.call.Protocol, q.call.Port)
 	for _, b := range backends {
 		c := policy.Call{Direction: policy.Egress, Protocol: q.call.Protocol, Peer: b.Addr(), Port: b.Port()}.Canonical()
-		peer, port := whyNotCall(in, e, question{process: q.process, call: &c})
+		peer, port := whyNotCall(in, e, question{process: q.process, call: &c}, denies)
 		if matches := peer == "" && port == ""; matches == denies {
 			return denies
 		}

@@ -281,10 +281,10 @@ func selectorName(s policy.LabelSelector) string {
 }
 
 // whyNotPort says why an entry does not match the protocol and port of a call; "" if it does.
-func whyNotPort(in *Input, e *policy.Entry, q question) string {
+func whyNotPort(in *Input, e *policy.Entry, q question, denies bool) string {
 	c := q.call
 	if e.ICMPs != nil {
-		return whyNotICMP(e.ICMPs, c)
+		return whyNotICMP(e.ICMPs, c, denies)
 	}
 	if e.Ports == nil {
 		return ""
@@ -306,10 +306,14 @@ func whyNotPort(in *Input, e *policy.Entry, q question) string {
 	return fmt.Sprintf("%s is none of %s", callPort(c), join(names))
 }
 
-// whyNotICMP says why a call is none of the messages; "" if it is one.
-func whyNotICMP(messages []policy.ICMPField, c *Call) string {
+// whyNotICMP says why a call is none of the messages of a rule; "" if it is one. A Listen is no message.
+func whyNotICMP(messages []policy.ICMPField, c *Call, denies bool) string {
 	for _, f := range messages {
-		if hasPort(c) && c.ICMPType != nil && c.Protocol == f.Protocol() && *c.ICMPType == f.Type {
+		if c.Listen || !c.Peer.IsValid() || c.Protocol != f.Protocol() {
+			continue
+		}
+		// A message whose type is not known could be any: a Deny rule takes it for its own (fails closed).
+		if c.ICMPType == nil && denies || c.ICMPType != nil && *c.ICMPType == f.Type {
 			return ""
 		}
 	}

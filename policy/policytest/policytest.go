@@ -409,7 +409,7 @@ func (g *generator) call() policy.Call {
 	for range g.IntN(4) - 1 {
 		c.Names = append(c.Names, g.name())
 	}
-	if (c.Protocol == 1 || c.Protocol == 58) && !g.enforced && g.IntN(4) > 0 {
+	if c.IsICMP() && g.IntN(4) > 0 {
 		c.ICMPType = new(pick[uint8](g, 0, 8, 128, 255))
 	}
 	c.Listen = g.IntN(8) == 0

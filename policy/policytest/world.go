@@ -79,7 +79,7 @@ func (g *generator) endpoints() (out []policy.EndpointSelector) {
 }
 
 func (g *generator) icmps() []policy.ICMPRule {
-	if g.enforced || g.IntN(10) > 0 {
+	if g.IntN(10) > 0 {
 		return nil
 	}
 	return []policy.ICMPRule{{Fields: some(g, 0, policy.ICMPField{Type: 8}, policy.ICMPField{Family: policy.FamilyIPv4}, policy.ICMPField{Family: policy.FamilyIPv6, Type: 128})}}

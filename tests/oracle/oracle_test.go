@@ -78,7 +78,7 @@ func cases() (policies, questions int) {
 	if testutil.InVM() {
 		return 20, 25
 	}
-	return 200, 50
+	return 300, 50
 }
 
 // silence makes every rules.dns match one name that nobody asks for, until the function that it returns is called.

@@ -21,6 +21,12 @@ enum verdict {
 	VERDICT_KILL = 6,
 };
 
+/* What stands for a type of ICMP messages where a port is asked for, as in compile.PortEntry. */
+enum icmp_ports {
+	ICMP_PORT = 256,	 /* + type */
+	ICMP_PORT_UNKNOWN = 512, /* a message whose type is not known yet */
+};
+
 struct bits {
 	__u64 word[RULE_WORDS];
 };
@@ -37,6 +43,7 @@ enum ruleset_flags {
 	RULESET_NAMES = 4, /* has rules that match peers by name */
 	RULESET_DNS = 8,   /* has rules that say which names may be asked for */
 	RULESET_HTTP = 16, /* has rules that say which requests may be made */
+	RULESET_ICMP = 32, /* has rules that name types of ICMP messages */
 };
 
 struct ruleset {

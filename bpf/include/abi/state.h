@@ -71,7 +71,9 @@ struct flow_key {
 	__u16 local_port; /* host byte order; ICMP: the echo id, on both sides */
 	__u16 remote_port;
 	__u8 protocol;
-	__u8 pad[3];
+	__u8 icmp_type;	 /* ICMP: of the request, also where the packet is its reply */
+	__u8 icmp_asked; /* ICMP: 1 when the remote end is the one that asks */
+	__u8 pad;
 };
 
 enum flow_state {

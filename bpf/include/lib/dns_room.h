@@ -16,6 +16,9 @@ struct dns_scratch {
 	struct ask ask;
 	struct answer answer;
 	struct bits who;
+	struct label kernel; /* of a pod's kernel: this and the next two are echo.h's */
+	struct packet packet;
+	struct flow_key key;
 };
 
 /*

@@ -28,7 +28,8 @@ struct query {
 	__u8 direction;
 	__u32 flags;
 	__u32 accept; /* number of the rules, see dfa_bits(); 0: none */
-	__u32 pad;
+	__u16 message; /* enum icmp_ports; 0: no ICMP message, the port counts */
+	__u16 pad;
 	__u64 name_hash; /* the name that the connection was opened by; then the one that allows the call */
 	__u64 name_serial; /* 0: none */
 };
@@ -315,7 +316,8 @@ __noinline int evaluate(struct ruleset *ruleset, struct bits *who, const struct 
 	if (query->flags & QUERY_ADDRESS)
 		peer = bits_of_peer(query->revision, ruleset, query->addr);
 	if (query->flags & QUERY_PORT)
-		port = bits_of_port(query->revision, ruleset, query->protocol, query->port);
+		port = bits_of_port(query->revision, ruleset, query->protocol,
+				    query->message ? query->message : query->port);
 	if (!peer || !port)
 		return evaluate_broken(answer);
 	plain = peer;

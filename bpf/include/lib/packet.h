@@ -68,7 +68,18 @@ enum hops {
 	HOPS_FRESH = 255, /* no router has passed it on */
 };
 
+enum icmp4_types {
+	ICMP4_ECHO_REPLY = 0,
+	ICMP4_ECHO = 8,
+	ICMP4_TIMESTAMP = 13,
+	ICMP4_TIMESTAMP_REPLY = 14,
+	ICMP4_EXTENDED_ECHO = 42,
+	ICMP4_EXTENDED_ECHO_REPLY = 43,
+};
+
 enum icmp6_types {
+	ICMP6_ECHO = 128,
+	ICMP6_ECHO_REPLY = 129,
 	ICMP6_MLD_QUERY = 130,
 	ICMP6_MLD_REPORT = 131,
 	ICMP6_MLD_DONE = 132,
@@ -78,6 +89,8 @@ enum icmp6_types {
 	ICMP6_NODE_QUERY = 138,
 	ICMP6_RENUMBERING = 140,
 	ICMP6_MLD2_REPORT = 143,
+	ICMP6_EXTENDED_ECHO = 160,
+	ICMP6_EXTENDED_ECHO_REPLY = 161,
 };
 
 enum tcp_flags {
@@ -295,6 +308,22 @@ __noinline int packet_parse(struct __sk_buff *skb, struct packet *packet, __u32 
 	return 0;
 }
 
+/* The type of the request that a message answers; its own type when it answers none. */
+static __always_inline __u8 icmp_request(const struct packet *packet)
+{
+	__u8 type = packet->icmp_type;
+
+	if (packet->protocol == PROTO_ICMP) {
+		if (type == ICMP4_ECHO_REPLY)
+			return ICMP4_ECHO;
+		if (type == ICMP4_TIMESTAMP_REPLY || type == ICMP4_EXTENDED_ECHO_REPLY)
+			return type - 1;
+	} else if (type == ICMP6_ECHO_REPLY || type == ICMP6_EXTENDED_ECHO_REPLY) {
+		return type - 1;
+	}
+	return type;
+}
+
 /* The flow of a packet as the pod sees it: out when the pod sent it. */
 static __always_inline void packet_flow_key(const struct packet *packet, __u64 netns, int out,
 					    struct flow_key *key)
@@ -306,6 +335,10 @@ static __always_inline void packet_flow_key(const struct packet *packet, __u64 n
 	key->local_port = out ? packet->src_port : packet->dst_port;
 	key->remote_port = out ? packet->dst_port : packet->src_port;
 	key->protocol = packet->protocol;
+	if (protocol_is_icmp(packet->protocol)) {
+		key->icmp_type = icmp_request(packet);
+		key->icmp_asked = out == (key->icmp_type != packet->icmp_type);
+	}
 }
 
 /*

@@ -114,6 +114,8 @@ static __always_inline void ask_peer(struct ask *ask, const __u8 *addr, __u16 po
 	address_canonical(ask->query.addr);
 	ask->query.flags |= QUERY_ADDRESS | QUERY_PORT;
 	ask->query.port = ask->type == TYPE_RAW || protocol_is_icmp(ask->query.protocol) ? 0 : port;
+	if (protocol_is_icmp(ask->query.protocol))
+		ask->query.message = ICMP_PORT_UNKNOWN;
 }
 
 /* Copies the address of a socket call out of kernel memory. Returns 0 when it names no IP peer. */
@@ -163,6 +165,30 @@ static __always_inline int is_answer(const struct ask *ask)
 	return flow && flow->decision == (ask->query.revision << 8 | VERDICT_ALLOW);
 }
 
+/* Whether the gate judges what is sent on a socket as its calls by this process are judged. */
+static __always_inline int is_owner(const struct label *label, const struct sock_state *state)
+{
+	return state->owner.exec == label->exec && state->owner.container == label->container &&
+	       state->owner.origin == label->origin;
+}
+
+/*
+ * ICMP where rules name types of messages: the gate judges each message by the type it then has. A call
+ * does not tell it (connect) or only where another thread can still write (a raw send). Where the gate
+ * does not judge by the caller, the call is judged as a message of a type not known: closed.
+ */
+static __always_inline int icmp_left_to_gate(const struct ask *ask, const struct label *label,
+					     const struct sock_state *state)
+{
+	struct ruleset *ruleset;
+
+	if (!protocol_is_icmp(ask->query.protocol) || !(ask->flags & CONTROL_GATE) || !state ||
+	    !is_owner(label, state))
+		return 0;
+	return ruleset_of(ask->query.revision, label->container, &ruleset) == RULESET_FOUND &&
+	       ruleset->flags & RULESET_ICMP;
+}
+
 /*
  * Drop is silent: the call goes on, and the gate drops what it sends. That holds only for what the gate
  * judges as this call was judged, by the same process: for the rest Drop fails the call, as Deny does.
@@ -173,8 +199,7 @@ static __always_inline __u8 left_to_gate(const struct ask *ask, const struct lab
 {
 	if (verdict != VERDICT_DROP || !(ask->flags & CONTROL_GATE) || !state)
 		return verdict;
-	if (state->owner.exec != label->exec || state->owner.container != label->container ||
-	    state->owner.origin != label->origin)
+	if (!is_owner(label, state))
 		return verdict;
 	state->hushed = ask->query.revision;
 	return VERDICT_ALLOW;
@@ -213,7 +238,7 @@ static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 	__u8 verdict;
 	int final;
 
-	if (ask->call == CALL_SENDMSG && is_answer(ask))
+	if ((ask->call == CALL_SENDMSG && is_answer(ask)) || icmp_left_to_gate(ask, label, state))
 		return VERDICT_ALLOW;
 	verdict = judge_addressed(ask, label, &final);
 	if (state && ask->call == CALL_CONNECT) {
@@ -232,7 +257,7 @@ static __always_inline __u8 judge_connected(struct ask *ask, struct label *label
 	__u8 verdict;
 	int final;
 
-	if (state && state->decision == allowed)
+	if ((state && state->decision == allowed) || icmp_left_to_gate(ask, label, state))
 		return VERDICT_ALLOW;
 	if (state && state->direction == DIR_INGRESS) {
 		ask->query.direction = DIR_INGRESS;

@@ -232,7 +232,9 @@ type ABIFlowKey struct {
 	LocalPort  uint16
 	RemotePort uint16
 	Protocol   uint8
-	Pad        [3]uint8
+	IcmpType   uint8
+	IcmpAsked  uint8
+	Pad        uint8
 }
 
 type ABIFlowState uint32
@@ -311,7 +313,7 @@ const (
 type ABILimits uint32
 
 const (
-	ABILimitsABI_VERSION     ABILimits = 2
+	ABILimitsABI_VERSION     ABILimits = 3
 	ABILimitsRULE_WORDS      ABILimits = 8
 	ABILimitsRULE_MAX        ABILimits = 512
 	ABILimitsEXE_LEN         ABILimits = 256
@@ -475,6 +477,7 @@ const (
 	ABIRulesetFlagsRULESET_NAMES ABIRulesetFlags = 4
 	ABIRulesetFlagsRULESET_DNS   ABIRulesetFlags = 8
 	ABIRulesetFlagsRULESET_HTTP  ABIRulesetFlags = 16
+	ABIRulesetFlagsRULESET_ICMP  ABIRulesetFlags = 32
 )
 
 type ABISite uint32

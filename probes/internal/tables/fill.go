@@ -137,6 +137,9 @@ func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
 		if r.HTTP != (compile.Bitset{}) {
 			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_HTTP)
 		}
+		if r.ICMP {
+			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_ICMP)
+		}
 	}
 	return fillArray(m, values)
 }

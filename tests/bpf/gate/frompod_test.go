@@ -107,9 +107,11 @@ func TestFlowsFromPod(t *testing.T) {
 		{"syn-ack of nobody", tuple4(tcp), pending, frame(t, out4(t, tcp, synAck)), drop},
 		{"data of nobody", tuple6(tcp), pending, frame(t, out6(t, tcp)), drop},
 		{"datagram of nobody", tuple4(udp), pending, frame(t, out4(t, udp)), drop},
-		{"echo reply", tuple4(icmp4), pending, frame(t, v4(t, pod4, peer4, icmp4, echo(reply4))), next},
-		{"echo reply6", tuple6(icmp6), pending, frame(t, v6(t, pod6, peer6, icmp6, echo(reply6))), next},
-		{"echo request of nobody", tuple4(icmp4), pending, frame(t, v4(t, pod4, peer4, icmp4, echo(request4))), drop},
+		{"echo reply", asked(tuple4(icmp4)), allowed, frame(t, v4(t, pod4, peer4, icmp4, echo(reply4))), next},
+		{"echo reply6", asked(tuple6(icmp6)), allowed, frame(t, v6(t, pod6, peer6, icmp6, echo(reply6))), next},
+		{"echo reply to what was denied", asked(tuple4(icmp4)), denied, frame(t, v4(t, pod4, peer4, icmp4, echo(reply4))), drop},
+		{"echo reply to nobody", tuple4(icmp4), allowed, frame(t, v4(t, pod4, peer4, icmp4, echo(reply4))), drop},
+		{"echo request by a flow that came in", asked(tuple6(icmp6)), allowed, frame(t, v6(t, pod6, peer6, icmp6, echo(request6))), drop},
 	}
 	runCases(t, w, false, cases, expectForeign(w, true))
 }

@@ -55,11 +55,18 @@ func tupleOf(protocol uint8, local, remote netip.Addr) tuple {
 	x := tuple{protocol: protocol, local: netip.AddrPortFrom(local, podPort), remote: netip.AddrPortFrom(remote, peerPort)}
 	switch protocol {
 	case tcp, udp, sctp:
-	case icmp4, icmp6:
+	case icmp4, icmp6: // the pod asks for an echo
 		x.local, x.remote = netip.AddrPortFrom(local, echoID), netip.AddrPortFrom(remote, echoID)
+		x.kind = map[uint8]uint8{icmp4: request4, icmp6: request6}[protocol]
 	default:
 		x.local, x.remote = netip.AddrPortFrom(local, 0), netip.AddrPortFrom(remote, 0)
 	}
+	return x
+}
+
+// asked is the flow of an echo that the peer asks for.
+func asked(x tuple) tuple {
+	x.asked = 1
 	return x
 }
 

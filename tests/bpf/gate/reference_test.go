@@ -24,13 +24,30 @@ type reading struct {
 
 // outward is the flow that the packet belongs to if the pod sent it.
 func (r reading) outward() tuple {
-	return tuple{protocol: r.protocol, local: netip.AddrPortFrom(r.src, r.srcPort), remote: netip.AddrPortFrom(r.dst, r.dstPort)}
+	x := tuple{protocol: r.protocol, local: netip.AddrPortFrom(r.src, r.srcPort), remote: netip.AddrPortFrom(r.dst, r.dstPort)}
+	if r.protocol == icmp4 || r.protocol == icmp6 {
+		x.kind = r.kind
+		if request, ok := requests()[[2]uint8{r.protocol, r.kind}]; ok {
+			x.kind, x.asked = request, 1
+		}
+	}
+	return x
+}
+
+// requests are the types of ICMP messages that are answered, by protocol and type of the reply.
+func requests() map[[2]uint8]uint8 {
+	return map[[2]uint8]uint8{
+		{icmp4, reply4}: request4, {icmp4, 14}: 13, {icmp4, 43}: 42, {icmp6, reply6}: request6, {icmp6, 161}: 160,
+	}
 }
 
 // inward is the flow if the pod received it.
 func (r reading) inward() tuple {
 	x := r.outward()
 	x.local, x.remote = x.remote, x.local
+	if r.protocol == icmp4 || r.protocol == icmp6 {
+		x.asked ^= 1
+	}
 	return x
 }
 

@@ -40,7 +40,9 @@ type flowKey struct {
 	LocalPort     uint16
 	RemotePort    uint16
 	Protocol      uint8
-	_             [3]byte
+	ICMPType      uint8
+	ICMPAsked     uint8
+	_             uint8
 }
 
 // flow is struct flow.
@@ -75,13 +77,15 @@ type gateSlot struct {
 // tuple names a flow from the pod's side.
 type tuple struct {
 	protocol      uint8
+	kind          uint8 // ICMP: of the request
+	asked         uint8 // ICMP: 1 when the remote end asks
 	local, remote netip.AddrPort
 }
 
 func (x tuple) key() flowKey {
 	return flowKey{
 		NetNS: cookie, Protocol: x.protocol, Local: x.local.Addr().As16(), Remote: x.remote.Addr().As16(),
-		LocalPort: x.local.Port(), RemotePort: x.remote.Port(),
+		LocalPort: x.local.Port(), RemotePort: x.remote.Port(), ICMPType: x.kind, ICMPAsked: x.asked,
 	}
 }
 

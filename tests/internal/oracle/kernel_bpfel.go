@@ -105,7 +105,9 @@ type KernelFlowKey struct {
 	LocalPort  uint16
 	RemotePort uint16
 	Protocol   uint8
-	Pad        [3]uint8
+	IcmpType   uint8
+	IcmpAsked  uint8
+	Pad        uint8
 }
 
 type KernelGate struct {
@@ -121,6 +123,13 @@ type KernelGateSlot struct {
 	Ifindex uint32
 	Pad     uint32
 }
+
+type KernelIcmpPorts uint32
+
+const (
+	KernelIcmpPortsICMP_PORT         KernelIcmpPorts = 256
+	KernelIcmpPortsICMP_PORT_UNKNOWN KernelIcmpPorts = 512
+)
 
 type KernelJudged struct {
 	_        structs.HostLayout
@@ -204,7 +213,8 @@ type KernelQuery struct {
 	Direction  uint8
 	Flags      uint32
 	Accept     uint32
-	Pad        uint32
+	Message    uint16
+	Pad        uint16
 	NameHash   uint64
 	NameSerial uint64
 }
@@ -319,6 +329,7 @@ const (
 	KernelVarOracleAccepted     = "oracle_accepted"
 	KernelVarOracleAnswer       = "oracle_answer"
 	KernelVarOracleControlFlags = "oracle_control_flags"
+	KernelVarOracleIcmpPorts    = "oracle_icmp_ports"
 	KernelVarOracleJudged       = "oracle_judged"
 	KernelVarOracleKind         = "oracle_kind"
 	KernelVarOracleLabelFlags   = "oracle_label_flags"
@@ -425,6 +436,7 @@ type KernelVariableSpecs struct {
 	OracleAccepted     *ebpf.VariableSpec `ebpf:"oracle_accepted"`
 	OracleAnswer       *ebpf.VariableSpec `ebpf:"oracle_answer"`
 	OracleControlFlags *ebpf.VariableSpec `ebpf:"oracle_control_flags"`
+	OracleIcmpPorts    *ebpf.VariableSpec `ebpf:"oracle_icmp_ports"`
 	OracleJudged       *ebpf.VariableSpec `ebpf:"oracle_judged"`
 	OracleKind         *ebpf.VariableSpec `ebpf:"oracle_kind"`
 	OracleLabelFlags   *ebpf.VariableSpec `ebpf:"oracle_label_flags"`
@@ -532,6 +544,7 @@ type KernelVariables struct {
 	OracleAccepted     *ebpf.Variable `ebpf:"oracle_accepted"`
 	OracleAnswer       *ebpf.Variable `ebpf:"oracle_answer"`
 	OracleControlFlags *ebpf.Variable `ebpf:"oracle_control_flags"`
+	OracleIcmpPorts    *ebpf.Variable `ebpf:"oracle_icmp_ports"`
 	OracleJudged       *ebpf.Variable `ebpf:"oracle_judged"`
 	OracleKind         *ebpf.Variable `ebpf:"oracle_kind"`
 	OracleLabelFlags   *ebpf.Variable `ebpf:"oracle_label_flags"`

@@ -15,7 +15,7 @@ import (
 	"github.com/sallyport/sallyport/probes"
 )
 
-//go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type question -type query -type label -type answer -type gate -type gate_slot -type flow_key -type flow -type query_flags -type control_flags -type message -type dns_message -type name -type told -type name_key -type told_key -type told_way -type label_flags -type request -type judged Kernel ../../../bpf/progs/oracle.bpf.c
+//go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type question -type query -type label -type answer -type gate -type gate_slot -type flow_key -type flow -type query_flags -type control_flags -type message -type dns_message -type name -type told -type name_key -type told_key -type told_way -type label_flags -type request -type judged -type icmp_ports Kernel ../../../bpf/progs/oracle.bpf.c
 
 // Oracle is the loaded programs. They judge by the tables that are in force.
 type Oracle struct {
@@ -73,8 +73,20 @@ func query(c policy.Call) KernelQuery {
 	case c.Peer.IsValid():
 		q.Addr = c.Peer.As16()
 		q.Flags = uint32(KernelQueryFlagsQUERY_ADDRESS | KernelQueryFlagsQUERY_PORT)
+		q.Message = message(c)
 	}
 	return q
+}
+
+// message is what stands for a call's type of ICMP messages; 0: it has none.
+func message(c policy.Call) uint16 {
+	switch {
+	case !c.IsICMP():
+		return 0
+	case c.ICMPType == nil:
+		return uint16(KernelIcmpPortsICMP_PORT_UNKNOWN)
+	}
+	return uint16(KernelIcmpPortsICMP_PORT) + uint16(*c.ICMPType)
 }
 
 // Answer runs oracle_judge on the question last put.
