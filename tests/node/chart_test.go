@@ -3,10 +3,12 @@ package node
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,27 +22,26 @@ import (
 // agentImage is the image that the chart is told to run.
 const agentImage = "test.local/sallyport:1"
 
-// helm runs it, as contrib/tools/helm pins it.
-func helm(t *testing.T, args ...string) string {
-	t.Helper()
-	cmd := exec.Command("go", append([]string{"tool", "-modfile=../../contrib/tools/helm/go.mod", "helm"}, args...)...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("helm %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
-	}
-	return string(out)
-}
+// brokenPolicy passes the schema, and no parser.
+const brokenPolicy = `apiVersion: sallyport.dev/v1alpha1
+kind: ProcessPolicy
+metadata: {name: broken, namespace: shop}
+spec:
+  podSelector: {}
+  rules:
+  - name: names
+    egress: [{toFQDNs: [{matchPattern: "a.***.example"}]}]
+`
 
-// chart is the manifests that the chart makes for this node, with more values.
-func (c *cluster) chart(t *testing.T, more map[string]any) string {
+// install installs the chart with the webhook and more values, or another configuration of it, and waits until the agent
+// enforces.
+func (c *cluster) install(t *testing.T, more map[string]any) {
 	t.Helper()
 	values := map[string]any{
 		"image":      map[string]string{"repository": "test.local/sallyport", "tag": "1", "pullPolicy": "Never"},
 		"pauseImage": pauseImage,
 		"host":       map[string]string{"bpffs": c.path("bpf"), "containerd": c.dir, "nri": c.dir, "run": c.path("sallyport")},
-		"policies":   map[string]string{"web.yaml": c.webPolicy()},
+		"webhook":    map[string]any{"enabled": true, "replicas": 1},
 	}
 	maps.Copy(values, more)
 	text, err := json.Marshal(values)
@@ -48,18 +49,12 @@ func (c *cluster) chart(t *testing.T, more map[string]any) string {
 		t.Fatal(err)
 	}
 	c.write(t, "values.json", string(text))
-	return helm(t, "template", "sallyport", "../../contrib/helm/sallyport", "--namespace", "sallyport", "--include-crds",
-		"--values", c.path("values.json"))
-}
-
-// install applies the chart and waits until the agent enforces.
-func (c *cluster) install(t *testing.T, more map[string]any) {
-	t.Helper()
-	c.Apply(t, c.chart(t, more))
+	c.Helm(t, "upgrade", "--install", "sallyport", kubernetes.Chart(t), "--namespace", "sallyport", "--values", c.path("values.json"))
 	c.Must(t, "-n", "sallyport", "rollout", "status", "daemonset/sallyport", "--timeout=60s")
 }
 
-// TestChart runs the agent as the chart installs it, replaces it under traffic, and takes everything out again.
+// TestChart runs the agent and the webhook as the chart installs them, with a policy of kubectl apply; replaces the agent
+// under traffic, and takes everything out again.
 func TestChart(t *testing.T) {
 	forEach(t, func(t *testing.T, r release) {
 		c := newCluster(t, r)
@@ -69,26 +64,24 @@ func TestChart(t *testing.T) {
 		})
 		c.Namespace(t, "sallyport")
 		c.install(t, nil)
+		c.Apply(t, c.webPolicy())
 		// Nobody calls before containers start here on containerd 1.6: what is forbidden waits until the pod is governed.
 		c.run(t, manifest{name: "web", main: "until test -e /tmp/go; do sleep 0.1; done; (" + c.knock(forbiddenPort) + " | sed 's/^/forbidden-/') & " +
 			c.knock(testutil.EchoPort)})
-		shell := append([]string{"exec", "web", "--"}, strings.Fields(c.connect(testutil.EchoPort))...)
-		testutil.Eventually(t, "the pod is governed", func() error {
-			out, err := c.kubectl(t, shell...)
-			return expect(out, err, "EPERM")
-		})
+		testutil.Eventually(t, "the pod is governed", func() error { return c.execGets(t, "EPERM") })
 		c.Must(t, "-n", "shop", "exec", "web", "--", "touch", "/tmp/go")
 		main := func() string { return c.Must(t, "-n", "shop", "logs", "web") }
 		more(t, "the main program is allowed", main, "connect-tcp: ok", 3)
 		denied := func(when string) {
 			t.Helper()
-			out, err := c.kubectl(t, shell...)
-			if err := expect(out, err, "EPERM"); err != nil {
+			if err := c.execGets(t, "EPERM"); err != nil {
 				t.Errorf("an exec %s: %v", when, err)
 			}
 		}
 		denied("under the chart's agent")
 		c.plugin(t)
+		c.policyInTheAPI(t)
+		c.asked(t)
 		c.install(t, map[string]any{"config": map[string]any{"log": map[string]string{"level": "debug"}, "alerts": map[string]any{"jsonl": map[string]string{"path": "-"}}}})
 		denied("under its successor")
 		more(t, "the main program goes on", main, "connect-tcp: ok", 3)
@@ -103,10 +96,58 @@ func TestChart(t *testing.T) {
 		if err == nil || !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("after the clean-up there is %v: %v", left, err)
 		}
-		out, err := c.kubectl(t, shell...)
-		if err := expect(out, err, "ok"); err != nil {
+		if err := c.execGets(t, "ok"); err != nil {
 			t.Error("an exec without Sallyport: ", err)
 		}
+		if out := c.Must(t, "get", "validatingwebhookconfigurations", "-o", "name"); out != "" {
+			t.Errorf("after the clean-up the API asks %s", out)
+		}
+	})
+}
+
+// execGets executes a program in the pod web that connects to what its main program may reach, and checks what it gets.
+func (c *cluster) execGets(t *testing.T, result string) error {
+	t.Helper()
+	out, err := c.kubectl(t, append([]string{"exec", "web", "--"}, strings.Fields(c.connect(testutil.EchoPort))...)...)
+	return expect(out, err, result)
+}
+
+// policyInTheAPI waits until kubectl get says that the policy web is in force for one workload.
+func (c *cluster) policyInTheAPI(t *testing.T) {
+	t.Helper()
+	row := regexp.MustCompile(`(?m)^web +True +True +1 .* True +1/1 +Enforcing `)
+	testutil.Eventually(t, "kubectl get shows the policy in force", func() error {
+		if out := c.Must(t, "-n", "shop", "get", "processpolicies", "-o", "wide"); !row.MatchString(out) {
+			return fmt.Errorf("it is\n%s", out)
+		}
+		return nil
+	})
+}
+
+// asked waits until the API asks the webhook: wrong policies are refused, with the field named, and the report has the
+// user of a session.
+func (c *cluster) asked(t *testing.T) {
+	t.Helper()
+	c.Must(t, "-n", "sallyport", "rollout", "status", "deployment/sallyport-webhook", "--timeout=60s")
+	testutil.Eventually(t, "a wrong policy is refused", func() error {
+		r, err := c.Kubectl(t, brokenPolicy, "apply", "-f", "-")
+		if err == nil && r.Code == 0 { // what is there is not sent again
+			c.Must(t, "-n", "shop", "delete", "processpolicy", "broken")
+		}
+		if err == nil && (r.Code == 0 || !strings.Contains(r.Stderr, "broken: spec.rules[0].egress[0].toFQDNs[0].matchPattern: ")) {
+			err = fmt.Errorf("exit code %d: %s", r.Code, r.Stderr)
+		}
+		return err
+	})
+	testutil.Eventually(t, "the report has the user of a session", func() error {
+		if err := c.execGets(t, "EPERM"); err != nil {
+			return err
+		}
+		events := parseEvents(t, c.plugged(t, "observe", "--verdict", "Deny", "--origin", "Exec", "-o", "json"))
+		if !slices.ContainsFunc(events, func(e event) bool { return e.User == "admin" }) {
+			return fmt.Errorf("none of %+v", events)
+		}
+		return nil
 	})
 }
 
@@ -136,10 +177,10 @@ func (c *cluster) plugged(t *testing.T, args ...string) string {
 
 // TestChartIsSound lints the chart, and compares the plain manifests with what it makes.
 func TestChartIsSound(t *testing.T) {
-	if out := helm(t, "lint", "--strict", "../../contrib/helm/sallyport"); !strings.Contains(out, "0 chart(s) failed") {
+	if out := kubernetes.Helm(t, "lint", "--strict", kubernetes.Chart(t), "--set", "webhook.enabled=true"); !strings.Contains(out, "0 chart(s) failed") {
 		t.Errorf("helm lint says %s", out)
 	}
-	rendered := helm(t, "template", "sallyport", "../../contrib/helm/sallyport", "--namespace", "sallyport")
+	rendered := kubernetes.Manifests(t)
 	for _, forbidden := range []string{"privileged: true", "SYS_MODULE", "SYS_RESOURCE", "resources: [secrets", "create"} {
 		if strings.Contains(rendered, forbidden) {
 			t.Errorf("the manifests have %s", forbidden)

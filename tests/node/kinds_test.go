@@ -39,42 +39,40 @@ func (s *scene) both() string { return s.connect(testutil.EchoPort) + "; " + s.c
 
 // TestKindsOfPods has one pod of each kind that Kubernetes knows, made through its API or by the kubelet itself.
 func TestKindsOfPods(t *testing.T) {
-	forEach(t, func(t *testing.T, r release) {
-		c := newCluster(t, r, r.calls())
-		c.agent.policy(t, "kinds.yaml", c.kindsPolicy())
-		c.agent.start(t)
-		again := "while :; do " + c.both() + "; sleep 0.2; done"
-		container := func(name, script, more string) string {
-			return fmt.Sprintf("  - name: %s\n    image: %s\n    %s\n%s", name, boxImage, shell(script), more)
-		}
-		inits := "  initContainers:\n" + container("init", c.both(), "") + container("sidecar", again, "    restartPolicy: Always\n")
-		static := manifest{name: "static", main: again}.yaml()
-		c.Static(t, "static", strings.TrimSuffix(static, "---\n"))
-		c.run(t,
-			manifest{name: "kinds", main: again, spec: inits},
-			manifest{name: "shared", main: again, spec: "  shareProcessNamespace: true\n", more: container("other", again, "")},
-			manifest{name: "hostnet", main: again, spec: "  hostNetwork: true\n"},
-			manifest{name: "hostpid", main: again, spec: "  hostPID: true\n"},
-		)
-		c.AwaitPods(t, "shop", "static-node")
-		c.Must(t, "-n", "shop", "debug", "kinds", "--attach=false", "--image="+boxImage, "--container=debug", "--target=main", "--", "sh", "-c", c.both())
+	c := newCluster(t, current)
+	c.agent.policy(t, "kinds.yaml", c.kindsPolicy())
+	c.agent.start(t)
+	again := "while :; do " + c.both() + "; sleep 0.2; done"
+	container := func(name, script, more string) string {
+		return fmt.Sprintf("  - name: %s\n    image: %s\n    %s\n%s", name, boxImage, shell(script), more)
+	}
+	inits := "  initContainers:\n" + container("init", c.both(), "") + container("sidecar", again, "    restartPolicy: Always\n")
+	static := manifest{name: "static", main: again}.yaml()
+	c.Static(t, "static", strings.TrimSuffix(static, "---\n"))
+	c.run(t,
+		manifest{name: "kinds", main: again, spec: inits},
+		manifest{name: "shared", main: again, spec: "  shareProcessNamespace: true\n", more: container("other", again, "")},
+		manifest{name: "hostnet", main: again, spec: "  hostNetwork: true\n"},
+		manifest{name: "hostpid", main: again, spec: "  hostPID: true\n"},
+	)
+	c.AwaitPods(t, "shop", "static-node")
+	c.Must(t, "-n", "shop", "debug", "kinds", "--attach=false", "--image="+boxImage, "--container=debug", "--target=main", "--", "sh", "-c", c.both())
 
-		c.outcomes(t, "kinds", "init", "EPERM", "ok")
-		c.outcomes(t, "kinds", "sidecar", "ok", "ok")
-		c.outcomes(t, "kinds", "debug", "EPERM", "EPERM")
-		for _, at := range []string{"kinds main", "shared main", "shared other", "hostnet main", "hostpid main", "static-node main"} {
-			pod, name, _ := strings.Cut(at, " ")
-			c.outcomes(t, pod, name, "ok", "EPERM")
-			out, err := c.kubectl(t, append([]string{"exec", pod, "-c", name, "--"}, strings.Fields(c.connect(testutil.EchoPort))...)...)
-			if err := expect(out, err, "EPERM"); err != nil {
-				t.Errorf("an exec into %s: %v", at, err)
-			}
+	c.outcomes(t, "kinds", "init", "EPERM", "ok")
+	c.outcomes(t, "kinds", "sidecar", "ok", "ok")
+	c.outcomes(t, "kinds", "debug", "EPERM", "EPERM")
+	for _, at := range []string{"kinds main", "shared main", "shared other", "hostnet main", "hostpid main", "static-node main"} {
+		pod, name, _ := strings.Cut(at, " ")
+		c.outcomes(t, pod, name, "ok", "EPERM")
+		out, err := c.kubectl(t, append([]string{"exec", pod, "-c", name, "--"}, strings.Fields(c.connect(testutil.EchoPort))...)...)
+		if err := expect(out, err, "EPERM"); err != nil {
+			t.Errorf("an exec into %s: %v", at, err)
 		}
-		if out := c.onNode(t, c.pidOf(t, c.idOf(t, "kinds", "main"))); out != "connect-tcp: EPERM\n" {
-			t.Errorf("a process of the node in a pod's network got %q, want EPERM", out)
-		}
-		c.noLosses(t)
-	})
+	}
+	if out := c.onNode(t, c.pidOf(t, c.idOf(t, "kinds", "main"))); out != "connect-tcp: EPERM\n" {
+		t.Errorf("a process of the node in a pod's network got %q, want EPERM", out)
+	}
+	c.noLosses(t)
 }
 
 // outcomes checks what became of a container's connections to the server and to that of probes, which take turns.

@@ -106,42 +106,40 @@ func (c *cluster) awaitNoPods(t *testing.T) {
 
 // TestOutages kills and restarts each part of the node under traffic of a main program and of a shell.
 func TestOutages(t *testing.T) {
-	forEach(t, func(t *testing.T, r release) {
-		c := newCluster(t, r)
-		c.agent.policy(t, "web.yaml", c.webPolicy())
-		c.agent.start(t)
-		// Their output goes to files: without containerd nobody reads their pipes.
-		c.run(t, manifest{name: "web", main: "(" + c.knock(testutil.EchoPort) + ") >/tmp/main 2>&1"})
-		web := &container{pod: &pod{node: c.node}, id: c.idOf(t, "web", "main"), name: "web"}
-		testutil.Eventually(t, "the pod is governed", func() error { return c.denied(call(t), web) })
-		web.exec(t, "sh", "-c", "("+c.knock(forbiddenPort)+") >/tmp/shell 2>&1 &")
-		pid := web.pid(t)
-		check := func(when string) {
-			t.Helper()
-			more(t, "the shell is denied "+when, func() string { return inside(t, pid, "/tmp/shell") }, "connect-tcp: EPERM", 3)
-			more(t, "the main program goes on "+when, func() string { return inside(t, pid, "/tmp/main") }, "connect-tcp: ok", 3)
-		}
-		for _, part := range []struct {
-			name       string
-			stop, back func()
-		}{
-			{"the API server", func() { c.Stop(t, syscall.SIGKILL) }, func() { c.Start(t) }},
-			{"the kubelet", func() { c.StopKubelet(t, syscall.SIGKILL) }, func() { c.StartKubelet(t); c.AwaitNode(t) }},
-			{"containerd", func() { c.kill(t) }, func() { c.start(t); c.agent.awaitRuntime(t) }},
-			{"the agent", func() { c.agent.end(t, syscall.SIGKILL) }, func() { c.agent.start(t) }},
-		} {
-			part.stop()
-			check("without " + part.name)
-			part.back()
-			check("after the return of " + part.name)
-			want(t, "an exec after the return of "+part.name, web.exec(t, "sh", "-c", c.connect(testutil.EchoPort)).Stdout, "EPERM")
-		}
-		out, err := c.kubectl(t, append([]string{"exec", "web", "--"}, strings.Fields(c.connect(testutil.EchoPort))...)...)
-		if err := expect(out, err, "EPERM"); err != nil {
-			t.Error("kubectl exec after all of it: ", err)
-		}
-		onlyOK(t, "the main program", inside(t, pid, "/tmp/main"), "ok")
-		onlyOK(t, "the shell", inside(t, pid, "/tmp/shell"), "EPERM")
-		c.forbidden.ExpectNone(t)
-	})
+	c := newCluster(t, current)
+	c.agent.policy(t, "web.yaml", c.webPolicy())
+	c.agent.start(t)
+	// Their output goes to files: without containerd nobody reads their pipes.
+	c.run(t, manifest{name: "web", main: "(" + c.knock(testutil.EchoPort) + ") >/tmp/main 2>&1"})
+	web := &container{pod: &pod{node: c.node}, id: c.idOf(t, "web", "main"), name: "web"}
+	testutil.Eventually(t, "the pod is governed", func() error { return c.denied(call(t), web) })
+	web.exec(t, "sh", "-c", "("+c.knock(forbiddenPort)+") >/tmp/shell 2>&1 &")
+	pid := web.pid(t)
+	check := func(when string) {
+		t.Helper()
+		more(t, "the shell is denied "+when, func() string { return inside(t, pid, "/tmp/shell") }, "connect-tcp: EPERM", 3)
+		more(t, "the main program goes on "+when, func() string { return inside(t, pid, "/tmp/main") }, "connect-tcp: ok", 3)
+	}
+	for _, part := range []struct {
+		name       string
+		stop, back func()
+	}{
+		{"the API server", func() { c.Stop(t, syscall.SIGKILL) }, func() { c.Start(t) }},
+		{"the kubelet", func() { c.StopKubelet(t, syscall.SIGKILL) }, func() { c.StartKubelet(t); c.AwaitNode(t) }},
+		{"containerd", func() { c.kill(t) }, func() { c.start(t); c.agent.awaitRuntime(t) }},
+		{"the agent", func() { c.agent.end(t, syscall.SIGKILL) }, func() { c.agent.start(t) }},
+	} {
+		part.stop()
+		check("without " + part.name)
+		part.back()
+		check("after the return of " + part.name)
+		want(t, "an exec after the return of "+part.name, web.exec(t, "sh", "-c", c.connect(testutil.EchoPort)).Stdout, "EPERM")
+	}
+	out, err := c.kubectl(t, append([]string{"exec", "web", "--"}, strings.Fields(c.connect(testutil.EchoPort))...)...)
+	if err := expect(out, err, "EPERM"); err != nil {
+		t.Error("kubectl exec after all of it: ", err)
+	}
+	onlyOK(t, "the main program", inside(t, pid, "/tmp/main"), "ok")
+	onlyOK(t, "the shell", inside(t, pid, "/tmp/shell"), "EPERM")
+	c.forbidden.ExpectNone(t)
 }

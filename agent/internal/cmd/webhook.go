@@ -12,7 +12,8 @@ const webhookHelp = `Answer the API of a Kubernetes cluster, over HTTPS at /revi
 It refuses policies that the parser of the agents refuses, before they are stored, and names the field. Of
 kubectl exec, attach and port-forward it tells the agents who called (kube.callsNamespace), and with
 webhook.requirePolicy refuses them for pods that no policy selects. It needs no root, keeps no state, and runs
-in a Deployment: see contrib/kubernetes/webhook.yaml, which also says what happens while it is down.`
+in the Deployment of the chart: see webhook in contrib/helm/sallyport/values.yaml, which also says what
+happens while it is down.`
 
 func (p Program) webhook() *cobra.Command {
 	c := &cobra.Command{

@@ -147,8 +147,9 @@ func (a *API) Start(t testing.TB) {
 	t.Helper()
 	at := netip.MustParseAddrPort(a.URL[len("https://"):])
 	bind, advertise, reconciler := "127.0.0.1", "192.0.2.1", "none" // nobody reads the address of one that has no pods
+	routing := false                                                // to the pods of a webhook's service, which nothing translates here
 	if a.options.Net != nil {
-		bind, advertise, reconciler = "0.0.0.0", a.options.Node.String(), "lease"
+		bind, advertise, reconciler, routing = "0.0.0.0", a.options.Node.String(), "lease", true
 	}
 	a.server.start(t, Program(t, "kube-apiserver"), append([]string{
 		"--etcd-servers=http://" + a.peer.String(), "--bind-address=" + bind, "--advertise-address=" + advertise,
@@ -160,6 +161,7 @@ func (a *API) Start(t testing.TB) {
 		"--kubelet-client-certificate=" + a.path("kubelet-client.crt"), "--kubelet-client-key=" + a.path("kubelet-client.key"),
 		"--kubelet-certificate-authority=" + a.path("ca.crt"), "--kubelet-preferred-address-types=InternalIP",
 		"--cert-dir=" + a.path("certs"), "--shutdown-delay-duration=0s",
+		"--enable-aggregator-routing=" + strconv.FormatBool(routing),
 	}, a.options.Flags...)...)
 	a.server.await(t, "the API server is ready", func() error { return a.Get(t.Context(), "/readyz", nil) })
 }

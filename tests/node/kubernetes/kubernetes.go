@@ -17,13 +17,22 @@ import (
 	"github.com/sallyport/sallyport/tests/testutil"
 )
 
-// built is the folder with the programs, which it makes first if it must.
-var built = sync.OnceValues(func() (string, error) {
+// sources is the folder of this module.
+var sources = sync.OnceValues(func() (string, error) {
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/sallyport/sallyport").Output()
 	if err != nil {
 		return "", fmt.Errorf("looking for this module's sources: %w", err)
 	}
-	cmd := exec.Command(filepath.Join(strings.TrimSpace(string(root)), "tests/node/kubernetes/release/build.sh"))
+	return strings.TrimSpace(string(root)), nil
+})
+
+// built is the folder with the programs, which it makes first if it must.
+var built = sync.OnceValues(func() (string, error) {
+	root, err := sources()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command(filepath.Join(root, "tests/node/kubernetes/release/build.sh"))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	dir, err := cmd.Output()

@@ -1,5 +1,5 @@
 // Package policies tests what an agent makes of the policies in a Kubernetes API: a real API server with its etcd, and the
-// agent as an operator runs it, with the rights of contrib/kubernetes and no containers.
+// agent as an operator runs it, with the rights that the chart gives it and no containers.
 package policies
 
 import (
@@ -21,9 +21,6 @@ import (
 
 func TestMain(m *testing.M) { program.Main(m) }
 
-// files is a folder of the project.
-const files = "../../../contrib/"
-
 // agentUser is who the agent is to the API.
 const agentUser = "system:serviceaccount:sallyport:sallyport-agent"
 
@@ -31,10 +28,11 @@ const agentUser = "system:serviceaccount:sallyport:sallyport-agent"
 func newAPI(t *testing.T) *kubernetes.API {
 	t.Helper()
 	api := kubernetes.NewAPI(t, kubernetes.APIOptions{})
-	api.Must(t, "apply", "--server-side", "-f", files+"crds", "-f", files+"kubernetes/agent-rbac.yaml")
+	api.Must(t, "apply", "--server-side", "-f", "../../../contrib/crds")
 	api.Must(t, "wait", "--for=condition=Established", "crd/processpolicies.sallyport.dev", "crd/clusterprocesspolicies.sallyport.dev")
 	api.Apply(t, "apiVersion: v1\nkind: Node\nmetadata: {name: node-1}\n")
-	api.Apply(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
+	api.Apply(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: sallyport}\n")
+	api.Apply(t, kubernetes.Manifests(t))
 	return api
 }
 

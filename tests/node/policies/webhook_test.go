@@ -58,8 +58,8 @@ func certify(t *testing.T, dir string) []byte {
 	return text
 }
 
-// newWebhook starts a webhook with the rights of contrib/kubernetes, and tells the API to ask it.
-func newWebhook(t *testing.T, api *kubernetes.API, more string) *webhook {
+// newWebhook starts a webhook with the rights that the chart gives it, and tells the API to ask it.
+func newWebhook(t *testing.T, api *kubernetes.API, requirePolicy bool) *webhook {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -70,19 +70,16 @@ func newWebhook(t *testing.T, api *kubernetes.API, more string) *webhook {
 		t.Fatal(err)
 	}
 	authority := certify(t, w.dir)
-	config := fmt.Sprintf("kube: {kubeconfig: %s, callsNamespace: sallyport}\nwebhook: {address: %q, cert: %s/tls.crt, key: %s/tls.key%s}\n",
-		api.Kubeconfig(t, "webhook", "system:serviceaccount:sallyport:sallyport-webhook"), w.address, w.dir, w.dir, more)
+	config := fmt.Sprintf("kube: {kubeconfig: %s, callsNamespace: sallyport}\nwebhook: {address: %q, cert: %s/tls.crt, key: %s/tls.key, requirePolicy: %t}\n",
+		api.Kubeconfig(t, "webhook", "system:serviceaccount:sallyport:sallyport-webhook"), w.address, w.dir, w.dir, requirePolicy)
 	if err := os.WriteFile(w.dir+"/config.yaml", []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	w.start(t)
 	t.Cleanup(func() { w.stop(t) })
-	manifest, err := os.ReadFile(files + "kubernetes/webhook.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := strings.ReplaceAll(string(manifest), "service: {name: sallyport-webhook, namespace: sallyport, path: /review, port: 443}", "url: https://"+w.address+"/review")
-	api.Apply(t, strings.Replace(text, `caBundle: ""`, "caBundle: "+base64.StdEncoding.EncodeToString(authority), 1))
+	text := kubernetes.Manifests(t, "--show-only", "templates/webhook.yaml", "--set", fmt.Sprintf(
+		"webhook.enabled=true,webhook.secret=own,webhook.requirePolicy=%t,webhook.caBundle=%s", requirePolicy, base64.StdEncoding.EncodeToString(authority)))
+	api.Apply(t, strings.ReplaceAll(text, "service: {name: sallyport-webhook, namespace: sallyport, path: /review, port: 443}", "url: https://"+w.address+"/review"))
 	return w
 }
 
@@ -126,7 +123,7 @@ spec: {nodeName: node-1, automountServiceAccountToken: false, containers: [{name
 // TestTheWebhook has an API that asks about policies before it stores them, and about calls into pods.
 func TestTheWebhook(t *testing.T) {
 	api := newAPI(t)
-	w := newWebhook(t, api, "")
+	w := newWebhook(t, api, false)
 	api.Apply(t, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: shop}\n---\n"+pod)
 	testutil.Eventually(t, "a wrong policy is refused", func() error {
 		r, err := api.Kubectl(t, broken, "apply", "-f", "-")
@@ -172,7 +169,7 @@ func TestTheWebhook(t *testing.T) {
 // TestCallsNeedAPolicy has a webhook that refuses calls into pods that no policy selects.
 func TestCallsNeedAPolicy(t *testing.T) {
 	api := newAPI(t)
-	newWebhook(t, api, ", requirePolicy: true")
+	newWebhook(t, api, true)
 	api.Apply(t, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: shop}\n---\n"+pod)
 	until := func(what string, refused bool) {
 		t.Helper()

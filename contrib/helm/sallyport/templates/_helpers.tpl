@@ -3,6 +3,12 @@ app.kubernetes.io/name: sallyport
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* Of the webhook, which must not look like an agent: who calls into agents finds them by their labels. */}}
+{{- define "sallyport.webhook.labels" -}}
+app.kubernetes.io/name: sallyport-webhook
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
 {{- define "sallyport.image" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
