@@ -142,8 +142,7 @@ __noinline int evaluate_who(struct ruleset *ruleset, struct label *label, __u64 
 __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct bits *peer,
 			     struct bits *port, struct pick *pick)
 {
-	struct bits *accepts, *governs;
-	__u16 deny = PICK_NONE, allow = PICK_NONE, select = PICK_NONE, silent = PICK_NONE;
+	struct bits *accepts, *governs; /* governs: the rules that say what may be inside */
 	__u32 direction;
 	int i;
 
@@ -155,42 +154,39 @@ __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct b
 			governs = &ruleset->http;
 		accepts = bits_of_inside(pick);
 		if (!accepts)
-			return 0; /* closed: nothing is picked */
+			return 0; /* closed: the pick is as it came, rule 0 denies */
 	}
+	/* Kept there and not in registers, of which there are too few: the stack is short on 6.1. */
+	pick->deny = pick->allow = pick->select = pick->silent = PICK_NONE;
 	direction = pick->direction & 1;
 	for (i = RULE_WORDS - 1; i >= 0; i--) {
 		__u64 denies = ruleset->deny[direction].word[i];
 		__u64 allows = ruleset->allow[direction].word[i];
-		__u64 subject = who->word[i], names = ruleset->dns.word[i];
-		__u64 hit;
+		__u64 subject = who->word[i];
+		__u64 hit, inside;
 
 		if (!pick->audit)
 			subject &= ~ruleset->audit.word[i];
 		hit = subject & peer->word[i] & port->word[i];
 		if (hit & denies)
-			deny = i * 64 + first_bit(hit & denies);
+			pick->deny = i * 64 + first_bit(hit & denies);
 		if (subject & allows)
-			select = i * 64 + first_bit(subject & allows);
+			pick->select = i * 64 + first_bit(subject & allows);
 		hit &= allows;
-		if (hit & names)
-			pick->flags |= ANSWER_DNS;
-		if (pick->asks && hit & governs->word[i]) {
-			__u64 inside = hit & governs->word[i];
-
+		inside = hit & governs->word[i];
+		if (inside)
+			pick->flags |= ANSWER_DNS; /* nobody asks for it of a request */
+		if (inside && pick->asks) {
 			if (inside & accepts->word[i])
 				pick->flags |= ANSWER_FILLS;
 			inside &= ~accepts->word[i];
 			if (inside)
-				silent = i * 64 + first_bit(inside);
+				pick->silent = i * 64 + first_bit(inside);
 			hit &= ~inside;
 		}
 		if (hit)
-			allow = i * 64 + first_bit(hit);
+			pick->allow = i * 64 + first_bit(hit);
 	}
-	pick->deny = deny;
-	pick->allow = allow;
-	pick->select = select;
-	pick->silent = silent;
 	return 0;
 }
 
