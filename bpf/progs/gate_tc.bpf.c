@@ -3,7 +3,8 @@
  * GATE, on the node's side of a governed pod's veth, where nobody inside the pod can reach it.
  *
  * tc ingress (gate_tc_from_pod)  a packet leaves the pod: its flow must have been judged, else Foreign
- * tc egress  (gate_tc_to_pod)    a packet enters: denied flows end here, new ones go to the socket
+ * tc egress  (gate_tc_to_pod)    a packet enters: flows denied by the policy in force end here, new ones
+ *                               go to the socket
  *
  * tcx where the kernel has it (6.6), else clsact. Fails closed: without a flow, malformed, tagged, or
  * of another protocol than IP and ARP, a packet from the pod is dropped and reported as Foreign.
@@ -337,10 +338,33 @@ static __always_inline int may_refuse(const struct packet *packet)
 	return 0;
 }
 
+/*
+ * Whether a denial is that of the policy in force. One of an older policy, or of a container that was still
+ * unknown, ends no packet: only at the socket can the flow be judged again, and no packet would come there.
+ */
+static __always_inline int stays_denied(const struct flow *flow)
+{
+	struct control *c = control_get();
+
+	return !c || flow->decision >> 8 == c->revision; /* closed: no controls */
+}
+
+/*
+ * Leaves the packet to the socket, which judges its flow. Until then only the kernel's own refusal may go
+ * back. flags: of the update.
+ */
+static __always_inline int to_socket(const struct packet *packet, const struct flow_key *key, __u64 flags)
+{
+	struct flow pending = {.state = FLOW_PENDING, .direction = DIR_INGRESS};
+
+	if (may_refuse(packet))
+		bpf_map_update_elem(&flow_by_tuple, key, &pending, flags);
+	return GATE_NEXT;
+}
+
 /* Any packet to the pod. */
 __noinline int to_pod(struct __sk_buff *skb)
 {
-	struct flow pending = {.state = FLOW_PENDING, .direction = DIR_INGRESS};
 	__u32 ifindex = skb->ifindex;
 	struct gate *gate = bpf_map_lookup_elem(&gate_by_ifindex, &ifindex);
 	struct packet packet;
@@ -367,16 +391,12 @@ __noinline int to_pod(struct __sk_buff *skb)
 	}
 	packet_flow_key(&packet, gate->netns, 0, &key);
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
-	if (!flow) {
-		/* The socket judges it. Until then only the kernel's own refusal may go back. */
-		if (may_refuse(&packet))
-			bpf_map_update_elem(&flow_by_tuple, &key, &pending, BPF_NOEXIST);
-		return GATE_NEXT;
-	}
+	if (!flow)
+		return to_socket(&packet, &key, BPF_NOEXIST);
 	if (flow->state == FLOW_PENDING)
 		return GATE_NEXT;
 	if (!verdict_passes(flow->decision))
-		return GATE_DROP;
+		return stays_denied(flow) ? GATE_DROP : to_socket(&packet, &key, BPF_ANY);
 	count(flow, skb, DIR_INGRESS);
 	return GATE_NEXT;
 }

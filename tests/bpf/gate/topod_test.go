@@ -14,6 +14,10 @@ func TestFlowsToPod(t *testing.T) {
 		{"known udp6", tuple6(udp), allowed, frame(t, back6(t, udp)), next},
 		{"denied tcp", tuple4(tcp), denied, frame(t, back4(t, tcp)), drop},
 		{"denied udp6", tuple6(udp), denied, frame(t, back6(t, udp)), drop},
+		{"outdated tcp", tuple4(tcp), outdated, frame(t, back4(t, tcp, syn)), next},
+		{"outdated udp6", tuple6(udp), outdated, frame(t, back6(t, udp)), next},
+		{"outdated rst", tuple4(tcp), outdated, frame(t, back4(t, tcp, rst)), next},
+		{"unresolved tcp", tuple4(tcp), unresolved, frame(t, back4(t, tcp, syn)), next},
 		{"new tcp", none, allowed, frame(t, back4(t, tcp, syn)), next},
 		{"stray tcp", none, allowed, frame(t, back6(t, tcp)), next},
 		{"stray rst", none, allowed, frame(t, back4(t, tcp, rst)), next},
@@ -27,6 +31,7 @@ func TestFlowsToPod(t *testing.T) {
 	}
 	remembered := map[string]tuple{ // what the pod's own kernel may have to refuse
 		"new tcp": tuple4(tcp), "stray tcp": tuple6(tcp), "new udp": tuple4(udp),
+		"outdated tcp": tuple4(tcp), "outdated udp6": tuple6(udp), "unresolved tcp": tuple4(tcp),
 	}
 	runCases(t, w, true, cases, func(t *testing.T, tc packetCase) {
 		t.Helper()

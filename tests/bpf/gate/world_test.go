@@ -96,7 +96,23 @@ const (
 	allowed state = iota
 	denied
 	pending
+	outdated   // denied by an older policy
+	unresolved // denied while nothing was known of the container
 )
+
+// revision is that of the policy in force.
+const revision = 7
+
+// control is struct control.
+type control struct {
+	_           structs.HostLayout
+	Revision    uint64
+	ABI, Flags  uint32
+	HostMountNS uint32
+	NamesMost   uint32
+	Seed        uint64
+	LeastTTL    uint64
+}
 
 // world is the two programs with maps of their own.
 type world struct {
@@ -121,6 +137,9 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.alerts.Close() }) // nobody waits in it
+	if err := coll.Maps["controls"].Put(uint32(0), &control{Revision: revision}); err != nil {
+		t.Fatal("putting a policy in force: ", err)
+	}
 	w.quiet(t)
 	w.setSlot(t, &gateSlot{NetNS: cookie, Ifindex: ifindex})
 	return w
@@ -167,11 +186,14 @@ func (w *world) quiet(t testing.TB) {
 
 func (w *world) know(t testing.TB, x tuple, s state) {
 	t.Helper()
-	const revision = 7
 	f := flow{Decision: revision<<8 | uint64(event.VerdictAllow)}
 	switch s {
 	case denied:
 		f.Decision = revision<<8 | uint64(event.VerdictDeny)
+	case outdated:
+		f.Decision = (revision-1)<<8 | uint64(event.VerdictDeny)
+	case unresolved:
+		f.Decision = uint64(event.VerdictDeny)
 	case pending:
 		f = flow{State: 1, Direction: 1}
 	case allowed:

@@ -3,6 +3,7 @@ package gate
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,6 +51,46 @@ func TestPolicyChange(t *testing.T) {
 	web.want(t, "ok", order{Do: "echo", ID: tcp, Bytes: 100})
 	others()
 	s.expectNoForeign(t)
+}
+
+// TestSameTuple: a peer that was denied comes in by the same addresses and ports once a policy allows it.
+func TestSameTuple(t *testing.T) {
+	s := newScene(t, 0)
+	web := newInsider(t, s.web)
+	const source = 40123
+	for _, f := range s.families() {
+		own := netip.AddrPortFrom(f.server, source)
+		for network, from := range map[string]net.Addr{"tcp": net.TCPAddrFromAddrPort(own), "udp": net.UDPAddrFromAddrPort(own)} {
+			t.Run(network+f.name, func(t *testing.T) {
+				web.want(t, "ok", order{Do: "serve", Network: network + f.name, Address: at(f.pod, closedPort)})
+				for range 3 {
+					if err := s.comesIn(t, from, at(f.pod, closedPort)); err == nil {
+						t.Fatal("what is denied came in")
+					}
+					s.swap(t, closedRule)
+					if err := s.comesIn(t, from, at(f.pod, closedPort)); err != nil {
+						t.Fatal("what is allowed now does not come in: ", err)
+					}
+					s.swap(t, "")
+				}
+			})
+		}
+	}
+	s.expectNoForeign(t)
+}
+
+// comesIn exchanges bytes with a server in the pod, from an address that is free again afterwards.
+func (s *scene) comesIn(t *testing.T, own net.Addr, server string) error {
+	t.Helper()
+	conn, err := dialAs(t, s.Server, own, own.Network(), server, impatience)
+	if err != nil {
+		return err
+	}
+	err = roundTrip(conn, 100, impatience)
+	if c, ok := conn.(*net.TCPConn); ok {
+		err = errors.Join(err, c.SetLinger(0)) // no TIME_WAIT
+	}
+	return errors.Join(err, conn.Close())
 }
 
 // TestPressure: a flow table far too small for what goes on opens nothing and breaks no connection.

@@ -82,6 +82,11 @@ const tcpRule = `
     egress: [{toCIDR: ["%[1]s/32", "%[2]s/128"], toPorts: [{ports: [{port: "7777", endPort: 7778, protocol: TCP}]}]}]
 `
 
+const closedRule = `
+  - name: closed
+    ingress: [{fromCIDR: ["%[1]s/32", "%[2]s/128"], toPorts: [{ports: [{port: "9001", protocol: ANY}]}]}]
+`
+
 // newScene builds it, with every program attached. flows is the size of the flow table, 0 the built-in one.
 func newScene(t *testing.T, flows uint32) *scene {
 	t.Helper()
@@ -230,10 +235,16 @@ func (s *scene) families() []family {
 func at(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, port).String() }
 
 // dialFrom connects from a namespace of the test.
-func dialFrom(t *testing.T, ns *testutil.NetNS, network, address string, wait time.Duration) (conn net.Conn, err error) {
+func dialFrom(t *testing.T, ns *testutil.NetNS, network, address string, wait time.Duration) (net.Conn, error) {
+	t.Helper()
+	return dialAs(t, ns, nil, network, address, wait)
+}
+
+// dialAs connects from a namespace of the test and, unless nil, from an address of its own.
+func dialAs(t *testing.T, ns *testutil.NetNS, own net.Addr, network, address string, wait time.Duration) (conn net.Conn, err error) {
 	t.Helper()
 	ns.Do(t, func() error {
-		dialer := net.Dialer{Timeout: wait}
+		dialer := net.Dialer{Timeout: wait, LocalAddr: own}
 		conn, err = dialer.Dial(network, address)
 		return nil
 	})
