@@ -1,8 +1,10 @@
 package judge
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -11,10 +13,11 @@ import (
 	"github.com/sallyport/sallyport/probes/internal/bpfobj"
 )
 
-// Names takes out of the kernel what DNS has told containers and what is of no use any more. The
-// kernel puts it in by itself.
+// Names is what DNS has told containers. The kernel puts it in by itself; Names takes out what is of no
+// use any more, and reads.
 type Names struct {
-	sweep *ebpf.Program
+	sweep          *ebpf.Program
+	byAddr, byHash *ebpf.Map // the kernel side's own, not closed here
 }
 
 // OpenNames loads the program that sweeps.
@@ -32,7 +35,7 @@ func OpenNames(k *probes.Kernel) (*Names, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keeping the program that sweeps names: %w", err)
 	}
-	return &Names{sweep}, nil
+	return &Names{sweep, k.Maps().Map("names_by_addr"), k.Maps().Map("name_by_hash")}, nil
 }
 
 // Swept is how much was taken out.
@@ -61,6 +64,29 @@ func (n *Names) run(container uint64) (Swept, error) {
 	}
 	swept := (*bpfobj.ABISweep)(unsafe.Pointer(&out[0])) //nolint:gosec // the kernel wrote this struct
 	return Swept{int(swept.Addresses), int(swept.Names)}, nil
+}
+
+// PeerName is the name by which DNS has told a container an address, in lower case without a dot at its
+// end, or "" where none is known. Of several it is the one that is known longest. It is text of whoever
+// answers queries, of at most 255 bytes, and says how a report calls the address: what a rule by name
+// decides, only the kernel does. That it cannot be read costs a report its name and is no error.
+func (n *Names) PeerName(container uint64, peer netip.Addr) string {
+	var told bpfobj.ABITold
+	if n.byAddr.Lookup(bpfobj.ABIToldKey{Container: container, Addr: peer.As16()}, &told) != nil {
+		return "" // not told, as most addresses
+	}
+	way := told.Way[0]
+	for _, other := range told.Way[1:] {
+		if other.Expires > way.Expires {
+			way = other
+		}
+	}
+	var name bpfobj.ABIName
+	if way.Expires == 0 || n.byHash.Lookup(bpfobj.ABINameKey{Container: container, Hash: way.Hash}, &name) != nil || name.Serial != way.Serial {
+		return "" // taken out just now, and maybe told anew
+	}
+	text, _, _ := bytes.Cut(name.Text[:], []byte{0})
+	return string(text)
 }
 
 // Close releases the program; names stay.

@@ -53,6 +53,7 @@ func TestMessage(t *testing.T) {
 		{"audit names what would be", edit(func(r *Record) { r.Event.Verdict, r.Event.Would = event.VerdictAudit, event.VerdictReset }), "audited connect 10.0.0.5:443/TCP by Exec /bin/sh in shop/checkout-7d (container app), would get Reset: rule shop/checkout/shells-stay-inside"},
 		{"default deny", edit(func(r *Record) { r.Event.Reason = event.ReasonDefault }), "denied connect 10.0.0.5:443/TCP by Exec /bin/sh in shop/checkout-7d (container app): no rule allows it, default of rule shop/checkout/shells-stay-inside"},
 		{"no names yet", edit(func(r *Record) { *r = Record{Event: r.Event} }), "denied connect 10.0.0.5:443/TCP by Exec /bin/sh in cgroup 4711: rule #abc"},
+		{"a peer by its name", edit(func(r *Record) { r.PeerName = "pay\x1b.example" }), `denied connect 10.0.0.5:443/TCP (pay\x1b.example) by Exec /bin/sh in shop/checkout-7d (container app): rule shop/checkout/shells-stay-inside`},
 		{"raw socket", edit(func(r *Record) {
 			r.Event.Kind, r.Event.Call = event.KindSocket, event.CallSocket
 			r.Event.Type, r.Event.Protocol, r.Event.Remote = unix.SOCK_RAW, unix.IPPROTO_ICMP, netip.AddrPort{}

@@ -41,6 +41,7 @@ func table() []field {
 		{"binary", func(r *Record) Value { return text(r.Binary()) }},
 		{"call", func(r *Record) Value { return name(CallName(r.Event.Call)) }},
 		{"peer", func(r *Record) Value { return name(r.Peer()) }},
+		{"peerName", func(r *Record) Value { return text(r.PeerName) }},
 		{"targetOrigin", ofTarget(func(s *event.Subject) Value { return name(OriginName(s.Origin)) })},
 		{"targetBinary", ofTarget(func(s *event.Subject) Value { return text(binaryOf(s)) })},
 		{"targetPID", ofTarget(func(s *event.Subject) Value { return count(s.PID) })},

@@ -110,7 +110,7 @@ func target(r *Record) string {
 			return at
 		}
 		if at := r.Peer(); at != "" {
-			return at
+			return at + named(r)
 		}
 	}
 	parts := make([]string, 0, 3)
@@ -257,8 +257,16 @@ func arrow(r *Record) string {
 	case r.Event.Call == event.CallPacketIn:
 		return peer + " → " + local
 	default:
-		return local + " → " + peer
+		return local + " → " + peer + named(r)
 	}
+}
+
+// named is the peer's name behind its address.
+func named(r *Record) string {
+	if r.PeerName == "" {
+		return ""
+	}
+	return " (" + Escape(r.PeerName) + ")"
 }
 
 // words joins the parts that are not empty. A preposition whose object is missing goes with it.

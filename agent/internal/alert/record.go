@@ -32,6 +32,7 @@ type Record struct {
 	SessionID     string // the kernel's session id in hex; empty outside a session
 	ExecID        string // the runtime's name of the session
 	User          string // who asked the cluster's API for the session, as it has authenticated them
+	PeerName      string // by which DNS has told the container the peer's address
 	Policy        string // namespace/policy of the deciding rule
 	Rule          string // namespace/policy/rule
 }

@@ -33,7 +33,7 @@ func fromRecord(r *alert.Record) *apiv1.Event {
 		Query: []byte(e.Query), QueryType: uint32(e.QType), Answer: e.Answer, Rcode: uint32(e.RCode), Told: e.Told,
 
 		Workload: []byte(r.Workload), Namespace: r.Namespace, Pod: r.Pod,
-		Container: r.Container, ContainerId: r.ContainerID, Image: r.Image, PodLabels: []byte(r.PodLabels), ContainerType: r.ContainerType, User: []byte(r.User),
+		Container: r.Container, ContainerId: r.ContainerID, Image: r.Image, PodLabels: []byte(r.PodLabels), ContainerType: r.ContainerType, User: []byte(r.User), PeerName: []byte(r.PeerName),
 		SessionName: r.SessionID, ExecId: r.ExecID, Policy: r.Policy, Rule: r.Rule, Message: r.Message(),
 	}
 	if e.Target != nil {
@@ -71,7 +71,7 @@ func ToRecord(e *apiv1.Event) *alert.Record {
 			Query: string(e.GetQuery()), QType: uint16(e.GetQueryType()), Answer: e.GetAnswer(), RCode: uint8(e.GetRcode()), Told: e.GetTold(),
 		},
 		Workload: string(e.GetWorkload()), Namespace: e.GetNamespace(), Pod: e.GetPod(),
-		Container: e.GetContainer(), ContainerID: e.GetContainerId(), Image: e.GetImage(), PodLabels: string(e.GetPodLabels()), ContainerType: e.GetContainerType(), User: string(e.GetUser()),
+		Container: e.GetContainer(), ContainerID: e.GetContainerId(), Image: e.GetImage(), PodLabels: string(e.GetPodLabels()), ContainerType: e.GetContainerType(), User: string(e.GetUser()), PeerName: string(e.GetPeerName()),
 		SessionID: e.GetSessionName(), ExecID: e.GetExecId(), Policy: e.GetPolicy(), Rule: e.GetRule(),
 	}
 	if e.GetTarget() != nil {

@@ -93,10 +93,23 @@ func (a *agent) handle(e event.Event) {
 func (a *agent) publish(e event.Event) {
 	a.metrics.Observe(&e)
 	record := a.registry.Join(e)
+	record.PeerName = a.peerName(&e)
 	a.feed.Publish(record)
 	if record.Important() {
 		a.fanout.Publish(record)
 	}
+}
+
+// peerName is what the container of an event calls the peer that it goes to.
+func (a *agent) peerName(e *event.Event) string {
+	switch e.Call {
+	case event.CallConnect, event.CallSendmsg, event.CallPacketOut:
+		if e.Subject.Container != 0 && e.Remote.Addr().IsValid() {
+			return a.names.PeerName(e.Subject.Container, e.Remote.Addr())
+		}
+	case event.CallNone, event.CallBind, event.CallListen, event.CallAccept, event.CallSocket, event.CallPacketIn, event.CallTrace, event.CallReceive:
+	}
+	return ""
 }
 
 // kill ends a process whose call was denied with the verdict Kill by a cgroup program, which cannot

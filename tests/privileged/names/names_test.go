@@ -197,6 +197,12 @@ func TestOthersAnswers(t *testing.T) {
 	s.ask(t, a, 1, query(1, q.Name.String(), q.Type), patience)
 	a.want(t, "ok", order{Do: "connect", Address: at(unique(q)[0], 443)})
 	a.want(t, "EPERM", order{Do: "connect", Address: at(unique(q)[0], 80)})
+	if got := s.names.PeerName(s.a.ID, unique(q)[0]); got != "x.good.example" {
+		t.Errorf("the address is reported as %q", got)
+	}
+	if got := s.names.PeerName(s.b.ID, unique(q)[0]); got != "" {
+		t.Errorf("the address is reported as %q to a container that was not told it", got)
+	}
 	b.want(t, "EPERM", order{Do: "connect", Address: at(unique(q)[0], 443)})
 	q.Name = dnsmessage.MustNewName("x.other.example.")
 	if r := s.ask(t, a, 2, query(1, q.Name.String(), q.Type), patience); len(told(r.Bytes)) != 1 {
@@ -239,6 +245,9 @@ func TestExpiry(t *testing.T) {
 	swept, err := s.names.Sweep()
 	if err != nil || swept.Addresses != 1 || swept.Names != 0 {
 		t.Errorf("the sweep took %+v: %v", swept, err)
+	}
+	if got := s.names.PeerName(s.a.ID, s.ServerAddr); got != "" {
+		t.Errorf("after its time the address is reported as %q", got)
 	}
 	a.want(t, "EPERM", order{Do: "dial", ID: 2, Network: "tcp", Address: at(s.ServerAddr, testutil.EchoPort)})
 	a.want(t, "ok", order{Do: "echo", ID: 1})
