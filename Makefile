@@ -119,7 +119,7 @@ test-node: ## tier 5: pods over the CRI of containerd 1.6 and 2.3, and Kubernete
 	@contrib/tools/setup.sh test node
 	@tests/node/kubernetes/release/build.sh >/dev/null
 	@$(HELM) version >/dev/null
-	$(if $(NODE_TESTS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 -timeout 20m $(NODE_TESTS),@echo 'test-node: there is no tests/node in this tree')
+	$(if $(NODE_TESTS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 -timeout 30m $(NODE_TESTS),@echo 'test-node: there is no tests/node in this tree')
 
 .PHONY: test
 test: setup-test test-unit test-race test-bpf test-vm test-containers ## all tiers (root)
