@@ -90,11 +90,10 @@ static __always_inline void flow_keep(const struct passage *passage, struct sock
 static __always_inline int connect_allowed(const struct passage *passage,
 					   const struct sock_state *state, __u64 revision)
 {
-	const __u64 *a = (const __u64 *)state->peer, *b = (const __u64 *)passage->key.remote;
-
 	return passage->out && passage->direction == DIR_EGRESS &&
 	       passage->key.protocol == PROTO_TCP && state->peer_port &&
-	       state->peer_port == passage->key.remote_port && a[0] == b[0] && a[1] == b[1] &&
+	       state->peer_port == passage->key.remote_port &&
+	       is_address(state->peer, passage->key.remote) &&
 	       state->decision == decision_word(revision, state->owner.exec, VERDICT_ALLOW);
 }
 

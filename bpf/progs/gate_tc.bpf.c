@@ -21,6 +21,7 @@
 #include <bpf/bpf_helpers.h>
 #include <lib/dns_refuse.h>
 #include <lib/echo.h>
+#include <lib/flow.h>
 #include <lib/link.h>
 #include <lib/packet.h>
 
@@ -114,12 +115,6 @@ static __always_inline int is_ip(struct __sk_buff *skb)
 	       skb->protocol == bpf_htons(ETHERTYPE_IP6);
 }
 
-static __always_inline void count(struct flow *flow, struct __sk_buff *skb, __u32 direction)
-{
-	__sync_fetch_and_add(&flow->packets[direction], 1);
-	__sync_fetch_and_add(&flow->bytes[direction], skb->len);
-}
-
 static __always_inline int same_address(const __u8 *a, const __u8 *b)
 {
 	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
@@ -167,7 +162,7 @@ static __always_inline int passes_at_once(struct __sk_buff *skb, __u32 direction
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
 	if (!flow || flow->state != FLOW_JUDGED || !verdict_passes(flow->decision))
 		return 0;
-	count(flow, skb, direction);
+	flow_count(flow, skb, direction);
 	return 1;
 }
 
@@ -236,7 +231,7 @@ __noinline int from_pod(struct __sk_buff *skb)
 		return GATE_DROP; /* reported when it was judged */
 	if (packet.first)
 		fragment(&packet, gate, &key);
-	count(flow, skb, DIR_EGRESS);
+	flow_count(flow, skb, DIR_EGRESS);
 	return flow->state == FLOW_DNS ? query_from_pod(skb, &key) : GATE_NEXT;
 foreign:
 	tell_foreign(skb, &packet, gate);
@@ -323,7 +318,7 @@ __noinline int to_pod(struct __sk_buff *skb)
 		return GATE_NEXT;
 	if (!verdict_passes(flow->decision))
 		return stays_denied(flow) ? GATE_DROP : to_socket(&packet, &key, BPF_ANY);
-	count(flow, skb, DIR_INGRESS);
+	flow_count(flow, skb, DIR_INGRESS);
 	return GATE_NEXT;
 }
 

@@ -179,7 +179,7 @@ static __always_inline void oracle_judge_request(void)
 	__u32 at = oracle_judged.requests;
 
 	request_judge(&oracle_request, &oracle_room, &oracle_question.label);
-	request_reset(&oracle_request, &oracle_room);
+	request_reset(&oracle_request);
 	if (at < ORACLE_REQUESTS)
 		oracle_judged.answer[at] = oracle_room.answer;
 	oracle_judged.requests = at + 1;

@@ -42,8 +42,7 @@ enum ruleset_flags {
 	RULESET_RULES = 2, /* has any rule */
 	RULESET_NAMES = 4, /* has rules that match peers by name */
 	RULESET_DNS = 8,   /* has rules that say which names may be asked for */
-	RULESET_HTTP = 16, /* has rules that say which requests may be made */
-	RULESET_ICMP = 32, /* has rules that name types of ICMP messages */
+	RULESET_ICMP = 16, /* has rules that name types of ICMP messages */
 };
 
 struct ruleset {

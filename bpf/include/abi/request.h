@@ -4,10 +4,7 @@
 #include <abi/http1.h>
 
 enum request_limits {
-	REQUEST_METHOD = 16, /* bytes of each that are kept for a report */
-	REQUEST_HOST = 128,
-	REQUEST_PATH = 256,
-	REQUEST_ROOMS = 4,
+	REQUEST_ROOMS = 4, /* read in by one processor at a time, by programs that interrupt each other */
 };
 
 enum request_rows {
@@ -18,19 +15,11 @@ enum request_rows {
 	REQUEST_ROWS = 4,
 };
 
-/* A request being read and where the automata are in its parts. */
+/* A request being read and where the automata are in its parts. At first zeroes, and http1_begin(). */
 struct request {
 	struct http1 parser;
 	__u64 revision; /* of the tables that the rows are of */
 	__u64 met;	/* demands that its headers meet */
 	__u64 seen;	/* demanded headers that were there */
 	__u16 row[REQUEST_ROWS];
-};
-
-/* The beginning of what is told of a request, while its head is not whole. */
-struct request_text {
-	__u32 len[REQUEST_ROWS];
-	__u8 method[REQUEST_METHOD];
-	__u8 host[REQUEST_HOST];
-	__u8 path[REQUEST_PATH];
 };

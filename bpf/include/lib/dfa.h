@@ -46,6 +46,7 @@ static long dfa_step(__u32 index, void *data)
 	return ended;
 }
 
+/* The page that a DFA is in; NULL: there is no DFA, or broken tables. */
 static __always_inline struct dfa_page *dfa_page(__u64 revision, const struct dfa_ref *ref)
 {
 	void *pages = table(&dfa_pages, revision);
@@ -54,31 +55,30 @@ static __always_inline struct dfa_page *dfa_page(__u64 revision, const struct df
 	return ref->classes && pages ? bpf_map_lookup_elem(pages, &page) : 0;
 }
 
-/* The row that text leads to from another (0: the start). */
-static __always_inline __u32 dfa_row(__u64 revision, const struct dfa_ref *ref, const __u8 *text,
+/* The row that text leads to from another (0: the start). page: of dfa_page(). */
+static __always_inline __u32 dfa_row(struct dfa_page *page, const struct dfa_ref *ref, const __u8 *text,
 				     __u32 row)
 {
-	struct dfa_walk walk = {.text = text, .row = row, .base = ref->base};
+	struct dfa_walk walk = {.page = page, .text = text, .row = row, .base = ref->base};
 
-	walk.page = dfa_page(revision, ref);
-	if (!walk.page)
+	if (!page)
 		return 0;
 	bpf_loop(EXE_LEN / STEP_BYTES, dfa_step, &walk, 0);
 	return walk.row;
 }
 
 /* The number of what a DFA accepts in a row; 0: nothing, or broken tables. */
-static __always_inline __u32 dfa_index_at(__u64 revision, const struct dfa_ref *ref, __u32 row)
+static __always_inline __u32 dfa_index_at(const struct dfa_page *page, const struct dfa_ref *ref, __u32 row)
 {
-	struct dfa_page *page = dfa_page(revision, ref);
-
 	return page ? page->cell[(ref->base + CLASS_CELLS + row + ref->classes) & CELL_MASK] : 0;
 }
 
 /* The number of what a DFA accepts of text; 0: nothing, or broken tables. */
 static __always_inline __u32 dfa_index(__u64 revision, const struct dfa_ref *ref, const __u8 *text)
 {
-	return dfa_index_at(revision, ref, dfa_row(revision, ref, text, 0));
+	struct dfa_page *page = dfa_page(revision, ref);
+
+	return dfa_index_at(page, ref, dfa_row(page, ref, text, 0));
 }
 
 /* The rules behind such a number (0: none); NULL: broken tables. */

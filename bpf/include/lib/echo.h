@@ -5,6 +5,7 @@
  * as a process of the node in the pod (Host) that runs no program.
  */
 #include <lib/dns_room.h>
+#include <lib/flow.h>
 #include <maps/label.h>
 
 /* What the pod's kernel answers whether or not a socket is there. */
@@ -27,8 +28,7 @@ __noinline int echo_known(struct __sk_buff *skb, struct dns_scratch *s, __u64 re
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
 	if (!flow || flow->state != FLOW_JUDGED || flow->decision >> 8 != revision)
 		return 0;
-	__sync_fetch_and_add(&flow->packets[DIR_INGRESS], 1);
-	__sync_fetch_and_add(&flow->bytes[DIR_INGRESS], skb->len);
+	flow_count(flow, skb, DIR_INGRESS);
 	return flow->decision & 0xff;
 }
 

@@ -275,13 +275,20 @@ static __always_inline __u8 judge(struct ask *ask, struct label *label, int *fin
 	return answer.verdict;
 }
 
+/* Whether two addresses, each on a boundary of 8 bytes, are one. */
+static __always_inline int is_address(const __u8 *addr, const __u8 *of)
+{
+	const __u64 *a = (const __u64 *)addr, *b = (const __u64 *)of;
+
+	return a[0] == b[0] && a[1] == b[1];
+}
+
 /* Whether the task's last addressed call was this one, judged Allow under this revision. */
 static __always_inline int judged_last(const struct label *label, const struct query *query)
 {
 	const struct last_call *last = &label->last;
-	const __u64 *a = (const __u64 *)last->addr, *b = (const __u64 *)query->addr;
 
-	return last->revision == query->revision && a[0] == b[0] && a[1] == b[1] &&
+	return last->revision == query->revision && is_address(last->addr, query->addr) &&
 	       last->port == query->port && last->protocol == query->protocol &&
 	       last->direction == query->direction;
 }

@@ -17,7 +17,6 @@ struct request_room {
 	__u32 flags; /* enum control_flags */
 	__u32 pad;
 	struct http1_room parse;
-	struct request_text text;
 	struct query query; /* the connection, as a call: revision, peer, port, direction; set by who feeds */
 	struct answer answer;
 	struct bits who;
@@ -30,13 +29,6 @@ static __always_inline int request_is_partial(const struct request *r)
 	       !(r->parser.flags & HTTP1_TRAILER);
 }
 
-/* Sets a request up for the first byte of a connection. */
-static __always_inline void request_begin(struct request *r, __u64 seed)
-{
-	__builtin_memset(r, 0, sizeof(*r));
-	http1_begin(&r->parser, seed, 0);
-}
-
 /* What the steps of reading share. */
 struct request_at {
 	struct request *r;
@@ -45,49 +37,17 @@ struct request_at {
 	__u64 revision;
 };
 
-/* Copies one byte of a part's text behind what is noted of it. */
-static long request_note_byte(__u32 index, void *data)
+/* What a DFA of a ruleset accepts of the part that a row is of; NULL: broken tables. */
+static __always_inline struct bits *request_bits(__u64 revision, const struct dfa_ref *ref, __u32 row)
 {
-	struct request_room *room = ((struct request_at *)data)->room;
-	__u32 part = ((struct request_at *)data)->r->parser.part - HTTP1_PART_METHOD;
-	__u8 c = room->parse.text[index & (HTTP1_TEXT - 1)];
-	__u32 n = room->text.len[part & (REQUEST_ROWS - 1)];
-
-	room->text.len[part & (REQUEST_ROWS - 1)] = n + 1;
-	if (part == REQUEST_ROW_METHOD && n < REQUEST_METHOD)
-		room->text.method[n & (REQUEST_METHOD - 1)] = c;
-	else if (part == REQUEST_ROW_PATH && n < REQUEST_PATH)
-		room->text.path[n & (REQUEST_PATH - 1)] = c;
-	else if (part == REQUEST_ROW_HOST && n < REQUEST_HOST)
-		room->text.host[n & (REQUEST_HOST - 1)] = c;
-	return !c;
-}
-
-/* Notes a part's text for the report: its first piece at once, what follows byte by byte. */
-static __always_inline void request_note(struct request_at *at, __u32 part)
-{
-	struct request_room *room = at->room;
-	__u32 len = room->parse.text_len;
-
-	if (room->text.len[part & (REQUEST_ROWS - 1)]) {
-		bpf_loop(HTTP1_TEXT, request_note_byte, at, 0);
-		return;
-	}
-	room->text.len[part & (REQUEST_ROWS - 1)] = len;
-	if (part == REQUEST_ROW_METHOD)
-		__builtin_memcpy(room->text.method, room->parse.text, REQUEST_METHOD);
-	else if (part == REQUEST_ROW_PATH)
-		__builtin_memcpy(room->text.path, room->parse.text, REQUEST_PATH);
-	else
-		__builtin_memcpy(room->text.host, room->parse.text, REQUEST_HOST);
+	return dfa_bits(revision, dfa_index_at(dfa_page(revision, ref), ref, row));
 }
 
 /* A header that is whole: the demands it meets. Returns 0 when a demanded one is there twice. */
 static __always_inline int request_line(struct request_at *at)
 {
 	struct request *r = at->r;
-	struct bits *found = dfa_bits(at->revision, dfa_index_at(at->revision, &at->ruleset->lines,
-								 r->row[REQUEST_ROW_LINE]));
+	struct bits *found = request_bits(at->revision, &at->ruleset->lines, r->row[REQUEST_ROW_LINE]);
 
 	r->row[REQUEST_ROW_LINE] = 0;
 	if (!found)
@@ -118,9 +78,8 @@ static __always_inline int request_part(struct request_at *at, int whole)
 	else
 		ref = &ruleset->lines;
 	r->row[part & (REQUEST_ROWS - 1)] =
-		dfa_row(at->revision, ref, at->room->parse.text, r->row[part & (REQUEST_ROWS - 1)]);
+		dfa_row(dfa_page(at->revision, ref), ref, at->room->parse.text, r->row[part & (REQUEST_ROWS - 1)]);
 	if (part != REQUEST_ROW_LINE) {
-		request_note(at, part);
 		if (whole)
 			r->row[REQUEST_ROW_LINE] = 0; /* of what was the host's line */
 		return 1;
@@ -150,19 +109,11 @@ static __always_inline void request_renew(struct request *r, struct request_room
 		r->parser.flags |= HTTP1_WANT_LINES;
 }
 
-/* Forgets the text of a request: it was another's. */
-static __always_inline void request_reset_text(struct request_room *room)
-{
-	room->text.len[0] = room->text.len[1] = room->text.len[2] = 0;
-	room->text.method[0] = room->text.host[0] = room->text.path[0] = 0;
-}
-
 /* Forgets a request that was judged. */
-static __always_inline void request_reset(struct request *r, struct request_room *room)
+static __always_inline void request_reset(struct request *r)
 {
 	r->met = r->seen = 0;
 	*(__u64 *)r->row = 0;
-	request_reset_text(room);
 }
 
 /*
@@ -218,9 +169,9 @@ static __always_inline void request_select(struct request *r, struct ruleset *ru
 	struct bits *method, *path, *host;
 	int i;
 
-	method = dfa_bits(revision, dfa_index_at(revision, &ruleset->methods, r->row[0]));
-	path = dfa_bits(revision, dfa_index_at(revision, &ruleset->paths, r->row[1]));
-	host = dfa_bits(revision, dfa_index_at(revision, &ruleset->hosts, r->row[2]));
+	method = request_bits(revision, &ruleset->methods, r->row[REQUEST_ROW_METHOD]);
+	path = request_bits(revision, &ruleset->paths, r->row[REQUEST_ROW_PATH]);
+	host = request_bits(revision, &ruleset->hosts, r->row[REQUEST_ROW_HOST]);
 	d.demands = table(&demands, revision);
 	if (!method || !path || !host || !d.demands) {
 		count_error(SITE_TABLES);

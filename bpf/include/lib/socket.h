@@ -223,9 +223,7 @@ static __always_inline void hold_peer(struct sock_state *state, const struct que
 /* Lets a connection be judged by the name it was opened by. */
 static __always_inline void recall_name(const struct sock_state *state, struct query *query)
 {
-	const __u64 *a = (const __u64 *)state->peer, *b = (const __u64 *)query->addr;
-
-	if (!state->name_serial || a[0] != b[0] || a[1] != b[1])
+	if (!state->name_serial || !is_address(state->peer, query->addr))
 		return;
 	query->name_hash = state->name_hash;
 	query->name_serial = state->name_serial;

@@ -6,6 +6,7 @@
  * and host that differ, a field that HTTP/2 does not have.
  */
 #include <parse/hpack.h>
+#include <parse/http1_state.h>
 
 enum h2_head_limits {
 	H2_NAME = 64,	    /* bytes of a name that are kept; rules name no longer ones */
@@ -97,24 +98,10 @@ static __always_inline void h2_head_begin(struct h2_head *h, int trailers)
 	h->method_len = 0;
 }
 
-/* Whether a name may have c (RFC 9110, 5.6.2; 9113, 8.2.1: no upper case). */
-static __always_inline int h2_is_name(__u8 c)
-{
-	if (c >= 'a' && c <= 'z')
-		return 1;
-	if (c >= '0' && c <= '9')
-		return 1;
-	switch (c) {
-	case '!': case '#': case '$': case '%': case '&': case '\'': case '*': case '+':
-	case '-': case '.': case '^': case '_': case '`': case '|': case '~':
-		return 1;
-	}
-	return 0;
-}
-
 static __always_inline void h2_name_byte(struct h2_head *h, __u8 c)
 {
-	if (!h2_is_name(c) && (c != ':' || h->name_len))
+	/* 8.2.1: no upper case. */
+	if ((!http1_is_token(c) || (c >= 'A' && c <= 'Z')) && (c != ':' || h->name_len))
 		h2_head_fail(h, H2_HEAD_NAME);
 	if (h->name_len < H2_NAME)
 		h->name[h->name_len & (H2_NAME - 1)] = c;

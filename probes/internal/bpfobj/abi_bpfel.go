@@ -476,8 +476,7 @@ const (
 	ABIRulesetFlagsRULESET_RULES ABIRulesetFlags = 2
 	ABIRulesetFlagsRULESET_NAMES ABIRulesetFlags = 4
 	ABIRulesetFlagsRULESET_DNS   ABIRulesetFlags = 8
-	ABIRulesetFlagsRULESET_HTTP  ABIRulesetFlags = 16
-	ABIRulesetFlagsRULESET_ICMP  ABIRulesetFlags = 32
+	ABIRulesetFlagsRULESET_ICMP  ABIRulesetFlags = 16
 )
 
 type ABISite uint32

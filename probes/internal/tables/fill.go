@@ -134,9 +134,6 @@ func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
 		if r.DNS != (compile.Bitset{}) {
 			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_DNS)
 		}
-		if r.HTTP != (compile.Bitset{}) {
-			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_HTTP)
-		}
 		if r.ICMP {
 			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_ICMP)
 		}
