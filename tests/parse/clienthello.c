@@ -10,6 +10,8 @@
 
 #include <parse/clienthello.h>
 
+#include "hex.h"
+
 struct reader {
 	struct hello h;
 	struct http1_room room;
@@ -64,11 +66,6 @@ static void read_all(const __u8 *bytes, size_t n, struct reader *whole)
 	same(&r, whole, 0);
 }
 
-static __u8 digit(char c)
-{
-	return c <= '9' ? c - '0' : c - 'a' + 10;
-}
-
 int main(void)
 {
 	struct reader *whole = calloc(1, sizeof(*whole));
@@ -80,12 +77,8 @@ int main(void)
 		return 125;
 	while ((len = getline(&line, &room, stdin)) > 0) {
 		size_t n = (len - 1) / 2;
-		__u8 *bytes = malloc(n ? n : 1);
+		__u8 *bytes = hex_bytes(line, n);
 
-		if (!bytes)
-			return 125;
-		for (size_t i = 0; i < n; i++)
-			bytes[i] = digit(line[2 * i]) << 4 | digit(line[2 * i + 1]);
 		read_all(bytes, n, whole);
 		if (whole->event == HELLO_MORE)
 			printf("more\n");

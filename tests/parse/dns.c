@@ -13,6 +13,8 @@
 
 #include <parse/dns.h>
 
+#include "hex.h"
+
 static long dns_address(struct dns_message *m, const __u8 *address, __u32 ttl)
 {
 	(void)m;
@@ -42,11 +44,6 @@ static void show(parse_input *input, struct dns_message *m)
 	putchar('\n');
 }
 
-static __u8 digit(char c)
-{
-	return c <= '9' ? c - '0' : c - 'a' + 10;
-}
-
 int main(void)
 {
 	char *line = NULL;
@@ -55,15 +52,10 @@ int main(void)
 
 	while ((len = getline(&line, &room, stdin)) > 2) {
 		size_t n = (len - 3) / 2;
-		/* Of exactly the message's size, so that the sanitizers see every byte read behind it. */
-		__u8 *bytes = malloc(n ? n : 1);
+		__u8 *bytes = hex_bytes(line + 2, n);
 		parse_input input = {.data = bytes, .len = n};
 		struct dns_message m = {.seed = 0x5eed, .end = n, .kind = line[0] == 'a' ? DNS_ANSWER : DNS_QUERY};
 
-		if (!bytes)
-			return 125;
-		for (size_t i = 0; i < n; i++)
-			bytes[i] = digit(line[2 + 2 * i]) << 4 | digit(line[3 + 2 * i]);
 		if (dns_question(&input, &m) && dns_rest(&input, &m))
 			show(&input, &m);
 		else

@@ -14,6 +14,8 @@
 
 #include <parse/http1.h>
 
+#include "hex.h"
+
 enum { OUT = 1 << 18 };
 
 struct reader {
@@ -179,11 +181,6 @@ static void read_all(struct reader *r, struct reader *whole, const __u8 *bytes, 
 		abort();
 }
 
-static __u8 digit(char c)
-{
-	return c <= '9' ? c - '0' : c - 'a' + 10;
-}
-
 int main(void)
 {
 	struct reader *r = calloc(1, sizeof(*r)), *whole = calloc(1, sizeof(*whole));
@@ -198,12 +195,8 @@ int main(void)
 	whole->room = calloc(1, sizeof(*whole->room));
 	while ((len = getline(&line, &room, stdin)) > 0) {
 		size_t n = (len - 1) / 2;
-		__u8 *bytes = malloc(n ? n : 1);
+		__u8 *bytes = hex_bytes(line, n);
 
-		if (!bytes)
-			return 125;
-		for (size_t i = 0; i < n; i++)
-			bytes[i] = digit(line[2 * i]) << 4 | digit(line[2 * i + 1]);
 		read_all(r, whole, bytes, n);
 		puts(whole->out);
 		fflush(stdout);

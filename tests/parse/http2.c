@@ -15,6 +15,8 @@
 
 #include <parse/http2.h>
 
+#include "hex.h"
+
 static int in_value;
 
 static void text(const __u8 *bytes, int n)
@@ -57,13 +59,8 @@ static void h2_request_end(struct h2 *h)
 	printf(" .");
 }
 
-static __u8 digit(char c)
-{
-	return c <= '9' ? c - '0' : c - 'a' + 10;
-}
-
-/* Gives the parser a piece of n bytes, in hexadecimal. */
-static void piece(struct h2 *h, const char *hex, __u32 n)
+/* Gives the parser a piece of n bytes. */
+static void piece(struct h2 *h, const __u8 *bytes, __u32 n)
 {
 	__u32 at = 0, pass;
 
@@ -74,10 +71,8 @@ static void piece(struct h2 *h, const char *hex, __u32 n)
 		}
 		pass = h2_pass(h, n - at);
 		at += pass;
-		if (!pass) {
-			h2_step(h, digit(hex[2 * at]) << 4 | digit(hex[2 * at + 1]));
-			at++;
-		}
+		if (!pass)
+			h2_step(h, bytes[at++]);
 	}
 }
 
@@ -90,18 +85,20 @@ int main(void)
 		char *hex;
 		__u32 size = strtoul(line, &hex, 10), n = (strlen(++hex) - 1) / 2, at;
 		struct h2 *h = calloc(1, sizeof(*h));
+		__u8 *bytes = hex_bytes(hex, n);
 
 		if (!h || !size)
 			return 125;
 		in_value = 0;
 		h2_start(h);
 		for (at = 0; at < n && !h->error; at += size)
-			piece(h, hex + 2 * at, n - at < size ? n - at : size);
+			piece(h, bytes + at, n - at < size ? n - at : size);
 		if (h->error)
 			printf(" bad %d %d %d\n", h->error, h->hpack.error, h->head.error);
 		else
 			puts(" ok");
 		fflush(stdout);
+		free(bytes);
 		free(h);
 	}
 	free(line);

@@ -22,8 +22,8 @@ type Connection struct {
 func (o *Oracle) Requests(t testing.TB, c Connection) (decisions []compile.Decision, flaw uint32) {
 	t.Helper()
 	o.Put(t, c.Process, c.Call, false)
-	o.set(t, "oracle_request", &KernelRequest{})
-	o.set(t, "oracle_judged", &KernelJudged{})
+	set(t, o.coll, "oracle_request", &KernelRequest{})
+	set(t, o.coll, "oracle_judged", &KernelJudged{})
 	for at := 0; at < len(c.Said); at += c.Piece {
 		piece := c.Said[at:min(at+c.Piece, len(c.Said))]
 		if code, err := o.Program("oracle_http").Run(&ebpf.RunOptions{Data: Frame([]byte(piece))}); err != nil || code != 0 {
@@ -31,18 +31,9 @@ func (o *Oracle) Requests(t testing.TB, c Connection) (decisions []compile.Decis
 		}
 	}
 	var judged KernelJudged
-	if err := o.coll.Variables["oracle_judged"].Get(&judged); err != nil {
-		t.Fatal("reading the kernel's answers: ", err)
-	}
+	get(t, o.coll, "oracle_judged", &judged)
 	for _, a := range judged.Answer[:min(int(judged.Requests), len(judged.Answer))] {
-		decisions = append(decisions, compile.Decision{Verdict: a.Verdict, Would: a.Would, Severity: a.Severity, Reason: a.Reason, Ref: a.Rule})
+		decisions = append(decisions, a.decision())
 	}
 	return decisions, judged.Flaw
-}
-
-func (o *Oracle) set(t testing.TB, name string, value any) {
-	t.Helper()
-	if err := o.coll.Variables[name].Set(value); err != nil {
-		t.Fatalf("setting %s: %v", name, err)
-	}
 }

@@ -57,24 +57,15 @@ func (o *Oracle) AskQuery(t testing.TB, p policy.Process, q policy.Query, own bo
 	if copy(text[:], q.Name) == len(text) {
 		t.Fatalf("%q is longer than a name", q.Name)
 	}
-	if err := o.coll.Variables["oracle_text"].Set(&text); err != nil {
-		t.Fatal("putting a name: ", err)
-	}
+	set(t, o.coll, "oracle_text", &text)
 	if _, err := o.Program("oracle_name").Run(&ebpf.RunOptions{Data: Packet()}); err != nil {
 		t.Fatal("asking about a name: ", err)
 	}
 	var question KernelQuestion
-	v := o.coll.Variables["oracle_question"]
-	if err := v.Get(&question); err != nil {
-		t.Fatal("reading the question: ", err)
-	}
-	if err := o.coll.Variables["oracle_accept"].Get(&question.Query.Accept); err != nil {
-		t.Fatal("reading what matches a name: ", err)
-	}
+	get(t, o.coll, "oracle_question", &question)
+	get(t, o.coll, "oracle_accept", &question.Query.Accept)
 	question.Query.Flags |= uint32(KernelQueryFlagsQUERY_NAME)
-	if err := v.Set(&question); err != nil {
-		t.Fatal("putting a question: ", err)
-	}
+	set(t, o.coll, "oracle_question", &question)
 	return o.Answer(t)
 }
 
@@ -106,16 +97,12 @@ func (o *Oracle) Parse(t testing.TB, answer bool, message []byte) Parsed {
 	if answer {
 		kind = 1
 	}
-	if err := o.coll.Variables["oracle_kind"].Set(&kind); err != nil {
-		t.Fatal(err)
-	}
+	set(t, o.coll, "oracle_kind", &kind)
 	if _, err := o.Program("oracle_parse").Run(&ebpf.RunOptions{Data: frame}); err != nil {
 		t.Fatalf("parsing %x: %v", message, err)
 	}
 	var m KernelMessage
-	if err := o.coll.Variables["oracle_message"].Get(&m); err != nil {
-		t.Fatal(err)
-	}
+	get(t, o.coll, "oracle_message", &m)
 	p := Parsed{OK: m.Ok != 0, Message: m.M}
 	for i := range min(int(m.M.Found), len(m.Address)) {
 		p.Addresses = append(p.Addresses, netip.AddrFrom16(m.Address[i]).Unmap())

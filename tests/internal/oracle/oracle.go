@@ -58,9 +58,7 @@ func (o *Oracle) Put(t testing.TB, p policy.Process, c policy.Call, own bool) {
 	if copy(q.Label.Exe[:], p.Exe) == len(q.Label.Exe) || copy(q.Label.Script[:], p.Script) == len(q.Label.Script) {
 		t.Fatalf("a label does not hold the paths of %+v", p)
 	}
-	if err := o.coll.Variables["oracle_question"].Set(&q); err != nil {
-		t.Fatal("putting a question: ", err)
-	}
+	set(t, o.coll, "oracle_question", &q)
 }
 
 // query is a call as the hooks in the kernel ask about it.
@@ -100,9 +98,12 @@ func (o *Oracle) Answer(t testing.TB) compile.Decision {
 		t.Fatalf("the oracle ended with %d and no answer", code)
 	}
 	var a KernelAnswer
-	if err := o.coll.Variables["oracle_answer"].Get(&a); err != nil {
-		t.Fatal("reading the kernel's answer: ", err)
-	}
+	get(t, o.coll, "oracle_answer", &a)
+	return a.decision()
+}
+
+// decision is an answer in the words of the tables.
+func (a *KernelAnswer) decision() compile.Decision {
 	return compile.Decision{Verdict: a.Verdict, Would: a.Would, Severity: a.Severity, Reason: a.Reason, Ref: a.Rule}
 }
 

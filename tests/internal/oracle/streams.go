@@ -46,9 +46,9 @@ func (s *Streams) Reset(t testing.TB) {
 	t.Helper()
 	h := StreamsH2{}
 	h.Hpack.Limit = 4096
-	s.set(t, "streams_h2", &h)
+	set(t, s.coll, "streams_h2", &h)
 	none := uint32(0)
-	s.set(t, "streams_requests", &none)
+	set(t, s.coll, "streams_requests", &none)
 }
 
 // HTTP2 reads a new connection, which comes in pieces of size bytes, and returns a hash of each request and what error ended
@@ -65,9 +65,9 @@ func (s *Streams) HTTP2(t testing.TB, stream []byte, size int) (hashes []uint64,
 	var h StreamsH2
 	var n uint32
 	var all [65]uint64
-	s.get(t, "streams_h2", &h)
-	s.get(t, "streams_requests", &n)
-	s.get(t, "streams_hash", &all)
+	get(t, s.coll, "streams_h2", &h)
+	get(t, s.coll, "streams_requests", &n)
+	get(t, s.coll, "streams_hash", &all)
 	return all[:n], [3]uint8{h.Error, h.Hpack.Error, h.Head.Error}
 }
 
@@ -93,18 +93,4 @@ func HTTP2Hash(names, values []string) uint64 {
 		hash = mix(hash, 256+uint32(field))
 	}
 	return hash
-}
-
-func (s *Streams) set(t testing.TB, name string, value any) {
-	t.Helper()
-	if err := s.coll.Variables[name].Set(value); err != nil {
-		t.Fatalf("setting %s: %v", name, err)
-	}
-}
-
-func (s *Streams) get(t testing.TB, name string, value any) {
-	t.Helper()
-	if err := s.coll.Variables[name].Get(value); err != nil {
-		t.Fatalf("reading %s: %v", name, err)
-	}
 }

@@ -1,8 +1,6 @@
 package kubernetes
 
 import (
-	"bytes"
-	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -16,14 +14,8 @@ var helm = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "-C", root, "tool", "-n", "-modfile=contrib/tools/helm/go.mod", "helm")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	path, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("building helm: %w\n%s", err, stderr.Bytes())
-	}
-	return strings.TrimSpace(string(path)), nil
+	path, err := output("building helm", exec.Command("go", "-C", root, "tool", "-n", "-modfile=contrib/tools/helm/go.mod", "helm"))
+	return strings.TrimSpace(path), err
 })
 
 func helmPath(t testing.TB) string {
@@ -48,14 +40,11 @@ func Chart(t testing.TB) string {
 // Helm runs helm away from any cluster, which must end well, and returns what it wrote.
 func Helm(t testing.TB, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(helmPath(t), args...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	out, err := output("helm "+strings.Join(args, " "), exec.Command(helmPath(t), args...))
 	if err != nil {
-		t.Fatalf("helm %s: %v\n%s", strings.Join(args, " "), err, stderr.Bytes())
+		t.Fatal(err)
 	}
-	return string(out)
+	return out
 }
 
 // Manifests is what the chart makes in the namespace sallyport, with more flags of helm template.

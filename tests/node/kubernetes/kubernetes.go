@@ -32,15 +32,20 @@ var built = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command(filepath.Join(root, "tests/node/kubernetes/release/build.sh"))
+	dir, err := output("building Kubernetes", exec.Command(filepath.Join(root, "tests/node/kubernetes/release/build.sh")))
+	return strings.TrimSpace(dir), err
+})
+
+// output runs a command for what, and returns what it writes on standard output. An error has what it writes on the other.
+func output(what string, cmd *exec.Cmd) (string, error) {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	dir, err := cmd.Output()
+	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("building Kubernetes: %w\n%s", err, stderr.Bytes())
+		return "", fmt.Errorf("%s: %w\n%s", what, err, stderr.Bytes())
 	}
-	return strings.TrimSpace(string(dir)), nil
-})
+	return string(out), nil
+}
 
 // Program returns the path of one of Kubernetes' programs.
 func Program(t testing.TB, name string) string {

@@ -23,9 +23,9 @@ import (
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/gate"
 	"github.com/sallyport/sallyport/probes/judge"
-	"github.com/sallyport/sallyport/probes/label"
 	"github.com/sallyport/sallyport/probes/tell"
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
 
@@ -67,28 +67,12 @@ type scene struct {
 func newScene(t *testing.T, names probes.Names) *scene {
 	t.Helper()
 	s := &scene{node: pod.NewNode(t), Net: testutil.NewNet(t, testutil.NetOptions{})}
+	s.kernel, s.judge = attached.Open(t, s.node, probes.Config{Names: names}, attached.Enforcing())
 	var err error
-	s.kernel, err = probes.Open(probes.Config{
-		BPFFS: s.node.BPFFS, PinDir: "sallyport", CgroupRoot: s.node.CgroupRoot, ContainerParents: []string{s.node.Parent}, Names: names,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.kernel.Close() }) // all of it goes with the BPF file system
-	s.judge = judge.Open(s.kernel)
-	if _, err := s.judge.Swap(&compile.Tables{Rulesets: []compile.Ruleset{{}}}); err != nil {
-		t.Fatal(err)
-	}
 	if s.names, err = judge.OpenNames(s.kernel); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.names.Close() }) // a handle
-	if _, err := label.Attach(s.kernel); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.judge.Attach([]event.Step{event.StepLSM, event.StepModRet, event.StepCgroup}); err != nil {
-		t.Fatal(err)
-	}
 	if s.gate, err = gate.Attach(s.kernel); err != nil {
 		t.Fatal(err)
 	}

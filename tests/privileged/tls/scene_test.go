@@ -20,13 +20,11 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netns"
 
-	"github.com/sallyport/sallyport/policy/compile"
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/event"
-	"github.com/sallyport/sallyport/probes/judge"
-	"github.com/sallyport/sallyport/probes/label"
 	"github.com/sallyport/sallyport/probes/read"
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
 
@@ -73,22 +71,8 @@ func newScene(t *testing.T, step event.Step) *scene {
 	t.Helper()
 	node := pod.NewNode(t)
 	s := &scene{Net: testutil.NewNet(t, testutil.NetOptions{})}
+	s.kernel, _ = attached.Open(t, node, probes.Config{}, []event.Step{step, event.StepReport})
 	var err error
-	s.kernel, err = probes.Open(probes.Config{BPFFS: node.BPFFS, PinDir: "sallyport", CgroupRoot: node.CgroupRoot, ContainerParents: []string{node.Parent}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.kernel.Close() }) // all of it goes with the BPF file system
-	j := judge.Open(s.kernel)
-	if _, err := j.Swap(&compile.Tables{Rulesets: []compile.Ruleset{{}}}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := label.Attach(s.kernel); err != nil {
-		t.Fatal(err)
-	}
-	if err := j.Attach([]event.Step{step, event.StepReport}); err != nil {
-		t.Fatal(err)
-	}
 	if s.taps, err = read.OpenTaps(s.kernel, "/proc"); err != nil {
 		t.Fatal(err)
 	}

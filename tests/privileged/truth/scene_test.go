@@ -19,11 +19,10 @@ import (
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/compile"
 	"github.com/sallyport/sallyport/probes"
-	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/gate"
 	"github.com/sallyport/sallyport/probes/judge"
-	"github.com/sallyport/sallyport/probes/label"
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 	"github.com/sallyport/sallyport/tests/victim"
 )
@@ -154,24 +153,7 @@ func networks() (all [][2]netip.Prefix) {
 func newScene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{node: pod.NewNode(t), star: testutil.NewStar(t, networks()...), victim: victim.Build(t)}
-	var err error
-	s.kernel, err = probes.Open(probes.Config{
-		BPFFS: s.node.BPFFS, PinDir: "sallyport", CgroupRoot: s.node.CgroupRoot, ContainerParents: []string{s.node.Parent},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.kernel.Close() }) // all of it goes with the BPF file system
-	s.judge = judge.Open(s.kernel)
-	if _, err := s.judge.Swap(&compile.Tables{Rulesets: []compile.Ruleset{{}}}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := label.Attach(s.kernel); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.judge.Attach([]event.Step{event.StepLSM, event.StepModRet, event.StepCgroup}); err != nil {
-		t.Fatal(err)
-	}
+	s.kernel, s.judge = attached.Open(t, s.node, probes.Config{}, attached.Enforcing())
 	g, err := gate.Attach(s.kernel)
 	if err != nil {
 		t.Fatal(err)

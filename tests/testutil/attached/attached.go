@@ -1,0 +1,42 @@
+// Package attached puts a kernel side of a test's own in place, as the agent does when it starts: tables of no policy in
+// force, labels, then JUDGE. What else a test needs it attaches itself.
+package attached
+
+import (
+	"testing"
+
+	"github.com/sallyport/sallyport/policy/compile"
+	"github.com/sallyport/sallyport/probes"
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/judge"
+	"github.com/sallyport/sallyport/probes/label"
+	"github.com/sallyport/sallyport/tests/testutil/pod"
+)
+
+// Enforcing lists the steps of the ladder on which something is stopped.
+func Enforcing() []event.Step {
+	return []event.Step{event.StepLSM, event.StepModRet, event.StepCgroup}
+}
+
+// Open puts it in place for the containers of a node, on these steps. Of cfg only what is no place counts. All of it goes
+// with the node's BPF file system; the handles are closed at the end of the test.
+func Open(t testing.TB, node *pod.Node, cfg probes.Config, steps []event.Step) (*probes.Kernel, *judge.Judge) {
+	t.Helper()
+	cfg.BPFFS, cfg.PinDir, cfg.CgroupRoot, cfg.ContainerParents = node.BPFFS, "sallyport", node.CgroupRoot, []string{node.Parent}
+	k, err := probes.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = k.Close() })
+	j := judge.Open(k)
+	if _, err := j.Swap(&compile.Tables{Rulesets: []compile.Ruleset{{}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := label.Attach(k); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Attach(steps); err != nil {
+		t.Fatal(err)
+	}
+	return k, j
+}
