@@ -26,7 +26,7 @@ func TestStorm(t *testing.T) {
 	c.run(t, manifest{name: "first", main: c.knock(testutil.EchoPort)}) // what is made once is there
 	c.Must(t, "-n", "shop", "delete", "pod", "first", "--now")
 	c.awaitNoPods(t)
-	before, cgroups := c.use(t), c.cgroups(t)
+	before, cgroups := c.idle(t), c.cgroups(t)
 
 	var pods []manifest
 	var names []string
