@@ -49,7 +49,7 @@ type order struct {
 
 // patience is how long a socket waits for what should come.
 const (
-	patience   = 5 * time.Second
+	patience   = 20 * time.Second
 	impatience = 700 * time.Millisecond // where nothing should come
 )
 
