@@ -8,11 +8,12 @@
  * tc (oracle_path)   walks the path of oracle_question through the DFA of its ruleset
  * tc (oracle_name)   puts into oracle_accept what rules.dns say of the name in oracle_text
  * tc (oracle_http)   goes on with the requests of oracle_request and judges each, for oracle_question
+ * tc (oracle_http2)  the same with those of oracle_h2
  * tc (oracle_parse)  reads the DNS message that is the packet into oracle_message
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include <lib/request.h>
+#include <lib/request_h2.h>
 #include <lib/socket.h>
 #include <parse/dns.h>
 
@@ -166,7 +167,7 @@ enum oracle_http_limits {
 /* What was judged on one connection. */
 struct judged {
 	__u32 requests;
-	__u32 flaw; /* enum flaw */
+	enum flaw flaw;
 	struct answer answer[ORACLE_REQUESTS];
 };
 
@@ -174,12 +175,12 @@ struct request oracle_request;
 struct request_room oracle_room;
 struct judged oracle_judged;
 
-static __always_inline void oracle_judge_request(void)
+static __always_inline void oracle_judge_request(struct request *request)
 {
 	__u32 at = oracle_judged.requests;
 
-	request_judge(&oracle_request, &oracle_room, &oracle_question.label);
-	request_reset(&oracle_request);
+	request_judge(request, &oracle_room, &oracle_question.label);
+	request_reset(request);
 	if (at < ORACLE_REQUESTS)
 		oracle_judged.answer[at] = oracle_room.answer;
 	oracle_judged.requests = at + 1;
@@ -193,7 +194,7 @@ static long oracle_http_event(__u32 index, void *data)
 
 	switch (request_read(&oracle_request, &oracle_room, &oracle_question.label)) {
 	case HTTP1_HEAD:
-		oracle_judge_request();
+		oracle_judge_request(&oracle_request);
 		return 0;
 	case HTTP1_BODY:
 		n = parse->len - parse->pos;
@@ -209,21 +210,63 @@ static long oracle_http_event(__u32 index, void *data)
 	return 1;
 }
 
-SEC("tc")
-int oracle_http(struct __sk_buff *skb)
+/* Puts the bytes of a packet into the room. Returns 0: it has none, or too many. */
+static __always_inline int oracle_load(struct __sk_buff *skb)
 {
 	struct control *c = control_get();
 	__u32 n = skb->len - ORACLE_HTTP_BEGIN;
 
 	if (!c || skb->len <= ORACLE_HTTP_BEGIN || n > HTTP1_CHUNK ||
 	    bpf_skb_load_bytes(skb, ORACLE_HTTP_BEGIN, oracle_room.parse.chunk, ((n - 1) & 255) + 1))
-		return 1;
+		return 0;
 	oracle_room.query = oracle_question.query;
 	oracle_room.query.revision = c->revision;
 	address_canonical(oracle_room.query.addr);
 	oracle_room.flags = oracle_question.flags;
 	oracle_room.parse.len = n;
 	oracle_room.parse.pos = 0;
+	return 1;
+}
+
+SEC("tc")
+int oracle_http(struct __sk_buff *skb)
+{
+	if (!oracle_load(skb))
+		return 1;
 	bpf_loop(2 * HTTP1_CHUNK, oracle_http_event, 0, 0);
+	return 0;
+}
+
+struct h2 oracle_h2;
+
+/* One event of the chunk. Returns 1 when there is no more. */
+static long oracle_http2_event(__u32 index, void *data)
+{
+	struct http1_room *parse = &oracle_room.parse;
+	__u32 n;
+
+	switch (request_h2_read(&oracle_h2, &oracle_room, &oracle_question.label)) {
+	case HTTP1_HEAD:
+		oracle_judge_request(&oracle_h2.user.request);
+		return 0;
+	case HTTP1_BODY:
+		n = request_h2_skip(&oracle_h2, parse->len - parse->pos);
+		parse->pos += n;
+		return !n;
+	case HTTP1_BAD:
+		oracle_judged.flaw = oracle_h2.user.request.parser.flaw;
+		return 1;
+	}
+	return 1;
+}
+
+SEC("tc")
+int oracle_http2(struct __sk_buff *skb)
+{
+	if (!oracle_load(skb))
+		return 1;
+	if (!oracle_h2.hpack.limit)
+		request_h2_begin(&oracle_h2, 0);
+	bpf_loop(2 * HTTP1_CHUNK, oracle_http2_event, 0, 0);
 	return 0;
 }

@@ -8,6 +8,9 @@
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+
+struct h2_user {};
+
 #include <parse/http2.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct h2_user {}; /* nothing more is kept with a connection */
+
 #include <parse/http2.h>
 
 #include "hex.h"

@@ -69,6 +69,15 @@ func count(fields []hpack.HeaderField, name string) int {
 
 // Stream is a connection with requests requests. What holds for it is what its encoder does: the parser must read all.
 func (c *Client) Stream(requests int) []byte {
+	all := make([][]hpack.HeaderField, requests)
+	for i := range all {
+		all[i] = c.fields()
+	}
+	return c.Say(all...)
+}
+
+// Say is a connection with these requests, whose fields are in the order they are given.
+func (c *Client) Say(requests ...[]hpack.HeaderField) []byte {
 	var out, block bytes.Buffer
 	out.WriteString(http2.ClientPreface)
 	framer := http2.NewFramer(&out, nil)
@@ -76,12 +85,12 @@ func (c *Client) Stream(requests int) []byte {
 	encoder := hpack.NewEncoder(&block)
 	must(framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}))
 	must(framer.WriteWindowUpdate(0, 1<<20))
-	for i := range requests {
+	for i, fields := range requests {
 		stream := uint32(2*i + 1)
 		if c.random.IntN(6) == 0 {
 			encoder.SetMaxDynamicTableSize(uint32(c.random.IntN(4097)))
 		}
-		c.head(framer, stream, encode(encoder, &block, c.fields()), false)
+		c.head(framer, stream, encode(encoder, &block, fields), false)
 		for range c.random.IntN(3) {
 			c.between(framer, stream)
 		}

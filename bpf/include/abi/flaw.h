@@ -21,4 +21,6 @@ enum flaw {
 	FLAW_MIDWAY = 12,  /* the connection began before it was governed, or the policy changed inside a head */
 	FLAW_URGENT = 13,  /* urgent data: receivers read streams with and without it */
 	FLAW_SHARED = 14,  /* a head in memory that the sender can still change (sendfile, splice, MSG_ZEROCOPY) */
+	FLAW_UNREAD = 15, /* a part of it was in memory that could not be read, or nobody read it */
+	FLAW_HPACK = 16,  /* HTTP/2: headers that do not decode, or to more than is kept */
 };

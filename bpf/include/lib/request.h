@@ -33,6 +33,7 @@ static __always_inline int request_is_partial(const struct request *r)
 struct request_at {
 	struct request *r;
 	struct request_room *room;
+	struct http1_room *parse;
 	struct ruleset *ruleset;
 	__u64 revision;
 };
@@ -67,7 +68,7 @@ static __always_inline int request_part(struct request_at *at, int whole)
 	struct ruleset *ruleset = at->ruleset;
 	struct dfa_ref *ref;
 
-	if (part >= REQUEST_ROWS || (!at->room->parse.text_len && !whole))
+	if (part >= REQUEST_ROWS || (!at->parse->text_len && !whole))
 		return 1;
 	if (part == REQUEST_ROW_METHOD)
 		ref = &ruleset->methods;
@@ -78,7 +79,7 @@ static __always_inline int request_part(struct request_at *at, int whole)
 	else
 		ref = &ruleset->lines;
 	r->row[part & (REQUEST_ROWS - 1)] =
-		dfa_row(dfa_page(at->revision, ref), ref, at->room->parse.text, r->row[part & (REQUEST_ROWS - 1)]);
+		dfa_row(dfa_page(at->revision, ref), ref, at->parse->text, r->row[part & (REQUEST_ROWS - 1)]);
 	if (part != REQUEST_ROW_LINE) {
 		if (whole)
 			r->row[REQUEST_ROW_LINE] = 0; /* of what was the host's line */
@@ -90,7 +91,7 @@ static __always_inline int request_part(struct request_at *at, int whole)
 static long request_step(__u32 index, void *data)
 {
 	struct request_at *at = data;
-	int event = http1_feed(&at->r->parser, &at->room->parse);
+	int event = http1_feed(&at->r->parser, at->parse);
 
 	if ((event == HTTP1_MORE || event == HTTP1_PART) &&
 	    !request_part(at, event == HTTP1_PART))
@@ -100,10 +101,10 @@ static long request_step(__u32 index, void *data)
 }
 
 /* Between two heads: the next is of the tables in force. */
-static __always_inline void request_renew(struct request *r, struct request_room *room,
-					  struct ruleset *ruleset)
+static __always_inline void request_renew(struct request *r, __u64 revision,
+					  const struct ruleset *ruleset)
 {
-	r->revision = room->query.revision;
+	r->revision = revision;
 	r->parser.flags &= ~HTTP1_WANT_LINES;
 	if (ruleset->lines.classes)
 		r->parser.flags |= HTTP1_WANT_LINES;
@@ -126,11 +127,12 @@ __noinline int request_read(struct request *r, struct request_room *room, struct
 
 	if (!r || !room || !owner)
 		return HTTP1_BAD;
+	at.parse = &room->parse;
 	at.revision = room->query.revision;
 	if (ruleset_of(at.revision, owner->container, &at.ruleset) != RULESET_FOUND)
 		return http1_bad(&r->parser, FLAW_MIDWAY); /* closed: a container that is gone */
 	if (!request_is_partial(r))
-		request_renew(r, room, at.ruleset);
+		request_renew(r, at.revision, at.ruleset);
 	else if (r->revision != at.revision)
 		return http1_bad(&r->parser, FLAW_MIDWAY);
 	bpf_loop(HTTP1_CHUNK + 1, request_step, &at, 0);

@@ -6,7 +6,8 @@
  * Streams need no state of their own: the blocks of two heads cannot be interleaved (4.3), and a head on a
  * stream that has had one is its trailers.
  *
- * Who includes this defines what is done with a request. Drive it so:
+ * Who includes this defines what is done with a request, and before that struct h2_user, what it keeps with
+ * a connection. Drive it so:
  *
  *	if (h2_is_due(h))		h2_step(h, 0);
  *	else if ((n = h2_pass(h, left)))	the next n bytes are nobody's
@@ -54,6 +55,7 @@ enum h2_state {
 };
 
 struct h2 {
+	struct h2_user user;
 	__u32 left;   /* bytes of the frame's payload still to come */
 	__u32 block;  /* of them, of the head's block, when what is before it has been read */
 	__u32 stream; /* of the frame */
@@ -252,10 +254,16 @@ static __always_inline void h2_payload(struct h2 *h, __u8 c)
 		h2_frame_end(h);
 }
 
+/* Whether the next byte is one that nobody needs to look at. */
+static __always_inline int h2_is_passing(const struct h2 *h)
+{
+	return h->state == H2_IN_PAYLOAD && !h->before && !h->block && h->left;
+}
+
 /* How many of the next n bytes nobody needs to look at; they are done with. */
 static __always_inline __u32 h2_pass(struct h2 *h, __u32 n)
 {
-	if (h->state != H2_IN_PAYLOAD || h->before || h->block || !h->left)
+	if (!h2_is_passing(h))
 		return 0;
 	if (n > h->left)
 		n = h->left;

@@ -14,19 +14,25 @@ type Connection struct {
 	Process policy.Process
 	Call    policy.Call // that opened it
 	Said    string
-	Piece   int // bytes of what is said that come at once, at most 240
+	HTTP2   bool // of what is said; else HTTP/1
+	Piece   int  // bytes of what is said that come at once, at most 240
 }
 
 // Requests reads a connection. It returns what is decided of each request, and the flaw (enum flaw) for which nothing more
 // can be read; 0: none.
-func (o *Oracle) Requests(t testing.TB, c Connection) (decisions []compile.Decision, flaw uint32) {
+func (o *Oracle) Requests(t testing.TB, c Connection) (decisions []compile.Decision, flaw KernelFlaw) {
 	t.Helper()
 	o.Put(t, c.Process, c.Call, false)
 	set(t, o.coll, "oracle_request", &KernelRequest{})
+	set(t, o.coll, "oracle_h2", &KernelH2{})
 	set(t, o.coll, "oracle_judged", &KernelJudged{})
+	program := o.Program("oracle_http")
+	if c.HTTP2 {
+		program = o.Program("oracle_http2")
+	}
 	for at := 0; at < len(c.Said); at += c.Piece {
 		piece := c.Said[at:min(at+c.Piece, len(c.Said))]
-		if code, err := o.Program("oracle_http").Run(&ebpf.RunOptions{Data: Frame([]byte(piece))}); err != nil || code != 0 {
+		if code, err := program.Run(&ebpf.RunOptions{Data: Frame([]byte(piece))}); err != nil || code != 0 {
 			t.Fatalf("the oracle ended with %d: %v: %q", code, err, piece)
 		}
 	}

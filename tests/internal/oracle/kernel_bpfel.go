@@ -85,6 +85,28 @@ type KernelDnsMessage struct {
 	Name [1024]uint8
 }
 
+type KernelFlaw uint32
+
+const (
+	KernelFlawFLAW_NONE     KernelFlaw = 0
+	KernelFlawFLAW_SYNTAX   KernelFlaw = 1
+	KernelFlawFLAW_TLS      KernelFlaw = 2
+	KernelFlawFLAW_HTTP2    KernelFlaw = 3
+	KernelFlawFLAW_LONG     KernelFlaw = 4
+	KernelFlawFLAW_LINE_END KernelFlaw = 5
+	KernelFlawFLAW_FOLDED   KernelFlaw = 6
+	KernelFlawFLAW_FRAMING  KernelFlaw = 7
+	KernelFlawFLAW_HOST     KernelFlaw = 8
+	KernelFlawFLAW_PATH     KernelFlaw = 9
+	KernelFlawFLAW_TUNNEL   KernelFlaw = 10
+	KernelFlawFLAW_HEADER   KernelFlaw = 11
+	KernelFlawFLAW_MIDWAY   KernelFlaw = 12
+	KernelFlawFLAW_URGENT   KernelFlaw = 13
+	KernelFlawFLAW_SHARED   KernelFlaw = 14
+	KernelFlawFLAW_UNREAD   KernelFlaw = 15
+	KernelFlawFLAW_HPACK    KernelFlaw = 16
+)
+
 type KernelFlow struct {
 	_         structs.HostLayout
 	Decision  uint64
@@ -124,6 +146,91 @@ type KernelGateSlot struct {
 	Pad     uint32
 }
 
+type KernelH2 struct {
+	_    structs.HostLayout
+	User struct {
+		_         structs.HostLayout
+		Request   KernelRequest
+		Container uint64
+		Place     uint32
+		Event     uint32
+	}
+	Left    uint32
+	Block   uint32
+	Stream  uint32
+	Newest  uint32
+	State   uint8
+	Type    uint8
+	Flags   uint8
+	At      uint8
+	Before  uint8
+	Padded  uint8
+	Open    uint8
+	Closing uint8
+	Settled uint8
+	Error   uint8
+	Frame   [9]uint8
+	Pad     [5]uint8
+	Head    struct {
+		_            structs.HostLayout
+		Seen         uint16
+		NameLen      uint16
+		ValueLen     uint16
+		AuthorityLen uint16
+		Field        uint8
+		Part         uint8
+		Trailers     uint8
+		Regular      uint8
+		Last         uint8
+		Error        uint8
+		MethodLen    uint8
+		Pad          [1]uint8
+		Method       [16]uint8
+		Name         [64]uint8
+		Authority    [256]uint8
+	}
+	Hpack struct {
+		_         structs.HostLayout
+		Number    uint32
+		Left      uint32
+		Budget    uint16
+		Fields    uint16
+		Limit     uint16
+		Size      uint16
+		Write     uint16
+		Name      uint16
+		Value     uint16
+		From      uint16
+		Due       uint16
+		Source    uint16
+		DueStatic uint8
+		Whole     uint8
+		Ended     uint8
+		State     uint8
+		What      uint8
+		Shift     uint8
+		Part      uint8
+		Coded     uint8
+		Code      uint8
+		MayEnd    uint8
+		Second    uint8
+		Symbol    uint8
+		Keep      uint8
+		Updates   uint8
+		Newest    uint8
+		Count     uint8
+		Error     uint8
+		Pad       [3]uint8
+		Entry     [128]struct {
+			_     structs.HostLayout
+			At    uint16
+			Name  uint16
+			Value uint16
+		}
+		Ring [4096]uint8
+	}
+}
+
 type KernelIcmpPorts uint32
 
 const (
@@ -134,7 +241,7 @@ const (
 type KernelJudged struct {
 	_        structs.HostLayout
 	Requests uint32
-	Flaw     uint32
+	Flaw     KernelFlaw
 	Answer   [64]KernelAnswer
 }
 
@@ -313,6 +420,7 @@ const (
 	KernelMapQueryBySock        = "query_by_sock"
 	KernelMapRefusals           = "refusals"
 	KernelMapRequestSelects     = "request_selects"
+	KernelMapRequestTexts       = "request_texts"
 	KernelMapRules              = "rules"
 	KernelMapRulesByPeer        = "rules_by_peer"
 	KernelMapRulesByPort        = "rules_by_port"
@@ -320,6 +428,7 @@ const (
 	KernelMapRulesets           = "rulesets"
 	KernelMapStateBySock        = "state_by_sock"
 	KernelProgOracleHttp        = "oracle_http"
+	KernelProgOracleHttp2       = "oracle_http2"
 	KernelProgOracleJudge       = "oracle_judge"
 	KernelProgOracleName        = "oracle_name"
 	KernelProgOracleParse       = "oracle_parse"
@@ -329,6 +438,7 @@ const (
 	KernelVarOracleAccepted     = "oracle_accepted"
 	KernelVarOracleAnswer       = "oracle_answer"
 	KernelVarOracleControlFlags = "oracle_control_flags"
+	KernelVarOracleH2           = "oracle_h2"
 	KernelVarOracleIcmpPorts    = "oracle_icmp_ports"
 	KernelVarOracleJudged       = "oracle_judged"
 	KernelVarOracleKind         = "oracle_kind"
@@ -385,6 +495,7 @@ type KernelSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type KernelProgramSpecs struct {
 	OracleHttp  *ebpf.ProgramSpec `ebpf:"oracle_http"`
+	OracleHttp2 *ebpf.ProgramSpec `ebpf:"oracle_http2"`
 	OracleJudge *ebpf.ProgramSpec `ebpf:"oracle_judge"`
 	OracleName  *ebpf.ProgramSpec `ebpf:"oracle_name"`
 	OracleParse *ebpf.ProgramSpec `ebpf:"oracle_parse"`
@@ -420,6 +531,7 @@ type KernelMapSpecs struct {
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
+	RequestTexts      *ebpf.MapSpec `ebpf:"request_texts"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
@@ -436,6 +548,7 @@ type KernelVariableSpecs struct {
 	OracleAccepted     *ebpf.VariableSpec `ebpf:"oracle_accepted"`
 	OracleAnswer       *ebpf.VariableSpec `ebpf:"oracle_answer"`
 	OracleControlFlags *ebpf.VariableSpec `ebpf:"oracle_control_flags"`
+	OracleH2           *ebpf.VariableSpec `ebpf:"oracle_h2"`
 	OracleIcmpPorts    *ebpf.VariableSpec `ebpf:"oracle_icmp_ports"`
 	OracleJudged       *ebpf.VariableSpec `ebpf:"oracle_judged"`
 	OracleKind         *ebpf.VariableSpec `ebpf:"oracle_kind"`
@@ -493,6 +606,7 @@ type KernelMaps struct {
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
+	RequestTexts      *ebpf.Map `ebpf:"request_texts"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
@@ -527,6 +641,7 @@ func (m *KernelMaps) Close() error {
 		m.QueryBySock,
 		m.Refusals,
 		m.RequestSelects,
+		m.RequestTexts,
 		m.Rules,
 		m.RulesByPeer,
 		m.RulesByPort,
@@ -544,6 +659,7 @@ type KernelVariables struct {
 	OracleAccepted     *ebpf.Variable `ebpf:"oracle_accepted"`
 	OracleAnswer       *ebpf.Variable `ebpf:"oracle_answer"`
 	OracleControlFlags *ebpf.Variable `ebpf:"oracle_control_flags"`
+	OracleH2           *ebpf.Variable `ebpf:"oracle_h2"`
 	OracleIcmpPorts    *ebpf.Variable `ebpf:"oracle_icmp_ports"`
 	OracleJudged       *ebpf.Variable `ebpf:"oracle_judged"`
 	OracleKind         *ebpf.Variable `ebpf:"oracle_kind"`
@@ -562,6 +678,7 @@ type KernelVariables struct {
 // It can be passed to LoadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type KernelPrograms struct {
 	OracleHttp  *ebpf.Program `ebpf:"oracle_http"`
+	OracleHttp2 *ebpf.Program `ebpf:"oracle_http2"`
 	OracleJudge *ebpf.Program `ebpf:"oracle_judge"`
 	OracleName  *ebpf.Program `ebpf:"oracle_name"`
 	OracleParse *ebpf.Program `ebpf:"oracle_parse"`
@@ -572,6 +689,7 @@ type KernelPrograms struct {
 func (p *KernelPrograms) Close() error {
 	return _KernelClose(
 		p.OracleHttp,
+		p.OracleHttp2,
 		p.OracleJudge,
 		p.OracleName,
 		p.OracleParse,

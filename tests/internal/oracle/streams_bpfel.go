@@ -15,6 +15,7 @@ import (
 
 type StreamsH2 struct {
 	_       structs.HostLayout
+	User    struct{ _ structs.HostLayout }
 	Left    uint32
 	Block   uint32
 	Stream  uint32
