@@ -38,7 +38,8 @@ struct passage {
 	__u8 looped;	/* 1: kept on the socket, see is_looped() */
 	__u8 state;	/* enum flow_state, as it was judged */
 	__u8 icmp_type; /* of this very packet */
-	__u8 pad[3];
+	__u8 others;	/* 1: another's socket may have this flow, see is_kept() */
+	__u8 pad[2];
 };
 
 /* Whether the packet is an ICMP message that answers none. */
@@ -60,6 +61,7 @@ __noinline int flow_write(const struct passage *passage, const struct label *own
 	flow.decision = decision;
 	flow.container = owner->container;
 	flow.session = owner->session;
+	flow.owner = owner->exec;
 	flow.direction = passage->direction;
 	flow.state = passage->state;
 	if (bpf_map_update_elem(&flow_by_tuple, &key, &flow, BPF_ANY))
@@ -70,6 +72,16 @@ __noinline int flow_write(const struct passage *passage, const struct label *own
 	__builtin_memset(key.local, 0, sizeof(key.local));
 	bpf_map_update_elem(&flow_by_tuple, &key, &flow, BPF_ANY);
 	return 0;
+}
+
+/*
+ * Whether a verdict is written down. Who uses the port of another's flow, or asks by another's echo id, and
+ * is denied, does not take the flow away: it is denied packet by packet.
+ */
+static __always_inline int is_kept(const struct passage *passage, __u8 verdict)
+{
+	return passage->looped || verdict_passes(verdict) ||
+	       (!passage->others && !(passage->out && is_request(passage)));
 }
 
 /* Keeps the decision about a flow, where its next packets look for it. */
@@ -141,8 +153,7 @@ __noinline int flow_judge_in(struct dns_scratch *s, struct passage *passage,
 	/* Of a container still unknown: passes the gate, under no revision, so it is judged again. */
 	if (final)
 		decision |= ask->query.revision << 8;
-	if (passage->looped || !passage->out || !is_request(passage) ||
-	    verdict_passes(s->answer.verdict)) /* see is_current() */
+	if (is_kept(passage, s->answer.verdict))
 		flow_keep(passage, state, decision);
 	return decision & 0xff;
 }
@@ -176,9 +187,15 @@ static __always_inline int passes(__u8 verdict, int out)
 	return verdict == VERDICT_DROP && out ? SKB_DROP_SILENTLY : SKB_DROP;
 }
 
+/* Whether a flow was judged for the owner of this socket: others may come to use the same addresses and ports. */
+static __always_inline int is_own(const struct flow *flow, const struct sock_state *state)
+{
+	return flow->owner == state->owner.exec;
+}
+
 /*
- * Who opened the flow. A TCP socket knows; of the rest a flow that passes tells, else the packet does:
- * so nobody outside can, by a packet that is denied, turn a flow that the workload may open into a
+ * Who opened the flow. A TCP socket knows; of the rest a flow of its owner that passes tells, else the packet
+ * does: so nobody outside can, by a packet that is denied, turn a flow that the workload may open into a
  * denied one.
  */
 static __always_inline __u32 direction_of(const struct bpf_sock *sk, struct sock_state *state,
@@ -193,7 +210,7 @@ static __always_inline __u32 direction_of(const struct bpf_sock *sk, struct sock
 	}
 	if (is_request(passage))
 		return out ? DIR_EGRESS : DIR_INGRESS;
-	if (flow && flow->state != FLOW_PENDING && verdict_passes(flow->decision))
+	if (flow && flow->state != FLOW_PENDING && verdict_passes(flow->decision) && is_own(flow, state))
 		return flow->direction;
 	if (protocol_is_icmp(passage->key.protocol))
 		return out ? DIR_EGRESS : DIR_INGRESS; /* answers nothing that was asked */
@@ -201,15 +218,19 @@ static __always_inline __u32 direction_of(const struct bpf_sock *sk, struct sock
 }
 
 /*
- * Whether a flow was judged under the policy in force, as opened in this direction. What a process asks by
- * ICMP is judged every time, by itself: an echo's id is no port, anybody may use another's. A denial is
- * not written down, so that it does not take the other's flow away.
+ * Whether a flow was judged under the policy in force, for the owner of this socket, as opened in this direction.
+ * What a process asks by ICMP is judged every time, by itself: an echo's id is no port, anybody may use another's.
  */
-static __always_inline int is_current(const struct flow *flow, const struct passage *passage,
-				      const struct control *c)
+static __always_inline int is_current(const struct flow *flow, const struct sock_state *state,
+				      struct passage *passage, const struct control *c)
 {
-	return flow && flow->state != FLOW_PENDING && flow->decision >> 8 == c->revision &&
-	       flow->direction == passage->direction && !(passage->out && is_request(passage));
+	if (!flow || flow->state == FLOW_PENDING || flow->decision >> 8 != c->revision)
+		return 0;
+	if (!is_own(flow, state)) {
+		passage->others = verdict_passes(flow->decision);
+		return 0;
+	}
+	return flow->direction == passage->direction && !(passage->out && is_request(passage));
 }
 
 /*
@@ -294,7 +315,7 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	}
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
 	passage.direction = direction_of(sk, state, flow, &passage);
-	if (is_current(flow, &passage, c)) {
+	if (is_current(flow, state, &passage, c)) {
 		verdict = flow->decision;
 		passage.state = flow->state;
 	} else {

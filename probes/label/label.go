@@ -190,11 +190,19 @@ func (l *Labeller) Infer(processes []Inferred) (threads, sockets uint64, err err
 	return threads, sockets, nil
 }
 
+// execID tells the process from every other that runs, by its lower 32 bits alone, which are all that the decision on a
+// socket keeps of it (decision_word in bpf/include/lib/judge.h). Their highest is one that the kernel's count from 1
+// does not come to.
+func (p *Inferred) execID() uint64 {
+	const ticks, counted = 0x7fffffff, uint64(1) << 31
+	return inferredIDs | p.StartTicks&ticks<<32 | counted | uint64(p.PID)
+}
+
 // kernel is the label as the kernel stores it.
 func (p *Inferred) kernel() *bpfobj.ABIInferred {
 	v := &bpfobj.ABIInferred{StartTicks: p.StartTicks}
 	v.Label.Container, v.Label.Origin, v.Label.Uid, v.Label.Tgid = p.Container, uint32(p.Origin), p.UID, p.PID
-	v.Label.Exec = inferredIDs | uint64(p.PID)<<32 | p.StartTicks&0xffffffff
+	v.Label.Exec = p.execID()
 	v.Label.Flags = uint32(bpfobj.ABILabelFlagsLABEL_INFERRED)
 	if p.Origin == event.OriginExec {
 		v.Label.Session = inferredIDs | p.Session

@@ -7,21 +7,25 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
+	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 	"github.com/sallyport/sallyport/tests/victim"
 )
 
-// ownerLeast is the size of the smallest thing that a socket's storage could hold of its owner: who made it
-// and what was decided, in bytes.
-const ownerLeast = 16
+// floor is a set of programs on the hooks that a TCP client passes under LSM, none of which decides anything.
+type floor struct {
+	what    string
+	byHook  map[string]asm.Instructions // LSM hooks
+	packets asm.Instructions            // both ways
+}
 
 // TestFloor measures what the kernel itself takes for the hooks that a TCP connection passes under LSM, with
-// programs on them that do nothing, and what it takes to keep anything at all with each socket. Nothing that
-// judges by the owner of a socket can cost less.
+// programs on them that do nothing, and what it takes to keep anything at all of a socket until it is freed, in
+// every way that a program can. Nothing that judges by the owner of a socket can cost less. The server's sockets
+// are older than the programs and nobody's: nothing is kept of them.
 func TestFloor(t *testing.T) {
 	if !testutil.InVM() {
 		t.Skip("the LSM step is measured in the guest")
@@ -29,21 +33,14 @@ func TestFloor(t *testing.T) {
 	const rounds = 3
 	program := victim.Build(t)
 	node := pod.NewNode(t)
-	floors := []struct {
-		what  string
-		start func(*testing.T, *pod.Node)
-	}{
-		{"", func(*testing.T, *pod.Node) {}},
-		{"programs that do nothing on the same hooks", idle},
-		{"the same, and 16 bytes kept on each socket", idleOwning},
-	}
-	took := make([][]time.Duration, len(floors))
+	all := floors(t, sizeOfState(t, node))
+	took := make([][]time.Duration, len(all))
 	for round := range rounds {
-		for i, f := range floors {
+		for i, f := range all {
 			t.Run(fmt.Sprintf("%d-%d", round, i), func(t *testing.T) {
 				c := node.Container(t, fmt.Sprintf("floor%d-%d", round, i), 0)
-				f.start(t, node)
 				serveOutside(t, c)
+				f.attach(t, node)
 				caller := newCaller(t, c, program)
 				defer caller.end()
 				settle()
@@ -53,32 +50,63 @@ func TestFloor(t *testing.T) {
 	}
 	var rows []row
 	base := median(took[0])
-	for i, f := range floors[1:] {
+	for i, f := range all[1:] {
 		rows = append(rows, row{"TCP connect + close, " + f.what, base, median(took[i+1]), ""})
 	}
 	printTable("The floor: what the kernel takes by itself (LSM, emulated)", rows)
 }
 
-// idle attaches programs that do nothing to the hooks that a TCP client passes, until the test ends.
-func idle(t *testing.T, node *pod.Node) {
+// floors returns what is measured, beginning with no programs at all. stateSize: what Sallyport keeps of a socket,
+// in bytes.
+func floors(t *testing.T, stateSize uint32) []floor {
 	t.Helper()
-	idleBut(t, node, nothing(t, ebpf.ProgramSpec{Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "socket_post_create"}, 0))
+	with := func(created asm.Instructions) map[string]asm.Instructions {
+		return map[string]asm.Instructions{"socket_connect": idle(0), "socket_create": idle(0), "socket_post_create": created}
+	}
+	table := ownerTable(t)
+	listed := with(listing(t, table))
+	listed["sk_free_security"] = unlisting(table)
+	return []floor{
+		{"", nil, nil},
+		{"programs that do nothing where connects and packets pass", map[string]asm.Instructions{"socket_connect": idle(0)}, idle(1)},
+		{"and where sockets are made", with(idle(0)), idle(1)},
+		{fmt.Sprintf("and %d bytes in each socket's storage", ownerLeast), with(storing(t, ownerLeast)), idle(1)},
+		{fmt.Sprintf("and %d bytes there, as Sallyport has", stateSize), with(storing(t, stateSize)), idle(1)},
+		{fmt.Sprintf("and %d bytes in a table, until the socket is freed", ownerLeast), listed, idle(1)},
+		{"and found there by each packet", listed, finding(table)},
+	}
 }
 
-// idleOwning is idle, but for a program that gives every socket a storage of ownerLeast bytes.
-func idleOwning(t *testing.T, node *pod.Node) {
+// sizeOfState returns how much Sallyport keeps of a socket, in bytes.
+func sizeOfState(t *testing.T, node *pod.Node) uint32 {
 	t.Helper()
-	idleBut(t, node, owning(t))
+	k := open(t, node, false)
+	size := k.Maps().Map("state_by_sock").ValueSize()
+	if err := k.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := probes.Cleanup(node.BPFFS, "sallyport"); err != nil {
+		t.Fatal(err)
+	}
+	return size
 }
 
-func idleBut(t *testing.T, node *pod.Node, created *ebpf.Program) {
+// attach puts the programs in place until the test ends.
+func (f floor) attach(t *testing.T, node *pod.Node) {
 	t.Helper()
-	attachLSM(t, created)
-	for _, hook := range []string{"socket_create", "socket_connect"} {
-		attachLSM(t, nothing(t, ebpf.ProgramSpec{Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: hook}, 0))
+	for hook, instructions := range f.byHook {
+		p := loaded(t, &ebpf.ProgramSpec{Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: hook, Instructions: instructions})
+		l, err := link.AttachLSM(link.LSMOptions{Program: p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() }) // the next round would see it
+	}
+	if f.packets == nil {
+		return
 	}
 	for _, at := range []ebpf.AttachType{ebpf.AttachCGroupInetEgress, ebpf.AttachCGroupInetIngress} {
-		p := nothing(t, ebpf.ProgramSpec{Type: ebpf.CGroupSKB, AttachType: at}, 1)
+		p := loaded(t, &ebpf.ProgramSpec{Type: ebpf.CGroupSKB, AttachType: at, Instructions: f.packets})
 		l, err := link.AttachCgroup(link.CgroupOptions{Path: node.CgroupRoot, Attach: at, Program: p})
 		if err != nil {
 			t.Fatal(err)
@@ -87,71 +115,13 @@ func idleBut(t *testing.T, node *pod.Node, created *ebpf.Program) {
 	}
 }
 
-func attachLSM(t *testing.T, p *ebpf.Program) {
+func loaded(t *testing.T, spec *ebpf.ProgramSpec) *ebpf.Program {
 	t.Helper()
-	l, err := link.AttachLSM(link.LSMOptions{Program: p})
+	spec.License = "GPL"
+	p, err := ebpf.NewProgram(spec)
 	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() }) // the next round would see it
-}
-
-// owning is a program of socket_post_create that makes the storage of a socket and leaves it zero.
-func owning(t *testing.T) *ebpf.Program {
-	t.Helper()
-	number := &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}
-	m, err := ebpf.NewMap(&ebpf.MapSpec{
-		Type: ebpf.SkStorage, Flags: bpfNoPrealloc | bpfClone, KeySize: number.Size, Key: number,
-		ValueSize: ownerLeast, Value: &btf.Array{Index: number, Type: &btf.Int{Name: "u8", Size: 1}, Nelems: ownerLeast},
-	})
-	if err != nil {
-		t.Fatal("making a map of socket storage: ", err)
-	}
-	t.Cleanup(func() { _ = m.Close() }) // its program holds it
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "socket_post_create", License: "GPL",
-		Instructions: asm.Instructions{
-			asm.LoadMem(asm.R2, asm.R1, 0, asm.DWord), // struct socket *
-			asm.LoadMem(asm.R2, asm.R2, offsetOfSock(t), asm.DWord),
-			asm.JEq.Imm(asm.R2, 0, "out"),
-			asm.LoadMapPtr(asm.R1, m.FD()),
-			asm.Mov.Imm(asm.R3, 0),
-			asm.Mov.Imm(asm.R4, storageCreate),
-			asm.FnSkStorageGet.Call(),
-			asm.Mov.Imm(asm.R0, 0).WithSymbol("out"),
-			asm.Return(),
-		},
-	})
-	if err != nil {
-		t.Fatal("loading a program that makes socket storage: ", err)
+		t.Fatalf("loading a program of %s: %+v", spec.AttachTo, err)
 	}
 	t.Cleanup(func() { _ = p.Close() }) // its link holds it
 	return p
-}
-
-// Flags of the kernel's, from include/uapi/linux/bpf.h.
-const (
-	bpfNoPrealloc = 1 << 0 // BPF_F_NO_PREALLOC
-	bpfClone      = 1 << 9 // BPF_F_CLONE
-	storageCreate = 1      // BPF_SK_STORAGE_GET_F_CREATE
-)
-
-// offsetOfSock is where this kernel's struct socket keeps its struct sock, in bytes.
-func offsetOfSock(t *testing.T) int16 {
-	t.Helper()
-	kernel, err := btf.LoadKernelSpec()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var socket *btf.Struct
-	if err := kernel.TypeByName("socket", &socket); err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range socket.Members {
-		if m.Name == "sk" {
-			return int16(m.Offset.Bytes())
-		}
-	}
-	t.Fatal("struct socket has no sk")
-	return 0
 }

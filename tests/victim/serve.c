@@ -16,12 +16,17 @@
 #define BEAT_MS 100	     /* between two bytes of hold-tcp */
 #define ECHO_MS 500	     /* for one byte to come back */
 
-/* Binds to the endpoint and says on standard error which port it became. 0 or an errno. */
+/*
+ * Binds to the endpoint, beside other sockets of its user that serve the port, and says on standard error which port
+ * it became. 0 or an errno.
+ */
 static int bind_to(int fd, struct endpoint *e)
 {
 	int one = 1;
 
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) || bind(fd, &e->sa, e->len) || getsockname(fd, &e->sa, &e->len))
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)))
+		return errno;
+	if (bind(fd, &e->sa, e->len) || getsockname(fd, &e->sa, &e->len))
 		return errno;
 	/* The port lies at the same place in both families. */
 	fprintf(stderr, "victim: bound to port %u\n", ntohs(e->in.sin_port));

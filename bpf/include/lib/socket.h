@@ -148,8 +148,11 @@ static __always_inline __u8 judge_addressed(struct ask *ask, struct label *label
 	return verdict;
 }
 
-/* A UDP server answers: the peer has sent to this very port and was let in under this revision. */
-static __always_inline int is_answer(const struct ask *ask)
+/*
+ * A UDP server answers: the peer has sent to this very port of that owner, label.exec, and was let in under
+ * this revision.
+ */
+static __always_inline int is_answer(const struct ask *ask, __u64 owner)
 {
 	struct flow_key key = {};
 	struct flow *flow;
@@ -162,7 +165,8 @@ static __always_inline int is_answer(const struct ask *ask)
 	key.remote_port = ask->query.port;
 	key.protocol = PROTO_UDP;
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
-	return flow && flow->decision == (ask->query.revision << 8 | VERDICT_ALLOW);
+	return flow && flow->decision == (ask->query.revision << 8 | VERDICT_ALLOW) &&
+	       flow->owner == owner;
 }
 
 /* Whether the gate judges what is sent on a socket as its calls by this process are judged. */
@@ -236,8 +240,16 @@ static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 	__u8 verdict;
 	int final;
 
-	if ((ask->call == CALL_SENDMSG && is_answer(ask)) || icmp_left_to_gate(ask, label, state))
+	if (icmp_left_to_gate(ask, label, state))
 		return VERDICT_ALLOW;
+	/* The step that reports does not know the owner and takes the caller for it. */
+	if (ask->call == CALL_SENDMSG && is_answer(ask, state ? state->owner.exec : label->exec)) {
+		if (!state || state->owner.exec == label->exec)
+			return VERDICT_ALLOW;
+		/* On another's socket: who answers must be one that the peer may come to, as well. */
+		ask->query.direction = DIR_INGRESS;
+		ask->query.port = ask->local_port;
+	}
 	verdict = judge_addressed(ask, label, &final);
 	if (state && ask->call == CALL_CONNECT) {
 		state->direction = DIR_EGRESS;

@@ -112,7 +112,7 @@ type KernelFlow struct {
 	Decision  uint64
 	Container uint64
 	Session   uint64
-	Rule      uint64
+	Owner     uint64
 	Packets   [2]uint64
 	Bytes     [2]uint64
 	Direction uint32

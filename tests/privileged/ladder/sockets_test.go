@@ -121,10 +121,17 @@ func listening(step event.Step) event.Call {
 // ask sends a word from a namespace to an echo server and returns its answer.
 func (r *rig) ask(t *testing.T, from *testutil.NetNS, network string, to netip.AddrPort) (answer string, err error) {
 	t.Helper()
+	return r.askFrom(t, from, nil, network, to)
+}
+
+// askFrom does it from an address of its own unless that is nil. A connection ends by a reset, so that the address
+// is free again.
+func (r *rig) askFrom(t *testing.T, from *testutil.NetNS, own net.Addr, network string, to netip.AddrPort) (answer string, err error) {
+	t.Helper()
 	from.Do(t, func() error {
 		// Between the last call that a step sees and the listen, a server refuses.
 		for end := time.Now().Add(time.Second); ; {
-			answer, err = knock(network, to)
+			answer, err = knock(own, network, to)
 			if !errors.Is(err, syscall.ECONNREFUSED) || time.Now().After(end) {
 				return nil // an error may be what the test wants
 			}
@@ -133,13 +140,19 @@ func (r *rig) ask(t *testing.T, from *testutil.NetNS, network string, to netip.A
 	return answer, err
 }
 
-func knock(network string, to netip.AddrPort) (answer string, err error) {
+func knock(own net.Addr, network string, to netip.AddrPort) (answer string, err error) {
 	const word = "knock"
-	conn, err := net.DialTimeout(network, to.String(), time.Second)
+	dialer := net.Dialer{LocalAddr: own, Timeout: time.Second}
+	conn, err := dialer.Dial(network, to.String())
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close() // the answer is what counts
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if err := tcp.SetLinger(0); err != nil {
+			return "", err
+		}
+	}
 	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
 		return "", err
 	}
