@@ -36,8 +36,9 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build/sallyport, static, from the committed BPF objects
+build: ## build/sallyport and build/sallyport-hook, static, from the committed BPF objects
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o $(BUILD)/sallyport ./agent
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o $(BUILD)/sallyport-hook ./agent/hook
 
 .PHONY: generate generate-hpack generate-bpf generate-api generate-schema
 generate: generate-hpack generate-bpf generate-api generate-schema ## re-make the BPF objects, their Go, the API's Go, schema and CRDs (clang-19)
