@@ -112,7 +112,7 @@ test-vm-kernel:
 	done; exit $$status
 
 .PHONY: test-containers
-test-containers: ## tier 4: a real containerd and runc (root)
+test-containers: ## tier 4: a real containerd, podman, runc and crun (root)
 	@contrib/tools/setup.sh test
 	$(if $(CONTAINERS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(CONTAINERS),@echo 'there is no tests/containers')
 
