@@ -125,6 +125,7 @@ type node struct {
 	dir     string
 	name    string   // of the cgroup above all pods, unique
 	hook    []string // arguments of sallyport-hook createRuntime, which runc calls; nil: it calls none
+	taints  string   // of its Kubernetes node at the start, as a kubelet's registerWithTaints in YAML
 	kubelet bool     // it gets one, and what that needs is sealed off
 	mounts  *testutil.MountNS
 	unmount []string // at the end

@@ -47,7 +47,9 @@ type Program struct {
 
 // Execute runs the command that args (without the program's name) ask for and returns the exit
 // code. It reports errors itself, on Stderr.
-func (p Program) Execute(ctx context.Context, args []string) int { return p.execute(ctx, p.root(), args) }
+func (p Program) Execute(ctx context.Context, args []string) int {
+	return p.execute(ctx, p.root(), args)
+}
 
 // ExecuteHook is Execute of the command hook alone: "createRuntime" is the first of args. It uses no function of Program.
 func (p Program) ExecuteHook(ctx context.Context, args []string) int {
