@@ -36,8 +36,9 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build/sallyport, static, from the committed BPF objects
+build: ## build/sallyport and build/sallyport-hook, static, from the committed BPF objects
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o $(BUILD)/sallyport ./agent
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o $(BUILD)/sallyport-hook ./agent/hook
 
 .PHONY: generate generate-hpack generate-bpf generate-api generate-schema
 generate: generate-hpack generate-bpf generate-api generate-schema ## re-make the BPF objects, their Go, the API's Go, schema and CRDs (clang-19)
@@ -111,7 +112,7 @@ test-vm-kernel:
 	done; exit $$status
 
 .PHONY: test-containers
-test-containers: ## tier 4: a real containerd and runc (root)
+test-containers: ## tier 4: a real containerd, podman, runc and crun (root)
 	@contrib/tools/setup.sh test
 	$(if $(CONTAINERS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(CONTAINERS),@echo 'there is no tests/containers')
 

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Writes an OCI spec for containerd's base_runtime_spec: containerd's own default with the hook of Sallyport in it.
 #
-#   contrib/hooks/containerd-spec.sh [ARGUMENT OF sallyport hook createRuntime…] >/etc/containerd/sallyport.json
+#   contrib/hooks/containerd-spec.sh [ARGUMENT OF sallyport-hook createRuntime…] >/etc/containerd/sallyport.json
 #
-# SALLYPORT names the program (/usr/local/bin/sallyport), CTR containerd's client (ctr).
+# HOOK names the program (/usr/local/bin/sallyport-hook), CTR containerd's client (ctr).
 set -eu
-sallyport=${SALLYPORT:-/usr/local/bin/sallyport}
-args='"sallyport", "hook", "createRuntime"'
+hook=${HOOK:-/usr/local/bin/sallyport-hook}
+args='"sallyport-hook", "createRuntime"'
 for arg in "$@"; do
 	case $arg in
 	*[!A-Za-z0-9/._=-]*)
@@ -18,4 +18,4 @@ for arg in "$@"; do
 done
 spec=$("${CTR:-ctr}" oci spec)
 # The runtime ends a hook that outlives its own --timeout, which is at most a minute.
-printf '{"hooks": {"createRuntime": [{"path": "%s", "args": [%s], "timeout": 65}]},\n%s\n' "$sallyport" "$args" "${spec#\{}"
+printf '{"hooks": {"createRuntime": [{"path": "%s", "args": [%s], "timeout": 65}]},\n%s\n' "$hook" "$args" "${spec#\{}"

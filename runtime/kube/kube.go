@@ -30,6 +30,7 @@ type Config struct {
 	CallsNamespace  string     // of the Events in which a webhook tells of calls into pods; "": nobody does
 	Calls           func(Call) // gets each; must not block
 	WriteStatus     bool       // write into policies of Sallyport's kinds what becomes of them on this node
+	StartupTaint    string     // key of a taint that this node loses once Enforcing was called; "": none
 }
 
 // Source follows a cluster. Its methods are for use by several goroutines.
@@ -48,6 +49,8 @@ type Source struct {
 	policies   []*policyResource
 	writer     *writer
 	lookAgain  time.Duration
+	enforced   <-chan struct{} // closed by enforcing
+	enforcing  func()
 
 	mu       sync.Mutex
 	snapshot Snapshot
@@ -93,9 +96,10 @@ func newSource(cfg Config, config *rest.Config, log logrus.FieldLogger) (*Source
 	s.namespaces = newTable(trimNamespace, s.notify)
 	s.services = newTable(trimService, s.notify)
 	s.slices = newTable(trimSlice, s.notify)
-	s.nodes = newTable(trimNode, s.notify)
+	s.nodes = newTable(nodeTrimmer(cfg.StartupTaint), s.notify)
 	s.policies, s.lookAgain = policyResources(cfg, s.notify), lookAgain
 	s.writer = newWriter(s)
+	s.enforced, s.enforcing = onceClosed()
 	return s, nil
 }
 
@@ -140,6 +144,9 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 	if s.cfg.WriteStatus {
 		followers.Go(func() { s.writer.run(ctx) })
+	}
+	if s.cfg.StartupTaint != "" {
+		followers.Go(func() { s.untaint(ctx) })
 	}
 	followers.Wait()
 	s.client.close()

@@ -237,8 +237,18 @@ func TestNodes(t *testing.T) {
 	 "spec":{"podCIDRs":["10.1.0.0/24","fd00:1::/64"]},"status":{"addresses":[{"type":"InternalIP","address":"192.0.2.2"},{"type":"Hostname","address":"node-2"}]}}`)
 	s := start(t, api, func(*Source) {})
 	now := eventually(t, s, "a node", func(s Snapshot) bool { return len(s.Nodes) == 1 })
-	if got := fmt.Sprint(*now.Nodes[0]); got != "{node-2 [192.0.2.2 10.1.0.8] [10.1.0.9] [10.1.0.0/24 fd00:1::/64]}" {
+	if got := fmt.Sprint(*now.Nodes[0]); got != "{node-2 [192.0.2.2 10.1.0.8] [10.1.0.9] [10.1.0.0/24 fd00:1::/64] false}" {
 		t.Errorf("the node is %s", got)
+	}
+}
+
+func TestNodesWithTheStartupTaint(t *testing.T) {
+	t.Parallel()
+	node := &corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "other"}, {Key: "sallyport.dev/not-ready"}}}}
+	for taint, want := range map[string]bool{"sallyport.dev/not-ready": true, "sallyport.dev/other": false, "": false} {
+		if n, err := nodeTrimmer(taint)(node); err != nil || n.Tainted != want {
+			t.Errorf("taint %q: %+v, %v", taint, n, err)
+		}
 	}
 }
 

@@ -204,6 +204,7 @@ type Node struct {
 	Addresses []netip.Addr   // of the node itself
 	Health    []netip.Addr   // of its network's own health checks
 	PodCIDRs  []netip.Prefix // that its pods' addresses come from
+	Tainted   bool           // it has the startup taint
 }
 
 // Annotations in which Cilium's agents keep addresses of a node that its object does not have.
@@ -215,11 +216,20 @@ func ciliumHealth() []string {
 	return []string{"network.cilium.io/ipv4-health-ip", "network.cilium.io/ipv6-health-ip"}
 }
 
-func trimNode(obj any) (*Node, error) {
-	n, ok := obj.(*corev1.Node)
-	if !ok {
-		return nil, fmt.Errorf("a node is %T", obj)
+// nodeTrimmer keeps of a node what is needed, and whether it has the taint of a key; "": it has none.
+func nodeTrimmer(taint string) func(obj any) (*Node, error) {
+	return func(obj any) (*Node, error) {
+		n, ok := obj.(*corev1.Node)
+		if !ok {
+			return nil, fmt.Errorf("a node is %T", obj)
+		}
+		out := trimNode(n)
+		out.Tainted = slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return taint != "" && t.Key == taint })
+		return out, nil
 	}
+}
+
+func trimNode(n *corev1.Node) *Node {
 	out := &Node{Name: n.Name}
 	for _, a := range n.Status.Addresses {
 		out.Addresses = appendAddress(out.Addresses, a.Address) // names among them are none
@@ -235,5 +245,5 @@ func trimNode(obj any) (*Node, error) {
 			out.PodCIDRs = append(out.PodCIDRs, p.Masked())
 		}
 	}
-	return out, nil
+	return out
 }

@@ -35,6 +35,8 @@ var ours = []part{
 	{"runtime", nil, "runtimes know neither the kernel side nor policies"},
 	{"agent/internal/alert", []string{"agent/internal/alert", "probes/event"}, "sinks know records only"},
 	{"agent/internal/config", nil, "it hands out plain values"},
+	{"agent/hook", []string{"agent/internal/cmd"}, "it is small, and quick to start"},
+	{"agent/internal/cmd", []string{"agent/internal", "probes/event", "policy", "runtime/oci", "-agent/internal/daemon", "-agent/internal/demo", "-agent/internal/webhook"}, "the composition root gives it the functions that do the work"},
 	{"agent", []string{"agent", "probes", "policy", "runtime"}, "it wires everything, but no tests"},
 	{"tests", []string{"agent", "probes", "policy", "runtime", "tests"}, ""},
 }

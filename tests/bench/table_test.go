@@ -12,13 +12,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sallyport/sallyport/tests/testutil/program"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(envCaller) != "" {
 		os.Exit(callerMain())
 	}
-	os.Exit(m.Run())
+	program.Main(m) // agents that were killed leave nothing
 }
 
 // row is one line of the table.

@@ -22,6 +22,9 @@ import (
 // agentImage is the image that the chart is told to run.
 const agentImage = "test.local/sallyport:1"
 
+// startupTaint keeps pods away until the agent enforces.
+const startupTaint = "sallyport.dev/not-ready"
+
 // brokenPolicy passes the schema, and no parser.
 const brokenPolicy = `apiVersion: sallyport.dev/v1alpha1
 kind: ProcessPolicy
@@ -38,10 +41,11 @@ spec:
 func (c *cluster) install(t *testing.T, more map[string]any) {
 	t.Helper()
 	values := map[string]any{
-		"image":      map[string]string{"repository": "test.local/sallyport", "tag": "1", "pullPolicy": "Never"},
-		"pauseImage": pauseImage,
-		"host":       map[string]string{"bpffs": c.path("bpf"), "containerd": c.dir, "nri": c.dir, "run": c.path("sallyport")},
-		"webhook":    map[string]any{"enabled": true, "replicas": 1},
+		"image":        map[string]string{"repository": "test.local/sallyport", "tag": "1", "pullPolicy": "Never"},
+		"pauseImage":   pauseImage,
+		"host":         map[string]string{"bpffs": c.path("bpf"), "containerd": c.dir, "nri": c.dir, "run": c.path("sallyport")},
+		"webhook":      map[string]any{"enabled": true, "replicas": 1},
+		"startupTaint": startupTaint,
 	}
 	maps.Copy(values, more)
 	text, err := json.Marshal(values)
@@ -57,7 +61,10 @@ func (c *cluster) install(t *testing.T, more map[string]any) {
 // under traffic, and takes everything out again.
 func TestChart(t *testing.T) {
 	forEach(t, func(t *testing.T, r release) {
-		c := newCluster(t, r)
+		c := newCluster(t, r, func(n *node) { n.taints = "{key: " + startupTaint + ", effect: NoSchedule}" })
+		if taints := c.Must(t, "get", "node", kubernetes.NodeName, "-o", "jsonpath={.spec.taints}"); !strings.Contains(taints, startupTaint) {
+			t.Errorf("before the agent the node has the taints %q", taints)
+		}
 		c.image(t, testutil.ImageSpec{
 			Ref: agentImage, Scratch: true, Entrypoint: []string{"/sallyport"}, Command: []string{"run"},
 			Files: []testutil.File{{Path: "/sallyport", Source: program.Binary(t)}},
@@ -65,6 +72,7 @@ func TestChart(t *testing.T) {
 		c.Namespace(t, "sallyport")
 		c.install(t, nil)
 		c.Apply(t, c.webPolicy())
+		// It tolerates nothing: that it runs says that the agent has removed the node's taint.
 		// Nobody calls before containers start here on containerd 1.6: what is forbidden waits until the pod is governed.
 		c.run(t, manifest{name: "web", main: "until test -e /tmp/go; do sleep 0.1; done; (" + c.knock(forbiddenPort) + " | sed 's/^/forbidden-/') & " +
 			c.knock(testutil.EchoPort)})

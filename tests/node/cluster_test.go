@@ -23,6 +23,7 @@ func newCluster(t *testing.T, r release, configure ...func(*node)) *cluster {
 	leavesTheMachineAlone(t)
 	c := &cluster{scene: s, Cluster: kubernetes.NewCluster(t, kubernetes.ClusterOptions{
 		Net: s.net.Node, Node: s.net.NodeAddr, Mounts: s.mounts, Dir: s.dir, Containerd: s.socket(), Cgroup: s.name,
+		Taints: s.taints,
 	})}
 	c.Namespace(t, "shop")
 	s.agent.kube = fmt.Sprintf("enabled: always, kubeconfig: %s, nodeName: %s", c.Admin(), kubernetes.NodeName)

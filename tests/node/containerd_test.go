@@ -124,7 +124,8 @@ type node struct {
 	release release
 	dir     string
 	name    string   // of the cgroup above all pods, unique
-	hook    []string // arguments of sallyport hook createRuntime, which runc calls; nil: it calls none
+	hook    []string // arguments of sallyport-hook createRuntime, which runc calls; nil: it calls none
+	taints  string   // of its Kubernetes node at the start, as a kubelet's registerWithTaints in YAML
 	kubelet bool     // it gets one, and what that needs is sealed off
 	mounts  *testutil.MountNS
 	unmount []string // at the end
@@ -263,7 +264,7 @@ func (n *node) writeHook(t *testing.T) {
 		return
 	}
 	cmd := exec.Command("../../contrib/hooks/containerd-spec.sh", append(n.hook, "--socket="+n.agentSocket())...)
-	cmd.Env = append(os.Environ(), "SALLYPORT="+program.Binary(t), "CTR="+n.program(t, "ctr"))
+	cmd.Env = append(os.Environ(), "HOOK="+program.Hook(t), "CTR="+n.program(t, "ctr"))
 	spec, err := cmd.Output()
 	if err != nil {
 		t.Fatal("making a spec with the hook: ", err)

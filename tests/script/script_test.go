@@ -47,7 +47,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// build makes the program in a folder that every user can read.
+// build makes the programs in a folder that every user can read.
 func build(t *testing.T) string {
 	t.Helper()
 	bin, err := os.MkdirTemp("", "sallyport-script") //nolint:usetesting // nobody could not look into t.TempDir
@@ -58,10 +58,12 @@ func build(t *testing.T) string {
 	if err := os.Chmod(bin, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(bin, "sallyport"), "../../agent")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building the program: %v\n%s", err, out)
+	for name, dir := range map[string]string{"sallyport": "../../agent", "sallyport-hook": "../../agent/hook"} {
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(bin, name), dir)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("building %s: %v\n%s", name, err, out)
+		}
 	}
 	return bin
 }

@@ -48,7 +48,17 @@ type Program struct {
 // Execute runs the command that args (without the program's name) ask for and returns the exit
 // code. It reports errors itself, on Stderr.
 func (p Program) Execute(ctx context.Context, args []string) int {
-	root := p.root()
+	return p.execute(ctx, p.root(), args)
+}
+
+// ExecuteHook is Execute of the command hook alone: "createRuntime" is the first of args. It uses no function of Program.
+func (p Program) ExecuteHook(ctx context.Context, args []string) int {
+	root := p.hook()
+	root.Use = "sallyport-hook"
+	return p.execute(ctx, asRoot(root), args)
+}
+
+func (p Program) execute(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
 	root.SetIn(p.Stdin)
 	root.SetOut(p.Stdout)
@@ -126,19 +136,23 @@ configuration is wrong, 3 only root may, 4 no agent is running, 5 another agent 
 
 func (p Program) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "sallyport",
-		Short:         "Decide in the kernel, for each process, what may leave and enter a container",
-		Long:          rootHelp,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          cobra.ArbitraryArgs, // group complains
-		RunE:          group,
+		Use:   "sallyport",
+		Short: "Decide in the kernel, for each process, what may leave and enter a container",
+		Long:  rootHelp,
+		Args:  cobra.ArbitraryArgs, // group complains
+		RunE:  group,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultFile+" if it is there)")
 	root.AddCommand(p.run(), p.status(), p.observe(), p.policy(), p.demo(), p.hook(), p.webhook(), p.version())
-	return root
+	return asRoot(root)
+}
+
+// asRoot gives a command what the topmost one of a program has.
+func asRoot(c *cobra.Command) *cobra.Command {
+	c.SilenceErrors, c.SilenceUsage = true, true
+	c.CompletionOptions.HiddenDefaultCmd = true
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	c.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultFile+" if it is there)")
+	return c
 }
 
 // group is what a command does that only holds others.

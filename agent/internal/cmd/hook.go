@@ -20,6 +20,7 @@ const hookHelp = `Be called by an OCI runtime (runc, crun) before it starts a co
 The runtime writes the container's state to standard input and waits. The agent makes the container known
 and puts its policies in force; then the hook ends, and the container's first instruction runs governed.
 Runtimes that speak NRI (containerd 1.7 and newer, CRI-O) need no hook: see runtime.nri in config.yaml.
+The program sallyport-hook is this command alone, and starts in half the time.
 
 It never holds a start longer than --timeout. Where the agent has not answered by then, or cannot,
 --on-failure says what becomes of the container, and standard error says why.`

@@ -146,6 +146,7 @@ type Kube struct {
 	CiliumPolicies  bool `mapstructure:"ciliumPolicies"`  // read Cilium's, where the API has them
 	WriteStatus     bool `mapstructure:"writeStatus"`     // into policies of Sallyport's kinds
 
+	StartupTaint   string `mapstructure:"startupTaint"`   // key of a taint that the node loses when policies are in force; empty: none
 	CallsNamespace string `mapstructure:"callsNamespace"` // where the webhook tells of calls into pods; empty: nowhere
 }
 

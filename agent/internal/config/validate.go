@@ -27,6 +27,7 @@ const (
 	maxNames     = 32768 // of all containers together, as bpf/include/maps/names.h has room for
 	maxLeastTTL  = 24 * time.Hour
 	maxNodeName  = 253
+	maxTaintName = 63 // after the prefix
 )
 
 // Bounds of runtime.nri.timeout: a shorter one refuses what only takes its time, a longer one is beyond the
@@ -158,6 +159,9 @@ func (c *checker) kube(k Kube) {
 	}
 	if len(k.CallsNamespace) > maxNodeName {
 		c.fail("kube.callsNamespace", "", "is longer than the %d bytes that a name can have", maxNodeName)
+	}
+	if prefix, name, _ := strings.Cut(k.StartupTaint, "/"); k.StartupTaint != "" && (len(prefix) > maxNodeName || len(name) > maxTaintName || name == "") {
+		c.fail("kube.startupTaint", "such as sallyport.dev/not-ready", "%s is no key of a taint", quote(k.StartupTaint))
 	}
 	if k.StaleAfter <= 0 {
 		c.fail("kube.staleAfter", "", "%s is not above zero", k.StaleAfter)

@@ -64,7 +64,7 @@ func newCluster(a *agent) (*cluster, error) {
 	source, err := kube.New(kube.Config{
 		Kubeconfig: c.Kubeconfig, NodeName: node, UserAgent: "sallyport/" + api.Build().GetVersion(),
 		NetworkPolicies: c.NetworkPolicies, CiliumPolicies: c.CiliumPolicies, WriteStatus: c.WriteStatus,
-		CallsNamespace: c.CallsNamespace, Calls: func(c kube.Call) { a.registry.Called(c.Caller) },
+		StartupTaint: c.StartupTaint, CallsNamespace: c.CallsNamespace, Calls: func(c kube.Call) { a.registry.Called(c.Caller) },
 	}, a.log)
 	if err != nil {
 		return nil, err
@@ -315,6 +315,13 @@ func (c *cluster) nodeAddresses() []netip.Addr {
 		return nil
 	}
 	return c.own
+}
+
+// enforcing says that what the policies ask for is in force on this node.
+func (c *cluster) enforcing() {
+	if c != nil {
+		c.source.Enforcing()
+	}
 }
 
 // synced says whether all of the cluster was heard once.

@@ -214,7 +214,18 @@ func (e *engine) catchUp() bool {
 	// First the labels of what is older than the programs: at a gate, sockets without an owner are cut off.
 	scanned := e.scan()
 	e.behind = !e.govern() || !scanned
+	e.ready()
 	return !e.behind
+}
+
+// ready says to the cluster that the node needs no startup taint any more: what was asked for is in force, by all that
+// is known of containers and cluster. Where the kernel only lets the agent report, though it was told to stop, the taint stays
+// (fails closed).
+func (e *engine) ready() {
+	reportOnly := slices.Equal(e.a.cfg.Enforcement.Steps, []config.Step{config.StepReport})
+	if !e.behind && e.listed && e.cluster.synced() && (reportOnly || e.enforces()) {
+		e.cluster.enforcing()
+	}
 }
 
 // drain takes the changes that wait already, so that a burst is one compilation.

@@ -43,8 +43,8 @@ type agent struct {
 	daemon  *testutil.Daemon
 }
 
-// newAgent starts an agent that reaches an API by a file. At the end of the test it is stopped, and everything is removed from the kernel.
-func newAgent(t *testing.T, kubeconfig string) *agent {
+// newAgent starts an agent that reaches an API by a file, with more entries below kube. At the end of the test it is stopped, and everything is removed from the kernel.
+func newAgent(t *testing.T, kubeconfig string, more ...string) *agent {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sallyport-") //nolint:usetesting // t.TempDir is too long for the path of a socket
 	if err != nil {
@@ -61,12 +61,12 @@ func newAgent(t *testing.T, kubeconfig string) *agent {
 	config := fmt.Sprintf(`policies: {dir: %s}
 kernel: {bpffs: %s}
 runtime: {containerd: {enabled: false}, nri: {enabled: never}}
-kube: {enabled: always, kubeconfig: %s, nodeName: node-1, staleAfter: 1s}
+kube: {enabled: always, kubeconfig: %s, nodeName: node-1, staleAfter: 1s%s}
 gate: {enabled: false}
 alerts: {jsonl: {path: %s}}
 api: {socket: %s}
 log: {level: debug}
-`, a.path("policies"), a.path("bpf"), kubeconfig, a.path("alerts.jsonl"), a.path("s"))
+`, a.path("policies"), a.path("bpf"), kubeconfig, strings.Join(append([]string{""}, more...), ", "), a.path("alerts.jsonl"), a.path("s"))
 	if err := os.WriteFile(a.path("config.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -92,8 +92,8 @@ func (a *agent) close(t *testing.T) {
 			t.Errorf("stopping the agent: %v", err)
 		}
 	}
-	if log, err := os.ReadFile(a.path("log")); err == nil && t.Failed() {
-		t.Logf("the agent wrote:\n%s", log)
+	if t.Failed() {
+		t.Logf("the agent wrote:\n%s", a.log(t))
 	}
 	if out, err := exec.Command(a.program, "run", "--cleanup", "--config", a.path("config.yaml")).CombinedOutput(); err != nil {
 		t.Errorf("cleaning up: %v: %s", err, out)
@@ -104,6 +104,16 @@ func (a *agent) close(t *testing.T) {
 	if err := os.RemoveAll(a.dir); err != nil {
 		t.Error(err)
 	}
+}
+
+// log is what the agent wrote.
+func (a *agent) log(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(a.path("log"))
+	if err != nil {
+		t.Error(err)
+	}
+	return string(text)
 }
 
 // status is what sallyport status says.

@@ -20,6 +20,7 @@ import (
 
 const (
 	envBinary = "SALLYPORT_BINARY"     // an agent that was built before
+	envHook   = "SALLYPORT_HOOK"       // its OCI hook, the same
 	envStage  = "SALLYPORT_TEST_STAGE" // set: the tests have their mount namespace
 )
 
@@ -63,28 +64,44 @@ func inOwnMounts() (code int, err error) {
 	return cmd.ProcessState.ExitCode(), err
 }
 
-// compiled is the agent's program, built once.
-var compiled = sync.OnceValues(func() (string, error) {
-	file := filepath.Join(os.Getenv(envStage), "sallyport")
-	cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", file, "github.com/sallyport/sallyport/agent")
+// compiled and compiledHook are the programs, each built once.
+var (
+	compiled     = sync.OnceValues(func() (string, error) { return compile("sallyport", "agent") })
+	compiledHook = sync.OnceValues(func() (string, error) { return compile("sallyport-hook", "agent/hook") })
+)
+
+func compile(name, dir string) (string, error) {
+	file := filepath.Join(os.Getenv(envStage), name)
+	cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", file, "github.com/sallyport/sallyport/"+dir)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the agent: %w\n%s", err, out)
+		return "", fmt.Errorf("building %s: %w\n%s", name, err, out)
 	}
 	return file, nil
-})
+}
 
 // Binary returns the path of the agent's program, built once; SALLYPORT_BINARY names one that was built before.
 func Binary(t testing.TB) string {
 	t.Helper()
+	return ready(t, envBinary, compiled)
+}
+
+// Hook is Binary of the program that OCI runtimes call; SALLYPORT_HOOK names one that was built before.
+func Hook(t testing.TB) string {
+	t.Helper()
+	return ready(t, envHook, compiledHook)
+}
+
+func ready(t testing.TB, env string, build func() (string, error)) string {
+	t.Helper()
 	testutil.RequireRoot(t)
-	if ready := os.Getenv(envBinary); ready != "" {
-		return ready
+	if file := os.Getenv(env); file != "" {
+		return file
 	}
 	if _, err := exec.LookPath("go"); err != nil {
 		testutil.Unsupported(t, "go", err.Error())
 	}
-	file, err := compiled()
+	file, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
