@@ -315,7 +315,7 @@ func (d *decoder) script(v value) Script {
 func (d *decoder) id(v value) uint32 {
 	v = d.resolve(v)
 	n, err := strconv.ParseUint(v.node.Value, 10, 32)
-	if v.node.Kind != yaml.ScalarNode || v.node.ShortTag() != "!!int" || err != nil {
+	if v.node.Kind != yaml.ScalarNode || v.node.ShortTag() != "!!int" || err != nil || uint32(n) == NoID {
 		d.fail(v, "the number: names are a matter of each image's /etc/passwd", "is %s, not a numeric id", kind(v.node))
 	}
 	return uint32(n)

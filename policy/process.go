@@ -1,6 +1,11 @@
 package policy
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // ProcessSelector selects processes: all fields that are there must match. A nil field matches
 // every process.
@@ -10,8 +15,62 @@ type ProcessSelector struct {
 	ContainerTypes []ContainerType `json:"containerTypes,omitzero"`
 	Binaries       []Glob          `json:"binaries,omitzero"` // on the resolved executable, or the script it runs
 	Scripts        []Script        `json:"scripts,omitzero"`
-	Users          []uint32        `json:"users,omitzero"`  // effective user ids, as the node sees them
-	Groups         []uint32        `json:"groups,omitzero"` // effective group ids, as the node sees them
+	Users          []uint32        `json:"users,omitzero"`  // user ids, as seen inside the container: see IDs
+	Groups         []uint32        `json:"groups,omitzero"` // group ids, the same
+}
+
+// IDs are the user or group ids that a process acts under or can switch to: real, saved and effective, as
+// seen inside the container.
+type IDs [3]uint32
+
+// NoID stands for an id that cannot be told: one that the container's user namespace has no number for.
+const NoID = ^uint32(0)
+
+// OneID returns the ids of a process that has one only.
+func OneID(id uint32) IDs { return IDs{id, id, id} }
+
+// String returns them as people write them: one number, or real/saved/effective.
+func (i IDs) String() string {
+	text := func(id uint32) string {
+		if id == NoID {
+			return "none"
+		}
+		return strconv.FormatUint(uint64(id), 10)
+	}
+	if i == OneID(i[0]) {
+		return text(i[0])
+	}
+	return text(i[0]) + "/" + text(i[1]) + "/" + text(i[2])
+}
+
+// ParseIDs reads one id, or REAL/SAVED/EFFECTIVE.
+func ParseIDs(text string) (ids IDs, err error) {
+	parts := strings.Split(text, "/")
+	if len(parts) != 1 && len(parts) != len(ids) {
+		return ids, fmt.Errorf("%q is neither one id nor REAL/SAVED/EFFECTIVE", text)
+	}
+	for i := range ids {
+		id, err := strconv.ParseUint(parts[i%len(parts)], 10, 32)
+		if err != nil || uint32(id) == NoID {
+			return ids, fmt.Errorf("%q is not a numeric id", parts[i%len(parts)])
+		}
+		ids[i] = uint32(id)
+	}
+	return ids, nil
+}
+
+// HasAny says whether a list of ids selects a process where one of its ids is enough: a rule that denies, and
+// the default-deny that an Allow rule makes. An id that cannot be told could be any (fails closed). more are
+// its supplementary groups.
+func (i IDs) HasAny(listed, more []uint32) bool {
+	return slices.ContainsFunc(append(i[:], more...), func(id uint32) bool { return id == NoID || slices.Contains(listed, id) })
+}
+
+// HasAll says whether a list of ids selects a process where it is allowed something: by all that it acts
+// under or can switch to, so that a switch gains nothing. Supplementary groups allow nothing, because they
+// come from the image's own /etc/group.
+func (i IDs) HasAll(listed []uint32) bool {
+	return !slices.ContainsFunc(i[:], func(id uint32) bool { return id == NoID || !slices.Contains(listed, id) })
 }
 
 // Universal says whether the selector selects every process of the containers that it is about.

@@ -70,8 +70,11 @@ type Process struct {
 	Exe       string // resolved path inside the container, or memfd:NAME
 	Script    string // the script that an interpreter runs by its #! line; else empty
 	Truncated bool   // Exe or Script was cut: neither can be compared with a pattern
-	User      uint32 // effective, as the node sees it
-	Group     uint32
+	// Scriptless says that nobody can tell whether it runs a script: it is older than the agent.
+	Scriptless bool
+	User       IDs
+	Group      IDs
+	Groups     []uint32 // supplementary
 }
 
 // Call is one socket call, or a packet: who is at the other end, and by which protocol and port.

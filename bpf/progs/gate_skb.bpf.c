@@ -61,7 +61,7 @@ __noinline int flow_write(const struct passage *passage, const struct label *own
 	flow.decision = decision;
 	flow.container = owner->container;
 	flow.session = owner->session;
-	flow.owner = owner->exec;
+	flow.owner = owner->actor;
 	flow.direction = passage->direction;
 	flow.state = passage->state;
 	if (bpf_map_update_elem(&flow_by_tuple, &key, &flow, BPF_ANY))
@@ -106,7 +106,7 @@ static __always_inline int connect_allowed(const struct passage *passage,
 	       passage->key.protocol == PROTO_TCP && state->peer_port &&
 	       state->peer_port == passage->key.remote_port &&
 	       is_address(state->peer, passage->key.remote) &&
-	       state->decision == decision_word(revision, state->owner.exec, VERDICT_ALLOW);
+	       state->decision == decision_word(revision, state->owner.actor, VERDICT_ALLOW);
 }
 
 /* Judges a flow by the owner of its socket, in s. Returns a verdict. */
@@ -190,7 +190,7 @@ static __always_inline int passes(__u8 verdict, int out)
 /* Whether a flow was judged for the owner of this socket: others may come to use the same addresses and ports. */
 static __always_inline int is_own(const struct flow *flow, const struct sock_state *state)
 {
-	return flow->owner == state->owner.exec;
+	return flow->owner == state->owner.actor;
 }
 
 /*

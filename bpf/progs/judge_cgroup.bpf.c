@@ -46,6 +46,7 @@ static __always_inline struct sock_state *state_get(struct bpf_sock *sk, struct 
 		count_error(SITE_SOCK_STORAGE);
 		return 0;
 	}
+	ids_refresh(label);
 	refresh_who(label); /* so that the gate finds them with the socket */
 	own_socket(state, label, netns);
 	return state;

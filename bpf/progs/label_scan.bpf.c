@@ -65,11 +65,19 @@ int label_scan_task(struct bpf_iter__task *ctx)
 		if (!knows_better(&inferred->label, label))
 			return 0;
 		__builtin_memcpy(label, &inferred->label, sizeof(*label));
-	} else if (!bpf_task_storage_get(&label_by_task, task, &inferred->label,
-					 BPF_LOCAL_STORAGE_GET_F_CREATE)) {
+	} else {
+		label = bpf_task_storage_get(&label_by_task, task, &inferred->label,
+					     BPF_LOCAL_STORAGE_GET_F_CREATE);
+	}
+	if (!label) {
 		count_error(SITE_LABEL_STORAGE); /* open at JUDGE, closed at the gate */
 		return 0;
 	}
+	/* For what has its sockets already; the task itself reads them again at its next call. */
+	ids_read(label, task);
+	/* The namespace may be its container's or one of its own, which nothing tells now: closed. */
+	if (BPF_CORE_READ(task, cred, user_ns, level))
+		label->flags |= LABEL_MAPPED;
 	labelled_count++;
 	return 0;
 }

@@ -131,6 +131,7 @@ int BPF_PROG(label_cgroup_rmdir, struct cgroup *cgrp, const char *path)
 	if (bpf_map_delete_elem(&container_by_cgroup, &id) == 0)
 		tell_cgroup(id, path, 1);
 	probe_forget(id);
+	bpf_map_delete_elem(&ids_by_container, &id);
 	return 0;
 }
 
@@ -159,7 +160,7 @@ static __always_inline void join(struct task_struct *task, struct cgroup *cgrp)
 	__builtin_memset(label, 0, sizeof(*label));
 	label->container = id;
 	label->flags = LABEL_JOINING | LABEL_TRUNCATED;
-	label->exec = control_next_id();
+	label->exec = label->actor = control_next_id();
 	if (!(__sync_fetch_and_or(&container->flags, CONTAINER_JOINED) & CONTAINER_JOINED))
 		label->flags |= LABEL_FIRST;
 }
@@ -260,6 +261,7 @@ static __always_inline int joined(struct label *label, struct task_struct *task,
 		}
 	}
 	label->flags &= ~(LABEL_JOINING | LABEL_FIRST);
+	ids_map(label, task);
 	return 1;
 }
 
@@ -302,9 +304,9 @@ int BPF_PROG(label_exec, struct task_struct *task, int old_pid, struct linux_bin
 	}
 	label->who_revision = 0;
 	label->last.revision = 0;
-	label->exec = control_next_id();
+	label->exec = label->actor = control_next_id();
 	label->tgid = bpf_get_current_pid_tgid() >> 32;
-	label->uid = BPF_CORE_READ(task, cred, euid.val);
+	ids_read(label, task);
 	read_binary(label, task, bprm);
 	if (session)
 		tell_exec(label, task, EV_KIND_SESSION_START);

@@ -98,7 +98,7 @@ int oracle_who(struct __sk_buff *skb)
 	ruleset = oracle_ruleset(c->revision);
 	if (!ruleset)
 		return 0;
-	evaluate_who(ruleset, &oracle_question.label, c->revision, &who);
+	select_program(ruleset, &oracle_question.label, c->revision, &who);
 	__builtin_memcpy(oracle_question.label.who, &who, sizeof(who));
 	return 1;
 }

@@ -103,8 +103,11 @@ func (c *Case) Who() string {
 			parts = append(parts, text)
 		}
 	}
-	if p.User != 0 || p.Group != 0 {
-		parts = append(parts, fmt.Sprintf("(user %d, group %d)", p.User, p.Group))
+	if p.User != (policy.IDs{}) || p.Group != (policy.IDs{}) {
+		parts = append(parts, fmt.Sprintf("(user %s, group %s)", p.User, p.Group))
+	}
+	if len(p.Groups) > 0 {
+		parts = append(parts, fmt.Sprintf("(also in groups %v)", p.Groups))
 	}
 	return strings.Join(append(parts, "in", where(&p.Workload)), " ")
 }

@@ -124,6 +124,23 @@ func (p *parser) text(to *string) func(policy.Value) {
 	return func(v policy.Value) { *to, _ = p.Text(v) }
 }
 
+// ids reads the ids of a process: one, or a list of the real, the saved and the effective one.
+func (p *parser) ids(v policy.Value) policy.IDs {
+	if !p.IsList(v) {
+		return policy.OneID(p.ID(v))
+	}
+	var ids policy.IDs
+	items := p.List(v)
+	if len(items) != len(ids) {
+		p.Fail(v, "[1000, 0, 0]", "the real, the saved and the effective id are three")
+		return ids
+	}
+	for i, item := range items {
+		ids[i] = p.ID(item)
+	}
+	return ids
+}
+
 // readCase reads one entry of cases. It makes a case for each peer that the entry lists.
 func (p *parser) readCase(v policy.Value) {
 	c := Case{File: p.file, Line: v.Line(), Process: policy.Process{Workload: p.workload, Origin: policy.OriginMain}}
@@ -139,8 +156,13 @@ func (p *parser) readCase(v policy.Value) {
 		{Name: "origin", Read: func(v policy.Value) { c.Process.Origin = policy.Word(p.Strict, v, origins[:]...) }},
 		{Name: "binary", Read: p.text(&c.Process.Exe)},
 		{Name: "script", Read: p.text(&c.Process.Script)},
-		{Name: "user", Read: func(v policy.Value) { c.Process.User = p.ID(v) }},
-		{Name: "group", Read: func(v policy.Value) { c.Process.Group = p.ID(v) }},
+		{Name: "user", Read: func(v policy.Value) { c.Process.User = p.ids(v) }},
+		{Name: "group", Read: func(v policy.Value) { c.Process.Group = p.ids(v) }},
+		{Name: "groups", Read: func(v policy.Value) {
+			for _, item := range p.List(v) {
+				c.Process.Groups = append(c.Process.Groups, p.ID(item))
+			}
+		}},
 		{Name: "to", Read: take(policy.Egress)},
 		{Name: "names", Read: func(v policy.Value) { names = p.names(v) }},
 		{Name: "query", Read: func(v policy.Value) { c.Query = p.name(v) }},

@@ -18,6 +18,7 @@ type clause struct {
 	subject  *policy.EndpointSelector // selects workloads, besides the policy; nil: all of them
 	script   *policy.Script           // of the selector's; nil: it has none
 	optional bool                     // an Allow rule that makes nothing default-deny
+	governs  bool                     // matches no call: makes its direction default-deny where one of the process's ids is named
 	peers    uint32                   // id of a peer selector, if anyPeer is not set
 	anyPeer  bool
 	ports    []portSpan            // nil: every protocol and port
@@ -92,6 +93,13 @@ func (c *run) direction(of part, d Direction) (out []*clause, errs Errors) {
 		// egress: [] has no entry to match, but its default-deny needs a bit.
 		entries, count = []policy.Entry{{Peers: policy.Peers{CIDRs: []netip.Prefix{}}}}, 1
 	}
+	if (selector.Users != nil || selector.Groups != nil) && !r.Denies() && !r.Optional[d] {
+		made, err := c.governing(clause{rule: newRule(p, r, d, of.index*count+entries[0].Index), selector: selector, subject: r.Subject})
+		if err != nil {
+			errs = append(errs, policyError(p, r, err.Error()))
+		}
+		out = append(out, made...)
+	}
 	for i := range entries {
 		e := &entries[i]
 		cl := clause{rule: newRule(p, r, d, of.index*count+e.Index), selector: selector, optional: r.Optional[d], subject: r.Subject}
@@ -110,6 +118,16 @@ func (c *run) direction(of part, d Direction) (out []*clause, errs Errors) {
 		}
 	}
 	return out, errs
+}
+
+// governing makes what an Allow rule that names users or groups is to the processes that have one of them, but
+// not all that they act under named: default-deny, by the rule's name.
+func (c *run) governing(cl clause) ([]*clause, error) {
+	cl.governs = true
+	if err := c.match(&cl, &policy.Entry{Peers: policy.Peers{CIDRs: []netip.Prefix{}}}); err != nil {
+		return nil, err
+	}
+	return c.parted(nil, cl, nil), nil
 }
 
 // parted appends a clause for each of its scripts and requests: the patterns of one belong together, so

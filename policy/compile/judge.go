@@ -83,27 +83,53 @@ type matched struct {
 
 // who returns the rules that select a process.
 func (t *Tables) who(id uint32, r *Ruleset, p *policy.Process) Bitset {
-	who := r.Origins[p.Origin.Number()].And(ofID(t.Users, id, p.User, r.AnyUser)).And(ofID(t.Groups, id, p.Group, r.AnyGroup))
+	who := r.Origins[p.Origin.Number()].
+		And(r.ofIDs(idTable{t.Users, id, r.AnyUser}, p.User, nil)).And(r.ofIDs(idTable{t.Groups, id, r.AnyGroup}, p.Group, p.Groups))
 	if p.Truncated {
 		// No rule can be told by half a path: see Ruleset.Truncated.
 		return who.And(r.AnyBinary.And(r.AnyScript).Or(r.Truncated))
 	}
 	script := r.AnyScript
-	if p.Script != "" {
+	switch {
+	case p.Script == "" && p.Scriptless:
+		script = script.Or(t.accepts(r.Interpreters, p.Exe).And(r.Truncated))
+	case p.Script != "":
 		script = script.Or(t.accepts(r.Interpreters, p.Exe).And(t.accepts(r.Scripts, p.Script)))
 	}
 	return who.And(script).And(r.AnyBinary.Or(t.accepts(r.Exe, p.Exe)).Or(t.accepts(r.Exe, p.Script)))
 }
 
-// ofID returns the rules that select the processes of a user or group.
-func ofID(entries []IDEntry, ruleset, id uint32, anyone Bitset) Bitset {
-	i, ok := slices.BinarySearchFunc(entries, IDEntry{Ruleset: ruleset, ID: id}, func(a, b IDEntry) int {
+// idTable is the entries of one kind of ids.
+type idTable struct {
+	entries []IDEntry
+	ruleset uint32
+	anyone  Bitset // Ruleset.AnyUser or AnyGroup
+}
+
+// rules returns the rules that name an id, with those that name none.
+func (t idTable) rules(id uint32) Bitset {
+	i, ok := slices.BinarySearchFunc(t.entries, IDEntry{Ruleset: t.ruleset, ID: id}, func(a, b IDEntry) int {
 		return cmp.Or(cmp.Compare(a.Ruleset, b.Ruleset), cmp.Compare(a.ID, b.ID))
 	})
 	if !ok {
-		return anyone
+		return t.anyone
 	}
-	return entries[i].Bits
+	return t.entries[i].Bits
+}
+
+// ofIDs returns the rules that select a process by its ids of one kind. more are its supplementary groups.
+func (r *Ruleset) ofIDs(t idTable, ids policy.IDs, more []uint32) Bitset {
+	all, some, known := t.rules(ids[0]), Bitset{}, true
+	for _, id := range ids {
+		all = all.And(t.rules(id)) // no rule names policy.NoID
+	}
+	for _, id := range append(ids[:], more...) {
+		some, known = some.Or(t.rules(id)), known && id != policy.NoID
+	}
+	if !known {
+		some = r.AnyOf
+	}
+	return all.AndNot(r.AnyOf).Or(some.And(r.AnyOf))
 }
 
 func (r *Ruleset) judge(who Bitset, m *matched) Decision {

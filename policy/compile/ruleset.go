@@ -166,6 +166,9 @@ func (r *Ruleset) add(bit int, cl *clause) {
 	if cl.selector.Groups == nil {
 		r.AnyGroup.Set(bit)
 	}
+	if cl.rule.Deny || cl.governs {
+		r.AnyOf.Set(bit)
+	}
 	if cl.script == nil {
 		r.AnyScript.Set(bit)
 	}
@@ -177,6 +180,12 @@ func (r *Ruleset) add(bit int, cl *clause) {
 		// own: a long path must not be the way around it (fails closed).
 		r.Truncated.Set(bit)
 	}
+}
+
+// AsksBut says whether there are rules besides those that do not ask for something.
+func (r *Ruleset) AsksBut(indifferent Bitset) bool {
+	all := r.Allow[Egress].Or(r.Allow[Ingress]).Or(r.Deny[Egress]).Or(r.Deny[Ingress])
+	return all.AndNot(indifferent) != Bitset{}
 }
 
 // idEntries makes the user or group entries of a ruleset.

@@ -108,6 +108,7 @@ type Ruleset struct {
 	AnyScript                   Bitset              // rules whose process selector names no scripts
 	AnyUser                     Bitset              // rules whose process selector names no users
 	AnyGroup                    Bitset              // rules whose process selector names no groups
+	AnyOf                       Bitset              // rules to which one of a process's ids is enough: those that deny, and those that only govern
 	Truncated                   Bitset              // what a path too long for the label matches: Deny rules with binaries or scripts (fails closed for them)
 	AnyPeer                     Bitset              // rules that match every peer, also where there is no address
 	AnyPort                     Bitset              // rules that match every protocol and port
@@ -128,12 +129,16 @@ type Ruleset struct {
 
 // How a call is judged:
 //
-//	who = Origins[origin] & user & group & (AnyBinary | Accepts[Exe(exe)] | Accepts[Exe(script)])
+//	who = Origins[origin] & users & groups & (AnyBinary | Accepts[Exe(exe)] | Accepts[Exe(script)])
 //	      & (AnyScript | Accepts[Interpreters(exe)] & Accepts[Scripts(script)])
-//	      or, if the path was cut, Origins[origin] & user & group & (AnyBinary & AnyScript | Truncated): no DFA is asked
+//	      or, if the path was cut, Origins[origin] & users & groups & (AnyBinary & AnyScript | Truncated): no DFA is asked
 //	hit = who & peer & port
 //
-// The kernel does not ask for users, groups and scripts: see Enforced.
+// Where nobody can tell whether a process runs a script, Truncated stands for Accepts[Scripts(script)]. users is,
+// over the ids of users that a process has, the AND of their IDEntry's bits (or AnyUser) in all rules but those
+// of AnyOf, and the OR in those; an id that is not known has AnyUser there, and all rules of AnyOf. groups is the
+// same, to whose OR the supplementary groups belong. An Allow rule that names ids is there twice: before the one
+// that matches calls stands one in AnyOf that matches none, by which it governs.
 //
 // peer is the PeerEntry's bits or AnyPeer, and for each name that DNS has told the workload for the
 // peer Accepts[Names(name)] besides.

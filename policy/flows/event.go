@@ -106,7 +106,11 @@ func (e *event) flow(o Options) (f Flow, why string) {
 			w.Labels = o.Labels[i].labels
 		}
 	}
-	f.Process = policy.Process{Workload: w, Origin: policy.Origin(e.Origin), Exe: e.Binary, Truncated: e.BinaryCut, User: e.UID}
+	f.Process = policy.Process{
+		Workload: w, Origin: policy.Origin(e.Origin), Exe: e.Binary, Truncated: e.BinaryCut,
+		// Events tell the effective id, and nothing of groups: those could be any.
+		User: policy.OneID(e.UID), Group: policy.OneID(policy.NoID),
+	}
 	if e.Interpreter != "" {
 		f.Process.Exe, f.Process.Script = e.Interpreter, e.Binary
 	}

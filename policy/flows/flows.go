@@ -110,7 +110,7 @@ type key struct {
 	origin                                           policy.Origin
 	exe, script                                      string
 	cut                                              bool
-	user                                             uint32
+	user                                             policy.IDs
 	direction                                        policy.Direction
 	peer                                             netip.Addr
 	protocol                                         uint8
@@ -173,7 +173,7 @@ func sorted(seen map[key]*Flow) []Flow {
 			cmp.Compare(a.exe, b.exe), cmp.Compare(a.script, b.script), cmp.Compare(a.direction, b.direction),
 			a.peer.Compare(b.peer), cmp.Compare(a.protocol, b.protocol), cmp.Compare(a.port, b.port),
 			cmp.Compare(a.name, b.name), cmp.Compare(a.verdict, b.verdict), cmp.Compare(a.would, b.would), cmp.Compare(a.rule, b.rule),
-			cmp.Compare(a.user, b.user), boolean(a.cut, b.cut), boolean(a.listen, b.listen))
+			slices.Compare(a.user[:], b.user[:]), boolean(a.cut, b.cut), boolean(a.listen, b.listen))
 	})
 	out := make([]Flow, len(keys))
 	for i, k := range keys {

@@ -14,7 +14,7 @@ func TestJudgeKinds(t *testing.T) {
 		Namespace: "shop", Pod: "web-1", Container: "web", Labels: map[string]string{"app": "web"}, ServiceAccount: "payer",
 		NamespaceLabels: map[string]string{"team": "red"},
 	}
-	pod := match.Process{Workload: web, Origin: policy.OriginMain, Exe: "/usr/bin/python3", Script: "/app/run.py", User: 1000, Group: 5}
+	pod := match.Process{Workload: web, Origin: policy.OriginMain, Exe: "/usr/bin/python3", Script: "/app/run.py", User: policy.OneID(1000), Group: policy.OneID(5), Groups: []uint32{6}}
 	host := match.Process{Workload: policy.Workload{Host: &policy.HostUnit{Unit: "ssh.service", Cgroup: "/system.slice/ssh.service"}}, Origin: policy.OriginHost, Exe: "/usr/sbin/sshd"}
 	const group = "apiVersion: sallyport.dev/v1alpha1\nkind: "
 	cluster := func(spec string) string {

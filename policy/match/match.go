@@ -78,6 +78,7 @@ type candidate struct {
 	inside   *policy.Entry // what may be said inside; nil: the candidate matches no call
 	dir      policy.Direction
 	who      string // why it does not select the process; "": it does
+	governed bool   // it selects the process as far as default-deny goes: by one of its ids
 	peer     string // why it does not match the peer; "": it does
 	port     string // why it does not match the protocol and port; "": it does
 }
@@ -88,7 +89,7 @@ func (c *candidate) hits() bool   { return c.who == "" && c.peer == "" && c.port
 
 // governs says whether a candidate makes its direction default-deny for the process.
 func (c *candidate) governs() bool {
-	return c.who == "" && !c.denies() && !c.yaml.Optional[c.dir]
+	return c.governed && !c.denies() && !c.yaml.Optional[c.dir]
 }
 
 // allows says whether a candidate that allows a call also allows what is said inside.
@@ -132,13 +133,14 @@ type question struct {
 // ofRule lists the candidates of one rule.
 func ofRule(in *Input, pol *policy.Policy, r *policy.Rule, q question) (out []candidate) {
 	for s, selector := range r.Selectors() {
-		who := whyNotSelected(pol, r, &selector, q.process)
+		who := whyNotSelected(pol, r, &selector, q.process, r.Denies())
+		governed := whyNotSelected(pol, r, &selector, q.process, true) == ""
 		for _, dir := range []policy.Direction{policy.Egress, policy.Ingress} {
 			entries, count, named := r.Entries(dir)
 			if !named {
 				continue
 			}
-			cand := candidate{rule: pol.RuleName(r), policy: pol, yaml: r, selector: s, dir: dir, who: who}
+			cand := candidate{rule: pol.RuleName(r), policy: pol, yaml: r, selector: s, dir: dir, who: who, governed: governed}
 			if len(entries) == 0 {
 				cand.entry, cand.peer = -1, "the list of "+dir.String()+" is empty: nothing is allowed"
 				cand.ref = policy.Ref(cand.rule, dir, s)

@@ -11,8 +11,9 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// whyNotSelected says why a rule's process selector does not select a process; "" if it does.
-func whyNotSelected(pol *policy.Policy, r *policy.Rule, s *policy.ProcessSelector, p *Process) string {
+// whyNotSelected says why a rule's process selector does not select a process; "" if it does. some: one of its
+// ids is enough.
+func whyNotSelected(pol *policy.Policy, r *policy.Rule, s *policy.ProcessSelector, p *Process, some bool) string {
 	w := &p.Workload
 	if why := whyNotWorkload(pol, w); why != "" {
 		return why
@@ -26,10 +27,10 @@ func whyNotSelected(pol *policy.Policy, r *policy.Rule, s *policy.ProcessSelecto
 		return fmt.Sprintf("container %s matches none of %s", show(w.Container), join(s.Containers))
 	case s.ContainerTypes != nil && !slices.Contains(s.ContainerTypes, policy.ContainerType(w.ContainerType)):
 		return fmt.Sprintf("container type %s is none of %s", show(w.ContainerType), join(s.ContainerTypes))
-	case s.Users != nil && !slices.Contains(s.Users, p.User):
-		return fmt.Sprintf("user %d is none of %s", p.User, join(s.Users))
-	case s.Groups != nil && !slices.Contains(s.Groups, p.Group):
-		return fmt.Sprintf("group %d is none of %s", p.Group, join(s.Groups))
+	case s.Users != nil && !hasIDs(s.Users, p.User, nil, some):
+		return fmt.Sprintf("user %s is not of %s", p.User, join(s.Users))
+	case s.Groups != nil && !hasIDs(s.Groups, p.Group, p.Groups, some):
+		return fmt.Sprintf("group %s is not of %s", p.Group, join(s.Groups))
 	case s.Binaries == nil && s.Scripts == nil:
 		return ""
 	case p.Truncated && r.Denies():
@@ -37,7 +38,7 @@ func whyNotSelected(pol *policy.Policy, r *policy.Rule, s *policy.ProcessSelecto
 		return ""
 	case p.Truncated:
 		return "the path was cut, so that it matches no binaries of an Allow rule"
-	case s.Scripts != nil && !runs(s.Scripts, p):
+	case s.Scripts != nil && !runs(s.Scripts, p) && !(r.Denies() && mayRun(s.Scripts, p)):
 		return fmt.Sprintf("binary %s with script %s is none of the scripts", show(p.Exe), show(p.Script))
 	case s.Binaries == nil, anyGlob(s.Binaries, p.Exe), p.Script != "" && anyGlob(s.Binaries, p.Script):
 		return ""
@@ -45,6 +46,20 @@ func whyNotSelected(pol *policy.Policy, r *policy.Rule, s *policy.ProcessSelecto
 		return fmt.Sprintf("neither binary %s nor script %s matches any of %s", show(p.Exe), show(p.Script), join(s.Binaries))
 	}
 	return fmt.Sprintf("binary %s matches none of %s", show(p.Exe), join(s.Binaries))
+}
+
+// hasIDs says whether a list of ids selects a process by those that it has.
+func hasIDs(listed []uint32, ids policy.IDs, more []uint32, some bool) bool {
+	if some {
+		return ids.HasAny(listed, more)
+	}
+	return ids.HasAll(listed)
+}
+
+// mayRun says whether a process may run one of the scripts for all that can be told: a Deny rule takes it for
+// one of its own (fails closed).
+func mayRun(scripts []policy.Script, p *Process) bool {
+	return p.Scriptless && p.Script == "" && slices.ContainsFunc(scripts, func(s policy.Script) bool { return s.Interpreter.Match(p.Exe) })
 }
 
 // runs says whether a process runs one of the scripts.

@@ -252,12 +252,9 @@ func (g *generator) processSelector() (s policy.ProcessSelector) {
 	s.Containers = globs(some(g, 3, "web", "side*", "d?", "[w-z]*", "**"))
 	s.ContainerTypes = some(g, 3, policy.ContainerApp, policy.ContainerInit, policy.ContainerSidecar, policy.ContainerEphemeral)
 	s.Binaries = globs(some(g, 2, "/usr/bin/curl", "/usr/bin/*", "/usr/**", "/**/sh", "/bin/?sh", "/app/[a-c]*", "/**/lib/*.so", "memfd:*", "/**"))
-	if g.enforced {
-		return s
-	}
-	if g.IntN(6) == 0 {
+	if g.IntN(3) == 0 {
 		s.Users = some(g, 2, uint32(0), uint32(1000))
-		s.Groups = some(g, 3, uint32(0), uint32(5))
+		s.Groups = some(g, 2, uint32(0), uint32(5))
 	}
 	if g.IntN(8) == 0 {
 		for range 1 + g.IntN(2) {
@@ -388,13 +385,25 @@ func (g *generator) process(workloads []policy.Workload) policy.Process {
 	all := policy.Origins()
 	p := policy.Process{
 		Workload: pick(g, workloads...), Origin: pick(g, all[:]...), Truncated: g.IntN(12) == 0,
-		User: pick[uint32](g, 0, 1000, 7), Group: pick[uint32](g, 0, 5),
+		User: g.ids(0, 1000, 7, policy.NoID), Group: g.ids(0, 5, 0, 5, 9, policy.NoID),
 		Exe: pick(g, "/usr/bin/curl", "/usr/bin/sh", "/bin/bash", "/bin/ash", "/app/a", "/app/b/c", "/opt/lib/x.so", "memfd:x", "memfd:a/b", "/usr"),
 	}
+	for range g.IntN(4) - 1 {
+		p.Groups = append(p.Groups, pick[uint32](g, 0, 5, 6, 7, 8, 9))
+	}
+	p.Scriptless = g.IntN(12) == 0
 	if g.IntN(4) == 0 {
 		p.Script = pick(g, "/app/a", "/usr/local/bin/run.sh", "/bin/sh")
 	}
 	return p
+}
+
+// ids makes the ids of a process: most have one only.
+func (g *generator) ids(list ...uint32) policy.IDs {
+	if g.IntN(3) > 0 {
+		return policy.OneID(pick(g, list...))
+	}
+	return policy.IDs{pick(g, list...), pick(g, list...), pick(g, list...)}
 }
 
 func (g *generator) call() policy.Call {

@@ -201,9 +201,10 @@ func (p *Inferred) execID() uint64 {
 // kernel is the label as the kernel stores it.
 func (p *Inferred) kernel() *bpfobj.ABIInferred {
 	v := &bpfobj.ABIInferred{StartTicks: p.StartTicks}
-	v.Label.Container, v.Label.Origin, v.Label.Uid, v.Label.Tgid = p.Container, uint32(p.Origin), p.UID, p.PID
+	v.Label.Container, v.Label.Origin, v.Label.Tgid = p.Container, uint32(p.Origin), p.PID
 	v.Label.Exec = p.execID()
-	v.Label.Flags = uint32(bpfobj.ABILabelFlagsLABEL_INFERRED)
+	v.Label.Actor = v.Label.Exec
+	v.Label.Flags = uint32(bpfobj.ABILabelFlagsLABEL_INFERRED | bpfobj.ABILabelFlagsLABEL_SCRIPTLESS)
 	if p.Origin == event.OriginExec {
 		v.Label.Session = inferredIDs | p.Session
 	}

@@ -27,8 +27,9 @@ type explainFlags struct {
 	origin    string
 	binary    string
 	script    string
-	user      uint32
-	group     uint32
+	user      string
+	group     string
+	groups    []uint
 	to, from  string
 	names     []string
 	query     string
@@ -60,8 +61,9 @@ func (p Program) explain() *cobra.Command {
 	flags.StringVar(&f.origin, "origin", string(policy.OriginMain), "origin of the process: Main, Exec, Probe, Host or Unknown")
 	flags.StringVar(&f.binary, "binary", "", "path of its program")
 	flags.StringVar(&f.script, "script", "", "path of the script, where the program is an interpreter")
-	flags.Uint32Var(&f.user, "user", 0, "its effective user id, as the node sees it")
-	flags.Uint32Var(&f.group, "group", 0, "its effective group id, as the node sees it")
+	flags.StringVar(&f.user, "user", "0", "its user id inside the container, or REAL/SAVED/EFFECTIVE")
+	flags.StringVar(&f.group, "group", "0", "its group id, the same")
+	flags.UintSliceVar(&f.groups, "groups", nil, "its supplementary groups")
 	flags.StringVar(&f.to, "to", "", "peer that the process calls")
 	flags.StringVar(&f.from, "from", "", "peer that calls the process")
 	flags.StringSliceVar(&f.names, "name", nil, "names that DNS has told the workload for the peer of --to")
@@ -124,7 +126,16 @@ func (f *explainFlags) question() (in policy.Input, p policy.Process, c policy.C
 	if !slices.Contains(origins[:], policy.Origin(f.origin)) {
 		return in, p, c, fmt.Errorf("reading --origin: %q is none of Main, Exec, Probe, Host, Unknown", f.origin)
 	}
-	p = policy.Process{Workload: f.workload, Origin: policy.Origin(f.origin), Exe: f.binary, Script: f.script, User: f.user, Group: f.group}
+	p = policy.Process{Workload: f.workload, Origin: policy.Origin(f.origin), Exe: f.binary, Script: f.script}
+	if p.User, err = policy.ParseIDs(f.user); err != nil {
+		return in, p, c, fmt.Errorf("reading --user: %w", err)
+	}
+	if p.Group, err = policy.ParseIDs(f.group); err != nil {
+		return in, p, c, fmt.Errorf("reading --group: %w", err)
+	}
+	for _, id := range f.groups {
+		p.Groups = append(p.Groups, uint32(min(id, uint(policy.NoID))))
+	}
 	if in.Node, err = nodeOf(f.addresses); err != nil {
 		return in, p, c, err
 	}

@@ -23,6 +23,41 @@ enum label_flags {
 	LABEL_SESSION = 4, /* the first process of its session: its exit ends the session */
 	LABEL_INFERRED = 8,	 /* decided from /proc, not from birth */
 	LABEL_TRUNCATED = 16,	 /* exe or script is longer than the label holds, or not known */
+	LABEL_SCRIPTLESS = 32,	 /* nobody can say whether it runs a script: taken from /proc */
+	LABEL_MAPPED = 64, /* its container has a user namespace: see struct id_map */
+	LABEL_IDS = 128,   /* who[] asks for users or groups: it is to follow the task's ids */
+};
+
+/* A task has three ids of each kind, in this order. */
+enum id_places {
+	ID_REAL = 0,
+	ID_SAVED = 1,
+	ID_EFFECTIVE = 2,
+	ID_COUNT = 3,
+};
+
+enum id_kinds {
+	ID_USER = 0,
+	ID_GROUP = 1,
+	ID_KINDS = 2,
+};
+
+enum id_limits {
+	ID_GROUPS = 16,		/* supplementary groups that a label holds */
+	ID_EXTENTS = 5,		/* of a map of a user namespace: as many as the kernel has inline */
+	ID_NONE = 0xffffffff,	/* has no number inside its container */
+};
+
+/* ids of the initial user namespace from lower on that are those from first on inside. */
+struct id_extent {
+	__u32 first;
+	__u32 lower;
+	__u32 count; /* 0: none */
+};
+
+/* How the user namespace of a container calls ids. */
+struct id_map {
+	struct id_extent extent[ID_KINDS * ID_EXTENTS]; /* by kind */
 };
 
 /* The last addressed call that was judged Allow: the same call again needs no new judgement. */
@@ -40,10 +75,13 @@ struct label {
 	__u64 container;       /* id of the container's cgroup */
 	__u64 session;	       /* id of the exec session; 0: none */
 	__u64 exec;	       /* id of the program execution, never used twice while pins live */
+	__u64 actor;	       /* id of the execution under these ids, from the same numbers: what is decided is for it */
 	__u64 who_revision;    /* revision that who[] was computed for; 0: not yet */
 	__u64 who[RULE_WORDS]; /* rules that select this process */
 	__u32 tgid;	       /* of the process that executed exe */
-	__u32 uid;	       /* effective, initial user namespace */
+	__u32 ids[ID_KINDS][ID_COUNT]; /* initial user namespace, by enum id_kinds and id_places */
+	__u32 group_count; /* supplementary groups that it has: more than groups holds are not known */
+	__u32 groups[ID_GROUPS];
 	__u32 origin;	       /* enum origin */
 	__u32 flags;	       /* enum label_flags */
 	__u32 pending_call;    /* fmod_ret step: enum call that fentry has judged; 0: none */
@@ -53,7 +91,7 @@ struct label {
 	__u8 script[SCRIPT_LEN]; /* for #! scripts, else empty */
 };
 
-_Static_assert(sizeof(struct label) == 152 + EXE_LEN + SCRIPT_LEN, "label has no holes");
+_Static_assert(sizeof(struct label) == 248 + EXE_LEN + SCRIPT_LEN, "label has no holes");
 
 enum probe_limits {
 	PROBE_SLOTS = 8, /* commands of one container */

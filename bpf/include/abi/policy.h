@@ -43,6 +43,8 @@ enum ruleset_flags {
 	RULESET_NAMES = 4, /* has rules that match peers by name */
 	RULESET_DNS = 8,   /* has rules that say which names may be asked for */
 	RULESET_ICMP = 16, /* has rules that name types of ICMP messages */
+	RULESET_USERS = 32,  /* has rules that name users */
+	RULESET_GROUPS = 64, /* has rules that name groups */
 };
 
 struct ruleset {
@@ -51,6 +53,9 @@ struct ruleset {
 	struct bits audit;
 	struct bits origins[ORIGIN_COUNT];
 	struct bits any_binary;
+	struct bits any_script;
+	struct bits any_id[ID_KINDS]; /* rules that name no users, no groups */
+	struct bits any_of; /* rules to which one of a process's ids is enough; to the others all must be named */
 	struct bits truncated;
 	struct bits any_peer;
 	struct bits any_port;
@@ -60,6 +65,8 @@ struct ruleset {
 	struct bits any_path;
 	struct bits any_host;
 	struct dfa_ref exe;
+	struct dfa_ref interpreters; /* path of the executable, and of its script → rules, which are ANDed */
+	struct dfa_ref scripts;
 	struct dfa_ref names;	/* name of a peer */
 	struct dfa_ref queries; /* name asked for */
 	struct dfa_ref methods;
@@ -96,6 +103,13 @@ struct port_key {
 	__u8 protocol;
 	__u8 pad;
 	__u16 port_be;
+};
+
+/* → the rules that name an id, with those that name none of its kind. */
+struct id_key {
+	__u32 ruleset;
+	__u32 id; /* as its container calls it */
+	__u32 kind; /* enum id_kinds */
 };
 
 struct dfa_page {

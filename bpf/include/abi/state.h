@@ -86,7 +86,7 @@ struct flow {
 	__u64 decision; /* revision << 8 | enum verdict; one atomic word */
 	__u64 container;
 	__u64 session;
-	__u64 owner;	/* label.exec of the owner of the socket that it was judged for; 0: of none */
+	__u64 owner;	/* label.actor of the owner of the socket that it was judged for; 0: of none */
 	__u64 packets[2]; /* by enum direction of the packet */
 	__u64 bytes[2];
 	__u32 direction; /* enum direction: who opened it */

@@ -96,7 +96,7 @@ static __always_inline void read_binary(struct label *label, struct task_struct 
 	__u32 begin = 0;
 	long len;
 
-	label->flags &= ~LABEL_TRUNCATED;
+	label->flags &= ~(LABEL_TRUNCATED | LABEL_SCRIPTLESS);
 	__builtin_memset(label->exe, 0, sizeof(label->exe));
 	__builtin_memset(label->script, 0, sizeof(label->script));
 	if (buffer) {

@@ -8,7 +8,7 @@
 #include <lib/dfa.h>
 #include <lib/label.h>
 #include <lib/names.h>
-#include <lib/tables.h>
+#include <lib/select.h>
 
 enum query_flags {
 	QUERY_ADDRESS = 1, /* addr holds a peer */
@@ -99,43 +99,6 @@ static __always_inline struct bits *bits_of_inside(const struct pick *pick)
 static __always_inline __u16 first_bit(__u64 word)
 {
 	return __builtin_ctzll(word);
-}
-
-/*
- * The rules that select a process, into who. A global function, as evaluate_pick(): the verifier
- * looks at it once and not at every call.
- */
-__noinline int evaluate_who(struct ruleset *ruleset, struct label *label, __u64 revision,
-			    struct bits *who)
-{
-	struct bits *exe, *script = 0;
-	__u32 origin;
-	int cut, i;
-
-	if (!ruleset || !label || !who)
-		return 0;
-	origin = label->origin;
-	if (origin >= ORIGIN_COUNT)
-		origin = ORIGIN_UNKNOWN;
-	cut = label->flags & LABEL_TRUNCATED;
-	exe = dfa_accept(revision, &ruleset->exe, label->exe);
-	if (label->script[0])
-		script = dfa_accept(revision, &ruleset->exe, label->script);
-	for (i = 0; i < RULE_WORDS; i++) {
-		__u64 binary = ruleset->any_binary.word[i];
-
-		/* A path that was cut is not known: closed, it matches what denies and nothing that allows. */
-		if (cut) {
-			binary |= ruleset->truncated.word[i];
-		} else {
-			if (exe)
-				binary |= exe->word[i];
-			if (script)
-				binary |= script->word[i];
-		}
-		who->word[i] = ruleset->origins[origin].word[i] & binary;
-	}
-	return 0;
 }
 
 /* ANDs the bitsets. pick->direction, audit, asks, revision and accept are given, the rest is found. */

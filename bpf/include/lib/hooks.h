@@ -55,6 +55,7 @@ static __always_inline struct sock_state *state_of(struct sock *sk, struct label
 		count_error(SITE_SOCK_STORAGE);
 		return 0;
 	}
+	ids_refresh(label);
 	refresh_who(label); /* so that the gate finds them with the socket */
 	own_socket(state, label, netns);
 	return state;
@@ -113,7 +114,7 @@ static __always_inline int hook_sendmsg(struct socket *sock, struct msghdr *msg,
 	/* An IPv4 socket takes AF_UNSPEC as AF_INET; an IPv6 one as no name. */
 	if (named && address.family == FAMILY_UNSPEC && facts.family == FAMILY_INET6)
 		named = 0;
-	if (!named && state && state->decision == decision_word(c->revision, label->exec, VERDICT_ALLOW))
+	if (!named && state && state->decision == decision_word(c->revision, label->actor, VERDICT_ALLOW))
 		return 0;
 	ask_init(&ask, &facts, c, step);
 	ask.call = CALL_SENDMSG;

@@ -35,13 +35,13 @@ struct ask {
 };
 
 /*
- * The decision kept on a socket for its connection: 24 bits of revision, 32 of the label.exec it was
+ * The decision kept on a socket for its connection: 24 bits of revision, 32 of the label.actor it was
  * made for, 8 of verdict, in one word, so that no reader sees half. A wrong match needs 2^24 policy
- * changes or 2^32 execs during one connection. Only Allow is ever trusted from it.
+ * changes or 2^32 execs or changes of ids during one connection. Only Allow is ever trusted from it.
  */
-static __always_inline __u64 decision_word(__u64 revision, __u64 exec, __u8 verdict)
+static __always_inline __u64 decision_word(__u64 revision, __u64 actor, __u8 verdict)
 {
-	return (revision & 0xffffff) << 40 | (exec & 0xffffffff) << 8 | verdict;
+	return (revision & 0xffffff) << 40 | (actor & 0xffffffff) << 8 | verdict;
 }
 
 static __always_inline int verdict_passes(__u8 verdict)
@@ -148,17 +148,25 @@ __noinline int tell_packet(const struct ask *ask, const struct label *label,
 static __always_inline struct bits *who_of(struct ruleset *ruleset, struct label *label,
 					   __u64 revision, struct bits *scratch)
 {
-	if (label->who_revision != revision) {
-		if (scratch) {
-			evaluate_who(ruleset, label, revision, scratch);
-			return scratch;
-		}
-		/* Only the task itself writes its label, so nobody sees the bits half written. */
+	struct bits *who = scratch ? scratch : (struct bits *)label->who;
+
+	if (label->who_revision == revision)
+		return (struct bits *)label->who;
+	/* Only the task itself writes its label, so nobody sees the bits half written. */
+	if (!scratch)
 		label->who_revision = 0;
-		evaluate_who(ruleset, label, revision, (struct bits *)label->who);
+	select_program(ruleset, label, revision, who);
+	if (ruleset->flags & RULESET_USERS)
+		select_ids(ruleset, label, revision, who, ID_USER);
+	if (ruleset->flags & RULESET_GROUPS)
+		select_ids(ruleset, label, revision, who, ID_GROUP);
+	if (!scratch) {
+		label->flags &= ~LABEL_IDS;
+		if (ruleset->flags & (RULESET_USERS | RULESET_GROUPS))
+			label->flags |= LABEL_IDS;
 		label->who_revision = revision;
 	}
-	return (struct bits *)label->who;
+	return who;
 }
 
 /* Makes the rules that a task's own label keeps those of the policy in force, for who copies it. */

@@ -3,6 +3,7 @@
 #include <bpf/bpf_core_read.h>
 #include <kernel/types.h>
 #include <lib/control.h>
+#include <lib/ids.h>
 #include <maps/label.h>
 
 /*
@@ -32,11 +33,8 @@ static __always_inline struct label *label_current(void)
 	return label;
 }
 
-/*
- * The label of the calling task for a call on a socket of the network namespace: its container's, or
- * Host's when a task outside every container is inside a governed namespace. NULL: ungoverned.
- */
-static __always_inline struct label *label_subject(__u64 netns_cookie)
+/* See label_subject(). */
+static __always_inline struct label *label_found(__u64 netns_cookie)
 {
 	struct label *label = label_current();
 	struct netns *netns;
@@ -66,7 +64,22 @@ static __always_inline struct label *label_subject(__u64 netns_cookie)
 	label->origin = ORIGIN_HOST;
 	label->flags = LABEL_TRUNCATED;
 	label->tgid = bpf_get_current_pid_tgid() >> 32;
-	label->uid = bpf_get_current_uid_gid();
-	label->exec = control_next_id();
+	label->exec = label->actor = control_next_id();
+	return label;
+}
+
+/*
+ * The label of the calling task for a call on a socket of the network namespace: its container's, or
+ * Host's when a task outside every container is inside a governed namespace. NULL: ungoverned. Its ids are
+ * those of now where the rules that select it depend on them, or are computed next. A swap between here and the
+ * judgement may compute them by older ids, for this one call, which came as early as the policy did.
+ */
+static __always_inline struct label *label_subject(__u64 netns_cookie)
+{
+	struct label *label = label_found(netns_cookie);
+	struct control *c = control_get();
+
+	if (label && c && (label->flags & LABEL_IDS || label->who_revision != c->revision))
+		ids_refresh(label);
 	return label;
 }

@@ -149,7 +149,7 @@ static __always_inline __u8 judge_addressed(struct ask *ask, struct label *label
 }
 
 /*
- * A UDP server answers: the peer has sent to this very port of that owner, label.exec, and was let in under
+ * A UDP server answers: the peer has sent to this very port of that owner, label.actor, and was let in under
  * this revision.
  */
 static __always_inline int is_answer(const struct ask *ask, __u64 owner)
@@ -172,7 +172,7 @@ static __always_inline int is_answer(const struct ask *ask, __u64 owner)
 /* Whether the gate judges what is sent on a socket as its calls by this process are judged. */
 static __always_inline int is_owner(const struct label *label, const struct sock_state *state)
 {
-	return state->owner.exec == label->exec && state->owner.container == label->container &&
+	return state->owner.actor == label->actor && state->owner.container == label->container &&
 	       state->owner.origin == label->origin;
 }
 
@@ -243,8 +243,8 @@ static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 	if (icmp_left_to_gate(ask, label, state))
 		return VERDICT_ALLOW;
 	/* The step that reports does not know the owner and takes the caller for it. */
-	if (ask->call == CALL_SENDMSG && is_answer(ask, state ? state->owner.exec : label->exec)) {
-		if (!state || state->owner.exec == label->exec)
+	if (ask->call == CALL_SENDMSG && is_answer(ask, state ? state->owner.actor : label->actor)) {
+		if (!state || state->owner.actor == label->actor)
 			return VERDICT_ALLOW;
 		/* On another's socket: who answers must be one that the peer may come to, as well. */
 		ask->query.direction = DIR_INGRESS;
@@ -254,7 +254,7 @@ static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 	if (state && ask->call == CALL_CONNECT) {
 		state->direction = DIR_EGRESS;
 		hold_peer(state, &ask->query, final);
-		state->decision = decision_word(ask->query.revision, label->exec, verdict);
+		state->decision = decision_word(ask->query.revision, label->actor, verdict);
 	}
 	return left_to_gate(ask, label, state, verdict);
 }
@@ -263,7 +263,7 @@ static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 static __always_inline __u8 judge_connected(struct ask *ask, struct label *label,
 					    struct sock_state *state)
 {
-	__u64 allowed = decision_word(ask->query.revision, label->exec, VERDICT_ALLOW);
+	__u64 allowed = decision_word(ask->query.revision, label->actor, VERDICT_ALLOW);
 	__u8 verdict;
 	int final;
 
@@ -277,7 +277,7 @@ static __always_inline __u8 judge_connected(struct ask *ask, struct label *label
 		recall_name(state, &ask->query);
 	verdict = judge(ask, label, &final);
 	if (state && final)
-		state->decision = decision_word(ask->query.revision, label->exec, verdict);
+		state->decision = decision_word(ask->query.revision, label->actor, verdict);
 	return left_to_gate(ask, label, state, verdict);
 }
 
@@ -288,7 +288,7 @@ static __always_inline __u8 judge_connected(struct ask *ask, struct label *label
 static __always_inline __u8 judge_listen(struct ask *ask, struct label *label,
 					 struct sock_state *state)
 {
-	__u64 allowed = decision_word(ask->query.revision, label->exec, VERDICT_ALLOW);
+	__u64 allowed = decision_word(ask->query.revision, label->actor, VERDICT_ALLOW);
 	__u8 verdict;
 	int final;
 
@@ -299,7 +299,7 @@ static __always_inline __u8 judge_listen(struct ask *ask, struct label *label,
 	ask->query.port = ask->local_port;
 	verdict = judge(ask, label, &final);
 	if (ask->call == CALL_ACCEPT && state && final)
-		state->served = decision_word(ask->query.revision, label->exec, verdict);
+		state->served = decision_word(ask->query.revision, label->actor, verdict);
 	return verdict;
 }
 

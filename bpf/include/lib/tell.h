@@ -24,7 +24,7 @@ static __always_inline void tell_subject(struct ev_subject *subject, const struc
 	subject->exec = label->exec;
 	subject->tgid = label->tgid;
 	subject->tid = 0;
-	subject->uid = label->uid;
+	subject->uid = label->ids[ID_USER][ID_EFFECTIVE];
 	subject->flags = label->flags;
 	subject->origin = label->origin;
 	subject->pad = 0;

@@ -34,6 +34,19 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } container_by_cgroup SEC(".maps");
 
+/*
+ * What the user namespaces of containers call ids, by cgroup id. Full, or not known: its processes have no
+ * ids that a rule can name, see id_inside().
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct id_map);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} ids_by_container SEC(".maps");
+
 /* Cgroups whose children are containers whatever their name, by path, NUL-padded. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -43,6 +43,12 @@ struct port_inner {
 	__uint(key_size, sizeof(struct port_key));
 	__uint(value_size, sizeof(struct bits));
 };
+struct id_inner {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(struct id_key));
+	__uint(value_size, sizeof(struct bits));
+};
 struct page_inner {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_INNER_MAP);
@@ -109,6 +115,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__array(values, struct port_inner);
 } rules_by_port SEC(".maps");
+
+/* Rules by ruleset and id of a user or group; no entry: ruleset.any_id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, SLOTS);
+	__type(key, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__array(values, struct id_inner);
+} rules_by_id SEC(".maps");
 
 /* DFAs, packed into pages. */
 struct {

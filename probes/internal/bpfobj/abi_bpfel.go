@@ -268,6 +268,38 @@ type ABIGateSlot struct {
 	Pad     uint32
 }
 
+type ABIIdKey struct {
+	_       structs.HostLayout
+	Ruleset uint32
+	Id      uint32
+	Kind    uint32
+}
+
+type ABIIdKinds uint32
+
+const (
+	ABIIdKindsID_USER  ABIIdKinds = 0
+	ABIIdKindsID_GROUP ABIIdKinds = 1
+	ABIIdKindsID_KINDS ABIIdKinds = 2
+)
+
+type ABIIdLimits uint32
+
+const (
+	ABIIdLimitsID_GROUPS  ABIIdLimits = 16
+	ABIIdLimitsID_EXTENTS ABIIdLimits = 5
+	ABIIdLimitsID_NONE    ABIIdLimits = 4294967295
+)
+
+type ABIIdPlaces uint32
+
+const (
+	ABIIdPlacesID_REAL      ABIIdPlaces = 0
+	ABIIdPlacesID_SAVED     ABIIdPlaces = 1
+	ABIIdPlacesID_EFFECTIVE ABIIdPlaces = 2
+	ABIIdPlacesID_COUNT     ABIIdPlaces = 3
+)
+
 type ABIInferred struct {
 	_          structs.HostLayout
 	StartTicks uint64
@@ -279,10 +311,13 @@ type ABILabel struct {
 	Container    uint64
 	Session      uint64
 	Exec         uint64
+	Actor        uint64
 	WhoRevision  uint64
 	Who          [8]uint64
 	Tgid         uint32
-	Uid          uint32
+	Ids          [2][3]uint32
+	GroupCount   uint32
+	Groups       [16]uint32
 	Origin       uint32
 	Flags        uint32
 	PendingCall  uint32
@@ -303,17 +338,20 @@ type ABILabel struct {
 type ABILabelFlags uint32
 
 const (
-	ABILabelFlagsLABEL_JOINING   ABILabelFlags = 1
-	ABILabelFlagsLABEL_FIRST     ABILabelFlags = 2
-	ABILabelFlagsLABEL_SESSION   ABILabelFlags = 4
-	ABILabelFlagsLABEL_INFERRED  ABILabelFlags = 8
-	ABILabelFlagsLABEL_TRUNCATED ABILabelFlags = 16
+	ABILabelFlagsLABEL_JOINING    ABILabelFlags = 1
+	ABILabelFlagsLABEL_FIRST      ABILabelFlags = 2
+	ABILabelFlagsLABEL_SESSION    ABILabelFlags = 4
+	ABILabelFlagsLABEL_INFERRED   ABILabelFlags = 8
+	ABILabelFlagsLABEL_TRUNCATED  ABILabelFlags = 16
+	ABILabelFlagsLABEL_SCRIPTLESS ABILabelFlags = 32
+	ABILabelFlagsLABEL_MAPPED     ABILabelFlags = 64
+	ABILabelFlagsLABEL_IDS        ABILabelFlags = 128
 )
 
 type ABILimits uint32
 
 const (
-	ABILimitsABI_VERSION     ABILimits = 3
+	ABILimitsABI_VERSION     ABILimits = 4
 	ABILimitsRULE_WORDS      ABILimits = 8
 	ABILimitsRULE_MAX        ABILimits = 512
 	ABILimitsEXE_LEN         ABILimits = 256
@@ -442,41 +480,48 @@ type ABIRule struct {
 }
 
 type ABIRuleset struct {
-	_           structs.HostLayout
-	Allow       [2]ABIBits
-	Deny        [2]ABIBits
-	Audit       ABIBits
-	Origins     [5]ABIBits
-	AnyBinary   ABIBits
-	Truncated   ABIBits
-	AnyPeer     ABIBits
-	AnyPort     ABIBits
-	Dns         ABIBits
-	Http        ABIBits
-	AnyMethod   ABIBits
-	AnyPath     ABIBits
-	AnyHost     ABIBits
-	Exe         ABIDfaRef
-	Names       ABIDfaRef
-	Queries     ABIDfaRef
-	Methods     ABIDfaRef
-	Paths       ABIDfaRef
-	Hosts       ABIDfaRef
-	Lines       ABIDfaRef
-	Id          uint32
-	Flags       uint32
-	FirstDemand uint32
-	Demands     uint32
+	_            structs.HostLayout
+	Allow        [2]ABIBits
+	Deny         [2]ABIBits
+	Audit        ABIBits
+	Origins      [5]ABIBits
+	AnyBinary    ABIBits
+	AnyScript    ABIBits
+	AnyId        [2]ABIBits
+	AnyOf        ABIBits
+	Truncated    ABIBits
+	AnyPeer      ABIBits
+	AnyPort      ABIBits
+	Dns          ABIBits
+	Http         ABIBits
+	AnyMethod    ABIBits
+	AnyPath      ABIBits
+	AnyHost      ABIBits
+	Exe          ABIDfaRef
+	Interpreters ABIDfaRef
+	Scripts      ABIDfaRef
+	Names        ABIDfaRef
+	Queries      ABIDfaRef
+	Methods      ABIDfaRef
+	Paths        ABIDfaRef
+	Hosts        ABIDfaRef
+	Lines        ABIDfaRef
+	Id           uint32
+	Flags        uint32
+	FirstDemand  uint32
+	Demands      uint32
 }
 
 type ABIRulesetFlags uint32
 
 const (
-	ABIRulesetFlagsRULESET_AUDIT ABIRulesetFlags = 1
-	ABIRulesetFlagsRULESET_RULES ABIRulesetFlags = 2
-	ABIRulesetFlagsRULESET_NAMES ABIRulesetFlags = 4
-	ABIRulesetFlagsRULESET_DNS   ABIRulesetFlags = 8
-	ABIRulesetFlagsRULESET_ICMP  ABIRulesetFlags = 16
+	ABIRulesetFlagsRULESET_AUDIT  ABIRulesetFlags = 1
+	ABIRulesetFlagsRULESET_RULES  ABIRulesetFlags = 2
+	ABIRulesetFlagsRULESET_NAMES  ABIRulesetFlags = 4
+	ABIRulesetFlagsRULESET_DNS    ABIRulesetFlags = 8
+	ABIRulesetFlagsRULESET_ICMP   ABIRulesetFlags = 16
+	ABIRulesetFlagsRULESET_USERS  ABIRulesetFlags = 32
+	ABIRulesetFlagsRULESET_GROUPS ABIRulesetFlags = 64
 )
 
 type ABISite uint32
@@ -607,6 +652,7 @@ const (
 	ABIMapGateByIfindex     = "gate_by_ifindex"
 	ABIMapGateSlots         = "gate_slots"
 	ABIMapIdentityByAddr    = "identity_by_addr"
+	ABIMapIdsByContainer    = "ids_by_container"
 	ABIMapLabelByTask       = "label_by_task"
 	ABIMapLastId            = "last_id"
 	ABIMapNameByHash        = "name_by_hash"
@@ -617,6 +663,7 @@ const (
 	ABIMapQueryBySock       = "query_by_sock"
 	ABIMapRefusals          = "refusals"
 	ABIMapRules             = "rules"
+	ABIMapRulesById         = "rules_by_id"
 	ABIMapRulesByPeer       = "rules_by_peer"
 	ABIMapRulesByPort       = "rules_by_port"
 	ABIMapRulesetByCgrp     = "ruleset_by_cgrp"
@@ -637,6 +684,10 @@ const (
 	ABIVarAbiEvKind         = "abi_ev_kind"
 	ABIVarAbiFlowState      = "abi_flow_state"
 	ABIVarAbiFragKey        = "abi_frag_key"
+	ABIVarAbiIdKey          = "abi_id_key"
+	ABIVarAbiIdKinds        = "abi_id_kinds"
+	ABIVarAbiIdLimits       = "abi_id_limits"
+	ABIVarAbiIdPlaces       = "abi_id_places"
 	ABIVarAbiInferred       = "abi_inferred"
 	ABIVarAbiLabelFlags     = "abi_label_flags"
 	ABIVarAbiLimits         = "abi_limits"
@@ -721,6 +772,7 @@ type ABIMapSpecs struct {
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -731,6 +783,7 @@ type ABIMapSpecs struct {
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
+	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
@@ -757,6 +810,10 @@ type ABIVariableSpecs struct {
 	AbiEvKind         *ebpf.VariableSpec `ebpf:"abi_ev_kind"`
 	AbiFlowState      *ebpf.VariableSpec `ebpf:"abi_flow_state"`
 	AbiFragKey        *ebpf.VariableSpec `ebpf:"abi_frag_key"`
+	AbiIdKey          *ebpf.VariableSpec `ebpf:"abi_id_key"`
+	AbiIdKinds        *ebpf.VariableSpec `ebpf:"abi_id_kinds"`
+	AbiIdLimits       *ebpf.VariableSpec `ebpf:"abi_id_limits"`
+	AbiIdPlaces       *ebpf.VariableSpec `ebpf:"abi_id_places"`
 	AbiInferred       *ebpf.VariableSpec `ebpf:"abi_inferred"`
 	AbiLabelFlags     *ebpf.VariableSpec `ebpf:"abi_label_flags"`
 	AbiLimits         *ebpf.VariableSpec `ebpf:"abi_limits"`
@@ -813,6 +870,7 @@ type ABIMaps struct {
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -823,6 +881,7 @@ type ABIMaps struct {
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
+	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
@@ -849,6 +908,7 @@ func (m *ABIMaps) Close() error {
 		m.GateByIfindex,
 		m.GateSlots,
 		m.IdentityByAddr,
+		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
 		m.NameByHash,
@@ -859,6 +919,7 @@ func (m *ABIMaps) Close() error {
 		m.QueryBySock,
 		m.Refusals,
 		m.Rules,
+		m.RulesById,
 		m.RulesByPeer,
 		m.RulesByPort,
 		m.RulesetByCgrp,
@@ -886,6 +947,10 @@ type ABIVariables struct {
 	AbiEvKind         *ebpf.Variable `ebpf:"abi_ev_kind"`
 	AbiFlowState      *ebpf.Variable `ebpf:"abi_flow_state"`
 	AbiFragKey        *ebpf.Variable `ebpf:"abi_frag_key"`
+	AbiIdKey          *ebpf.Variable `ebpf:"abi_id_key"`
+	AbiIdKinds        *ebpf.Variable `ebpf:"abi_id_kinds"`
+	AbiIdLimits       *ebpf.Variable `ebpf:"abi_id_limits"`
+	AbiIdPlaces       *ebpf.Variable `ebpf:"abi_id_places"`
 	AbiInferred       *ebpf.Variable `ebpf:"abi_inferred"`
 	AbiLabelFlags     *ebpf.Variable `ebpf:"abi_label_flags"`
 	AbiLimits         *ebpf.Variable `ebpf:"abi_limits"`

@@ -31,6 +31,7 @@ const (
 	GateSKBMapGateByIfindex     = "gate_by_ifindex"
 	GateSKBMapGateSlots         = "gate_slots"
 	GateSKBMapIdentityByAddr    = "identity_by_addr"
+	GateSKBMapIdsByContainer    = "ids_by_container"
 	GateSKBMapLabelByTask       = "label_by_task"
 	GateSKBMapLastId            = "last_id"
 	GateSKBMapNameByHash        = "name_by_hash"
@@ -43,6 +44,7 @@ const (
 	GateSKBMapRefusals          = "refusals"
 	GateSKBMapRequestSelects    = "request_selects"
 	GateSKBMapRules             = "rules"
+	GateSKBMapRulesById         = "rules_by_id"
 	GateSKBMapRulesByPeer       = "rules_by_peer"
 	GateSKBMapRulesByPort       = "rules_by_port"
 	GateSKBMapRulesetByCgrp     = "ruleset_by_cgrp"
@@ -118,6 +120,7 @@ type GateSKBMapSpecs struct {
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -130,6 +133,7 @@ type GateSKBMapSpecs struct {
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
+	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
@@ -179,6 +183,7 @@ type GateSKBMaps struct {
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -191,6 +196,7 @@ type GateSKBMaps struct {
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
+	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
@@ -216,6 +222,7 @@ func (m *GateSKBMaps) Close() error {
 		m.GateByIfindex,
 		m.GateSlots,
 		m.IdentityByAddr,
+		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
 		m.NameByHash,
@@ -228,6 +235,7 @@ func (m *GateSKBMaps) Close() error {
 		m.Refusals,
 		m.RequestSelects,
 		m.Rules,
+		m.RulesById,
 		m.RulesByPeer,
 		m.RulesByPort,
 		m.RulesetByCgrp,

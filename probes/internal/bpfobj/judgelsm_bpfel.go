@@ -31,6 +31,7 @@ const (
 	JudgeLSMMapGateByIfindex     = "gate_by_ifindex"
 	JudgeLSMMapGateSlots         = "gate_slots"
 	JudgeLSMMapIdentityByAddr    = "identity_by_addr"
+	JudgeLSMMapIdsByContainer    = "ids_by_container"
 	JudgeLSMMapLabelByTask       = "label_by_task"
 	JudgeLSMMapLastId            = "last_id"
 	JudgeLSMMapNameByHash        = "name_by_hash"
@@ -42,6 +43,7 @@ const (
 	JudgeLSMMapRefusals          = "refusals"
 	JudgeLSMMapRequestSelects    = "request_selects"
 	JudgeLSMMapRules             = "rules"
+	JudgeLSMMapRulesById         = "rules_by_id"
 	JudgeLSMMapRulesByPeer       = "rules_by_peer"
 	JudgeLSMMapRulesByPort       = "rules_by_port"
 	JudgeLSMMapRulesetByCgrp     = "ruleset_by_cgrp"
@@ -132,6 +134,7 @@ type JudgeLSMMapSpecs struct {
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -143,6 +146,7 @@ type JudgeLSMMapSpecs struct {
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
+	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
@@ -193,6 +197,7 @@ type JudgeLSMMaps struct {
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -204,6 +209,7 @@ type JudgeLSMMaps struct {
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
+	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
@@ -230,6 +236,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.GateByIfindex,
 		m.GateSlots,
 		m.IdentityByAddr,
+		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
 		m.NameByHash,
@@ -241,6 +248,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.Refusals,
 		m.RequestSelects,
 		m.Rules,
+		m.RulesById,
 		m.RulesByPeer,
 		m.RulesByPort,
 		m.RulesetByCgrp,

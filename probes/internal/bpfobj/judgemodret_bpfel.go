@@ -31,6 +31,7 @@ const (
 	JudgeModRetMapGateByIfindex       = "gate_by_ifindex"
 	JudgeModRetMapGateSlots           = "gate_slots"
 	JudgeModRetMapIdentityByAddr      = "identity_by_addr"
+	JudgeModRetMapIdsByContainer      = "ids_by_container"
 	JudgeModRetMapLabelByTask         = "label_by_task"
 	JudgeModRetMapLastId              = "last_id"
 	JudgeModRetMapNameByHash          = "name_by_hash"
@@ -42,6 +43,7 @@ const (
 	JudgeModRetMapRefusals            = "refusals"
 	JudgeModRetMapRequestSelects      = "request_selects"
 	JudgeModRetMapRules               = "rules"
+	JudgeModRetMapRulesById           = "rules_by_id"
 	JudgeModRetMapRulesByPeer         = "rules_by_peer"
 	JudgeModRetMapRulesByPort         = "rules_by_port"
 	JudgeModRetMapRulesetByCgrp       = "ruleset_by_cgrp"
@@ -147,6 +149,7 @@ type JudgeModRetMapSpecs struct {
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -158,6 +161,7 @@ type JudgeModRetMapSpecs struct {
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
+	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
@@ -209,6 +213,7 @@ type JudgeModRetMaps struct {
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -220,6 +225,7 @@ type JudgeModRetMaps struct {
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
+	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
@@ -246,6 +252,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.GateByIfindex,
 		m.GateSlots,
 		m.IdentityByAddr,
+		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
 		m.NameByHash,
@@ -257,6 +264,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.Refusals,
 		m.RequestSelects,
 		m.Rules,
+		m.RulesById,
 		m.RulesByPeer,
 		m.RulesByPort,
 		m.RulesetByCgrp,

@@ -30,6 +30,7 @@ const (
 	JudgeReportMapGateByIfindex          = "gate_by_ifindex"
 	JudgeReportMapGateSlots              = "gate_slots"
 	JudgeReportMapIdentityByAddr         = "identity_by_addr"
+	JudgeReportMapIdsByContainer         = "ids_by_container"
 	JudgeReportMapLabelByTask            = "label_by_task"
 	JudgeReportMapLastId                 = "last_id"
 	JudgeReportMapNameByHash             = "name_by_hash"
@@ -41,6 +42,7 @@ const (
 	JudgeReportMapRefusals               = "refusals"
 	JudgeReportMapRequestSelects         = "request_selects"
 	JudgeReportMapRules                  = "rules"
+	JudgeReportMapRulesById              = "rules_by_id"
 	JudgeReportMapRulesByPeer            = "rules_by_peer"
 	JudgeReportMapRulesByPort            = "rules_by_port"
 	JudgeReportMapRulesetByCgrp          = "ruleset_by_cgrp"
@@ -124,6 +126,7 @@ type JudgeReportMapSpecs struct {
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -135,6 +138,7 @@ type JudgeReportMapSpecs struct {
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
+	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
@@ -182,6 +186,7 @@ type JudgeReportMaps struct {
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -193,6 +198,7 @@ type JudgeReportMaps struct {
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
+	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
@@ -216,6 +222,7 @@ func (m *JudgeReportMaps) Close() error {
 		m.GateByIfindex,
 		m.GateSlots,
 		m.IdentityByAddr,
+		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
 		m.NameByHash,
@@ -227,6 +234,7 @@ func (m *JudgeReportMaps) Close() error {
 		m.Refusals,
 		m.RequestSelects,
 		m.Rules,
+		m.RulesById,
 		m.RulesByPeer,
 		m.RulesByPort,
 		m.RulesetByCgrp,

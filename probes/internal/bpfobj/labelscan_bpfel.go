@@ -30,6 +30,7 @@ const (
 	LabelScanMapGateByIfindex     = "gate_by_ifindex"
 	LabelScanMapGateSlots         = "gate_slots"
 	LabelScanMapIdentityByAddr    = "identity_by_addr"
+	LabelScanMapIdsByContainer    = "ids_by_container"
 	LabelScanMapInferredByTgid    = "inferred_by_tgid"
 	LabelScanMapLabelByTask       = "label_by_task"
 	LabelScanMapLastId            = "last_id"
@@ -42,6 +43,7 @@ const (
 	LabelScanMapRefusals          = "refusals"
 	LabelScanMapRequestSelects    = "request_selects"
 	LabelScanMapRules             = "rules"
+	LabelScanMapRulesById         = "rules_by_id"
 	LabelScanMapRulesByPeer       = "rules_by_peer"
 	LabelScanMapRulesByPort       = "rules_by_port"
 	LabelScanMapRulesetByCgrp     = "ruleset_by_cgrp"
@@ -117,6 +119,7 @@ type LabelScanMapSpecs struct {
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	InferredByTgid    *ebpf.MapSpec `ebpf:"inferred_by_tgid"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
@@ -129,6 +132,7 @@ type LabelScanMapSpecs struct {
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
+	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
@@ -178,6 +182,7 @@ type LabelScanMaps struct {
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	InferredByTgid    *ebpf.Map `ebpf:"inferred_by_tgid"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
@@ -190,6 +195,7 @@ type LabelScanMaps struct {
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
+	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
@@ -213,6 +219,7 @@ func (m *LabelScanMaps) Close() error {
 		m.GateByIfindex,
 		m.GateSlots,
 		m.IdentityByAddr,
+		m.IdsByContainer,
 		m.InferredByTgid,
 		m.LabelByTask,
 		m.LastId,
@@ -225,6 +232,7 @@ func (m *LabelScanMaps) Close() error {
 		m.Refusals,
 		m.RequestSelects,
 		m.Rules,
+		m.RulesById,
 		m.RulesByPeer,
 		m.RulesByPort,
 		m.RulesetByCgrp,

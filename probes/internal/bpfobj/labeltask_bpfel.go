@@ -22,6 +22,7 @@ const (
 	LabelTaskMapControls           = "controls"
 	LabelTaskMapErrors             = "errors"
 	LabelTaskMapFlows              = "flows"
+	LabelTaskMapIdsByContainer     = "ids_by_container"
 	LabelTaskMapLabelByTask        = "label_by_task"
 	LabelTaskMapLastId             = "last_id"
 	LabelTaskMapNetnsByCookie      = "netns_by_cookie"
@@ -97,6 +98,7 @@ type LabelTaskMapSpecs struct {
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
+	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
@@ -138,6 +140,7 @@ type LabelTaskMaps struct {
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	Flows             *ebpf.Map `ebpf:"flows"`
+	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
@@ -155,6 +158,7 @@ func (m *LabelTaskMaps) Close() error {
 		m.Controls,
 		m.Errors,
 		m.Flows,
+		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
 		m.NetnsByCookie,

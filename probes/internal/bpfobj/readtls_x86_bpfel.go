@@ -22,6 +22,7 @@ const (
 	ReadTLSMapContainerParent   = "container_parent"
 	ReadTLSMapControls          = "controls"
 	ReadTLSMapErrors            = "errors"
+	ReadTLSMapIdsByContainer    = "ids_by_container"
 	ReadTLSMapLabelByTask       = "label_by_task"
 	ReadTLSMapLastId            = "last_id"
 	ReadTLSMapNetnsByCookie     = "netns_by_cookie"
@@ -102,6 +103,7 @@ type ReadTLSMapSpecs struct {
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
+	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
@@ -142,6 +144,7 @@ type ReadTLSMaps struct {
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Errors            *ebpf.Map `ebpf:"errors"`
+	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
@@ -158,6 +161,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.ContainerParent,
 		m.Controls,
 		m.Errors,
+		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
 		m.NetnsByCookie,

@@ -82,6 +82,18 @@ func fillPorts(m *ebpf.Map, entries []compile.PortEntry) error {
 	return put(m, keys, values)
 }
 
+func fillIDs(m *ebpf.Map, t *compile.Tables) error {
+	n := len(t.Users) + len(t.Groups)
+	keys, values := make([]bpfobj.ABIIdKey, 0, n), make([]compile.Bitset, 0, n)
+	for kind, entries := range [][]compile.IDEntry{t.Users, t.Groups} { // in the order of enum id_kinds
+		for _, e := range entries {
+			keys = append(keys, bpfobj.ABIIdKey{Ruleset: e.Ruleset, Id: e.ID, Kind: uint32(kind)})
+			values = append(values, e.Bits)
+		}
+	}
+	return put(m, keys, values)
+}
+
 func kernelRef(r compile.DFARef) bpfobj.ABIDfaRef {
 	return bpfobj.ABIDfaRef{Page: r.Page, Base: r.Base, Classes: r.Classes}
 }
@@ -93,24 +105,29 @@ func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
 	for id := range rulesets {
 		r, v := &rulesets[id], &values[id]
 		*v = bpfobj.ABIRuleset{
-			Audit:     kernelBits(r.Audit),
-			AnyBinary: kernelBits(r.AnyBinary),
-			Truncated: kernelBits(r.Truncated),
-			AnyPeer:   kernelBits(r.AnyPeer),
-			AnyPort:   kernelBits(r.AnyPort),
-			Dns:       kernelBits(r.DNS),
-			Exe:       kernelRef(r.Exe),
-			Names:     kernelRef(r.Names),
-			Queries:   kernelRef(r.Queries),
-			Http:      kernelBits(r.HTTP),
-			AnyMethod: kernelBits(r.AnyMethod),
-			AnyPath:   kernelBits(r.AnyPath),
-			AnyHost:   kernelBits(r.AnyHost),
-			Methods:   kernelRef(r.Methods),
-			Paths:     kernelRef(r.Paths),
-			Hosts:     kernelRef(r.Hosts),
-			Lines:     kernelRef(r.Lines),
-			Id:        uint32(id),
+			Audit:        kernelBits(r.Audit),
+			AnyBinary:    kernelBits(r.AnyBinary),
+			AnyScript:    kernelBits(r.AnyScript),
+			AnyId:        [2]bpfobj.ABIBits{kernelBits(r.AnyUser), kernelBits(r.AnyGroup)},
+			AnyOf:        kernelBits(r.AnyOf),
+			Truncated:    kernelBits(r.Truncated),
+			AnyPeer:      kernelBits(r.AnyPeer),
+			AnyPort:      kernelBits(r.AnyPort),
+			Dns:          kernelBits(r.DNS),
+			Exe:          kernelRef(r.Exe),
+			Interpreters: kernelRef(r.Interpreters),
+			Scripts:      kernelRef(r.Scripts),
+			Names:        kernelRef(r.Names),
+			Queries:      kernelRef(r.Queries),
+			Http:         kernelBits(r.HTTP),
+			AnyMethod:    kernelBits(r.AnyMethod),
+			AnyPath:      kernelBits(r.AnyPath),
+			AnyHost:      kernelBits(r.AnyHost),
+			Methods:      kernelRef(r.Methods),
+			Paths:        kernelRef(r.Paths),
+			Hosts:        kernelRef(r.Hosts),
+			Lines:        kernelRef(r.Lines),
+			Id:           uint32(id),
 
 			FirstDemand: uint32(demands),
 			Demands:     uint32(len(r.Demands)),
@@ -122,23 +139,30 @@ func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
 		for o := range v.Origins {
 			v.Origins[o] = kernelBits(r.Origins[o])
 		}
-		if len(r.Rules) > 0 {
-			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_RULES)
-		}
-		if r.Audit != (compile.Bitset{}) {
-			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_AUDIT)
-		}
-		if r.Names.Classes != 0 {
-			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_NAMES)
-		}
-		if r.DNS != (compile.Bitset{}) {
-			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_DNS)
-		}
-		if r.ICMP {
-			v.Flags |= uint32(bpfobj.ABIRulesetFlagsRULESET_ICMP)
-		}
+		v.Flags = uint32(flagsOf(r))
 	}
 	return fillArray(m, values)
+}
+
+// flagsOf says what of a ruleset is worth asking for.
+func flagsOf(r *compile.Ruleset) (flags bpfobj.ABIRulesetFlags) {
+	for _, f := range []struct {
+		set  bool
+		flag bpfobj.ABIRulesetFlags
+	}{
+		{len(r.Rules) > 0, bpfobj.ABIRulesetFlagsRULESET_RULES},
+		{r.Audit != (compile.Bitset{}), bpfobj.ABIRulesetFlagsRULESET_AUDIT},
+		{r.Names.Classes != 0, bpfobj.ABIRulesetFlagsRULESET_NAMES},
+		{r.DNS != (compile.Bitset{}), bpfobj.ABIRulesetFlagsRULESET_DNS},
+		{r.ICMP, bpfobj.ABIRulesetFlagsRULESET_ICMP},
+		{r.AsksBut(r.AnyUser), bpfobj.ABIRulesetFlagsRULESET_USERS},
+		{r.AsksBut(r.AnyGroup), bpfobj.ABIRulesetFlagsRULESET_GROUPS},
+	} {
+		if f.set {
+			flags |= f.flag
+		}
+	}
+	return flags
 }
 
 // demandsOf are the demands of all rulesets, in their order.

@@ -147,6 +147,7 @@ func (s *Store) fill(t *compile.Tables) (buffer, error) {
 		{"identity_by_addr", equal(t.Addresses, last.Addresses), len(t.Addresses), func(m *ebpf.Map) error { return fillAddresses(m, t.Addresses) }},
 		{"rules_by_peer", equal(t.Peers, last.Peers), len(t.Peers), func(m *ebpf.Map) error { return fillPeers(m, t.Peers) }},
 		{"rules_by_port", equal(t.Ports, last.Ports), len(t.Ports), func(m *ebpf.Map) error { return fillPorts(m, t.Ports) }},
+		{"rules_by_id", equal(t.Users, last.Users) && equal(t.Groups, last.Groups), len(t.Users) + len(t.Groups), func(m *ebpf.Map) error { return fillIDs(m, t) }},
 		{"dfa_pages", equal(t.Pages, last.Pages), len(t.Pages), func(m *ebpf.Map) error { return fillArray(m, t.Pages) }},
 		{"dfa_accepts", equal(t.Accepts, last.Accepts), len(t.Accepts), func(m *ebpf.Map) error { return fillArray(m, t.Accepts) }},
 		{"demands", rulesets, len(demands), func(m *ebpf.Map) error { return fillArray(m, demands) }},

@@ -250,10 +250,13 @@ type KernelLabel struct {
 	Container    uint64
 	Session      uint64
 	Exec         uint64
+	Actor        uint64
 	WhoRevision  uint64
 	Who          [8]uint64
 	Tgid         uint32
-	Uid          uint32
+	Ids          [2][3]uint32
+	GroupCount   uint32
+	Groups       [16]uint32
 	Origin       uint32
 	Flags        uint32
 	PendingCall  uint32
@@ -274,11 +277,14 @@ type KernelLabel struct {
 type KernelLabelFlags uint32
 
 const (
-	KernelLabelFlagsLABEL_JOINING   KernelLabelFlags = 1
-	KernelLabelFlagsLABEL_FIRST     KernelLabelFlags = 2
-	KernelLabelFlagsLABEL_SESSION   KernelLabelFlags = 4
-	KernelLabelFlagsLABEL_INFERRED  KernelLabelFlags = 8
-	KernelLabelFlagsLABEL_TRUNCATED KernelLabelFlags = 16
+	KernelLabelFlagsLABEL_JOINING    KernelLabelFlags = 1
+	KernelLabelFlagsLABEL_FIRST      KernelLabelFlags = 2
+	KernelLabelFlagsLABEL_SESSION    KernelLabelFlags = 4
+	KernelLabelFlagsLABEL_INFERRED   KernelLabelFlags = 8
+	KernelLabelFlagsLABEL_TRUNCATED  KernelLabelFlags = 16
+	KernelLabelFlagsLABEL_SCRIPTLESS KernelLabelFlags = 32
+	KernelLabelFlagsLABEL_MAPPED     KernelLabelFlags = 64
+	KernelLabelFlagsLABEL_IDS        KernelLabelFlags = 128
 )
 
 type KernelMessage struct {
@@ -410,6 +416,7 @@ const (
 	KernelMapGateByIfindex      = "gate_by_ifindex"
 	KernelMapGateSlots          = "gate_slots"
 	KernelMapIdentityByAddr     = "identity_by_addr"
+	KernelMapIdsByContainer     = "ids_by_container"
 	KernelMapLabelByTask        = "label_by_task"
 	KernelMapLastId             = "last_id"
 	KernelMapNameByHash         = "name_by_hash"
@@ -422,6 +429,7 @@ const (
 	KernelMapRequestSelects     = "request_selects"
 	KernelMapRequestTexts       = "request_texts"
 	KernelMapRules              = "rules"
+	KernelMapRulesById          = "rules_by_id"
 	KernelMapRulesByPeer        = "rules_by_peer"
 	KernelMapRulesByPort        = "rules_by_port"
 	KernelMapRulesetByCgrp      = "ruleset_by_cgrp"
@@ -521,6 +529,7 @@ type KernelMapSpecs struct {
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -533,6 +542,7 @@ type KernelMapSpecs struct {
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	RequestTexts      *ebpf.MapSpec `ebpf:"request_texts"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
+	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
@@ -596,6 +606,7 @@ type KernelMaps struct {
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
+	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -608,6 +619,7 @@ type KernelMaps struct {
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	RequestTexts      *ebpf.Map `ebpf:"request_texts"`
 	Rules             *ebpf.Map `ebpf:"rules"`
+	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
@@ -631,6 +643,7 @@ func (m *KernelMaps) Close() error {
 		m.GateByIfindex,
 		m.GateSlots,
 		m.IdentityByAddr,
+		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
 		m.NameByHash,
@@ -643,6 +656,7 @@ func (m *KernelMaps) Close() error {
 		m.RequestSelects,
 		m.RequestTexts,
 		m.Rules,
+		m.RulesById,
 		m.RulesByPeer,
 		m.RulesByPort,
 		m.RulesetByCgrp,

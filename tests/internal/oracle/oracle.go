@@ -55,6 +55,10 @@ func (o *Oracle) Put(t testing.TB, p policy.Process, c policy.Call, own bool) {
 	if p.Truncated {
 		q.Label.Flags = uint32(KernelLabelFlagsLABEL_TRUNCATED)
 	}
+	if p.Scriptless {
+		q.Label.Flags |= uint32(KernelLabelFlagsLABEL_SCRIPTLESS)
+	}
+	o.putIDs(t, &q.Label, p)
 	if copy(q.Label.Exe[:], p.Exe) == len(q.Label.Exe) || copy(q.Label.Script[:], p.Script) == len(q.Label.Script) {
 		t.Fatalf("a label does not hold the paths of %+v", p)
 	}

@@ -93,9 +93,21 @@ const stragglers = 10 * time.Second
 // Process is a process of a container.
 type Process struct {
 	*exec.Cmd
-	HostMounts bool // stay in the caller's mount namespace, as a runtime's own init does at first
+	HostMounts bool    // stay in the caller's mount namespace, as a runtime's own init does at first
+	UserNS     *UserNS // not nil: in a user namespace of its own, as its root
 	container  *Container
 	out, err   bytes.Buffer
+}
+
+// UserNS is a user namespace whose ids, users and groups, are those of the node from First on.
+type UserNS struct{ First, Count int }
+
+// enter makes the attributes of a process those of one in the namespace.
+func (u *UserNS) enter(attr *syscall.SysProcAttr) {
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: u.First, Size: u.Count}}
+	attr.Cloneflags |= syscall.CLONE_NEWUSER
+	attr.UidMappings, attr.GidMappings, attr.GidMappingsEnableSetgroups = ids, ids, true
+	attr.Credential = &syscall.Credential{}
 }
 
 // Start starts it.
@@ -109,6 +121,9 @@ func (p *Process) Start(t testing.TB) {
 	p.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	if !p.HostMounts {
 		p.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	}
+	if p.UserNS != nil {
+		p.UserNS.enter(p.SysProcAttr)
 	}
 	err = testutil.OnThread(func() error {
 		if err := netns.Set(p.container.NS); err != nil {
