@@ -23,6 +23,7 @@ enum label_flags {
 	LABEL_SESSION = 4, /* the first process of its session: its exit ends the session */
 	LABEL_INFERRED = 8,	 /* decided from /proc, not from birth */
 	LABEL_TRUNCATED = 16,	 /* exe or script is longer than the label holds, or not known */
+	LABEL_UNIT = 32,	 /* of a unit of the node, see lib/unit.h */
 };
 
 /* The last addressed call that was judged Allow: the same call again needs no new judgement. */

@@ -50,6 +50,7 @@ type ABIContainerFlags uint32
 
 const (
 	ABIContainerFlagsCONTAINER_JOINED ABIContainerFlags = 1
+	ABIContainerFlagsCONTAINER_UNIT   ABIContainerFlags = 2
 )
 
 type ABIControl struct {
@@ -73,6 +74,7 @@ const (
 	ABIControlFlagsCONTROL_BORROW_REFUSE ABIControlFlags = 16
 	ABIControlFlagsCONTROL_BORROW_TELL   ABIControlFlags = 32
 	ABIControlFlagsCONTROL_TAPS          ABIControlFlags = 64
+	ABIControlFlagsCONTROL_UNITS         ABIControlFlags = 128
 )
 
 type ABIDfaRef struct {
@@ -127,7 +129,7 @@ type ABIEvCgroup struct {
 	Header  ABIEvHeader
 	Id      uint64
 	Removed uint32
-	Pad     uint32
+	Unit    uint32
 	Path    [256]uint8
 }
 
@@ -308,6 +310,7 @@ const (
 	ABILabelFlagsLABEL_SESSION   ABILabelFlags = 4
 	ABILabelFlagsLABEL_INFERRED  ABILabelFlags = 8
 	ABILabelFlagsLABEL_TRUNCATED ABILabelFlags = 16
+	ABILabelFlagsLABEL_UNIT      ABILabelFlags = 32
 )
 
 type ABILimits uint32

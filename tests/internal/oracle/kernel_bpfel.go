@@ -33,6 +33,7 @@ const (
 	KernelControlFlagsCONTROL_BORROW_REFUSE KernelControlFlags = 16
 	KernelControlFlagsCONTROL_BORROW_TELL   KernelControlFlags = 32
 	KernelControlFlagsCONTROL_TAPS          KernelControlFlags = 64
+	KernelControlFlagsCONTROL_UNITS         KernelControlFlags = 128
 )
 
 type KernelDnsMessage struct {
@@ -279,6 +280,7 @@ const (
 	KernelLabelFlagsLABEL_SESSION   KernelLabelFlags = 4
 	KernelLabelFlagsLABEL_INFERRED  KernelLabelFlags = 8
 	KernelLabelFlagsLABEL_TRUNCATED KernelLabelFlags = 16
+	KernelLabelFlagsLABEL_UNIT      KernelLabelFlags = 32
 )
 
 type KernelMessage struct {
