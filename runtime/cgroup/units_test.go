@@ -27,7 +27,8 @@ func TestUnits(t *testing.T) {
 		{"what a unit makes inside is the unit's", []string{"/system.slice/web*"}, "/system.slice/web.service"},
 		{"unless another selector tells it apart", []string{"/system.slice/web*", "/system.slice/*/worker"}, "/system.slice/web.service /system.slice/web.service/worker"},
 		{
-			"every service of a slice has its name, but for the slice of the agent", []string{"/system.slice"},
+			"every service of a slice has its name, but for the slice of the agent",
+			[]string{"/system.slice"},
 			"/system.slice/ssh.service /system.slice/system-getty.slice/getty@tty1.service /system.slice/web.service",
 		},
 		{"a slice", []string{"/user.slice"}, "/user.slice /user.slice/user-7.slice/session-3.scope /user.slice/user-7.slice/user@7.service"},

@@ -73,7 +73,7 @@ func (u *units) confirm(t *testing.T, c *pod.Container, running bool) {
 	if err := u.labels.ConfirmUnit(c.ID, running); err != nil {
 		t.Fatal(err)
 	}
-	path := c.Dir[strings.Index(c.Dir, "/sallyport-test-"):]
+	path := strings.TrimPrefix(c.Dir, filepath.Dir(u.CgroupRoot))
 	u.known = append(u.known, compile.Workload{Key: c.ID, Host: &policy.HostUnit{Unit: policy.UnitOf(path), Cgroup: path}})
 }
 
