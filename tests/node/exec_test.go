@@ -17,6 +17,7 @@ func TestMainAndExec(t *testing.T) {
 		s.agent.start(t)
 		web := s.pod(t, podSpec{name: "web"}).run(t, "main", s.knock(testutil.EchoPort))
 		s.agent.awaitGoverned(t, web)
+		s.wantLSM(t)
 		more(t, "the main program is allowed", func() string { return web.output(t) }, "connect-tcp: ok", 5)
 
 		for _, port := range []int{testutil.EchoPort, forbiddenPort, probePort} {
@@ -25,8 +26,8 @@ func TestMainAndExec(t *testing.T) {
 			want(t, "exec without terminal", web.stream(t, false, "sh", "-c", line), "EPERM")
 			want(t, "exec with terminal", web.stream(t, true, "sh", "-c", line), "EPERM")
 		}
-		s.sequence(t, web, 100)
-		s.parallel(t, web, 50)
+		s.sequence(t, web, times(100))
+		s.parallel(t, web, times(50))
 		s.forbidden.ExpectNone(t)
 		s.probed.ExpectNone(t)
 		onlyOK(t, "the main program", web.output(t), "ok")

@@ -97,7 +97,7 @@ func TestFirstInstructionIsGoverned(t *testing.T) {
 			t.Errorf("status says of NRI: %+v", now)
 		}
 		p := s.pod(t, podSpec{name: "web"})
-		for i := range 10 {
+		for i := range times(10) {
 			c := p.run(t, fmt.Sprintf("c%d", i), s.firstInstruction())
 			want(t, "the first instruction of "+c.name, c.awaitOutput(t), "EPERM")
 		}
