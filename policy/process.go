@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -84,8 +85,9 @@ type Script struct {
 	Path        Glob `json:"path"`        // on the script's resolved path
 }
 
-// HostSelector selects workloads of the node itself: all fields that are there must match. An empty
-// one selects all.
+// HostSelector selects workloads of the node itself: all fields that are there must match one cgroup, the
+// workload's or one above it, and the unit that this is. So whatever is inside of what a policy selects is
+// selected too. An empty one selects all.
 type HostSelector struct {
 	Units   []Glob `json:"units,omitzero"`   // on the name of the systemd unit: ssh.service, user@*.service
 	Cgroups []Glob `json:"cgroups,omitzero"` // on the path of the cgroup: /system.slice/**
@@ -96,8 +98,33 @@ func (s *HostSelector) Matches(h *HostUnit) bool {
 	if h == nil {
 		return false
 	}
-	return (s.Units == nil || slices.ContainsFunc(s.Units, func(g Glob) bool { return g.Match(h.Unit) })) &&
-		(s.Cgroups == nil || slices.ContainsFunc(s.Cgroups, func(g Glob) bool { return g.Match(h.Cgroup) }))
+	above := h.Cgroup
+	for unit := h.Unit; !s.selects(unit, above); unit = UnitOf(above) {
+		if above = path.Dir(above); !strings.HasPrefix(above, "/") || above == "/" {
+			return false
+		}
+	}
+	return true
+}
+
+// selects is Matches for one cgroup alone.
+func (s *HostSelector) selects(unit, cgroup string) bool {
+	return (s.Units == nil || slices.ContainsFunc(s.Units, func(g Glob) bool { return g.Match(unit) })) &&
+		(s.Cgroups == nil || slices.ContainsFunc(s.Cgroups, func(g Glob) bool { return g.Match(cgroup) }))
+}
+
+// Selects is Matches for the cgroup at p alone, whatever is above it.
+func (s *HostSelector) Selects(p string) bool { return s != nil && s.selects(UnitOf(p), p) }
+
+// UnitOf returns the systemd unit whose own cgroup is at p, by its name; "" if none has that name. Systemd puts
+// an underscore before names that mean something else in a hierarchy of cgroups.
+func UnitOf(p string) string {
+	name := path.Base(p)
+	switch path.Ext(name) {
+	case ".service", ".scope", ".slice", ".socket", ".mount", ".swap":
+		return strings.TrimPrefix(name, "_")
+	}
+	return ""
 }
 
 // ContainerType is a container's place in its pod. The words are those of runtime/identity.

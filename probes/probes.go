@@ -136,8 +136,8 @@ func (k *Kernel) configure() error {
 		return fmt.Errorf("seeding the hashes of names: %w", err)
 	}
 	err = k.maps.UpdateControl(func(c *bpfobj.ABIControl) {
-		// The gate that is pinned goes on reading DNS, and taps that are go on tying connections to sockets.
-		flags |= c.Flags & uint32(bpfobj.ABIControlFlagsCONTROL_GATE|bpfobj.ABIControlFlagsCONTROL_TAPS)
+		// The gate that is pinned goes on reading DNS, taps that are go on tying connections to sockets, and units are told of.
+		flags |= c.Flags & uint32(bpfobj.ABIControlFlagsCONTROL_GATE|bpfobj.ABIControlFlagsCONTROL_TAPS|bpfobj.ABIControlFlagsCONTROL_UNITS)
 		c.Abi, c.Flags, c.HostMntns = uint32(bpfobj.ABILimitsABI_VERSION), flags, mntns
 		if c.Seed == 0 {
 			c.Seed = binary.LittleEndian.Uint64(seed[:])
@@ -203,6 +203,16 @@ func (k *Kernel) GateInPlace() error {
 // encrypts what they carry.
 func (k *Kernel) TapsInPlace() error {
 	return k.maps.UpdateControl(func(c *bpfobj.ABIControl) { c.Flags |= uint32(bpfobj.ABIControlFlagsCONTROL_TAPS) })
+}
+
+// WatchUnits says whether the programs are to tell of new cgroups that are no container's (event.KindCgroup with Unit).
+func (k *Kernel) WatchUnits(on bool) error {
+	return k.maps.UpdateControl(func(c *bpfobj.ABIControl) {
+		c.Flags &^= uint32(bpfobj.ABIControlFlagsCONTROL_UNITS)
+		if on {
+			c.Flags |= uint32(bpfobj.ABIControlFlagsCONTROL_UNITS)
+		}
+	})
 }
 
 // Revision is the revision of the tables in force; 0: none.

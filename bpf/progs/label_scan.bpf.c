@@ -34,12 +34,17 @@ __u64 owned_count;
 /*
  * Whether what /proc told replaces a label. It does where the task was taken for one of the node's,
  * because it made a call before it was scanned; and where it entered the container and has not yet
- * executed the workload, if /proc proves anything. What was born under the hooks stays.
+ * executed the workload, if /proc proves anything; and where it is in a unit inside of the one that it
+ * was labelled for, since policies select that now. What else was born under the hooks stays.
  */
-static __always_inline int knows_better(const struct label *inferred, const struct label *label)
+static __always_inline int knows_better(const struct label *inferred, const struct label *label,
+					struct task_struct *task)
 {
 	if (label->flags & LABEL_JOINING)
 		return inferred->origin != ORIGIN_UNKNOWN;
+	if (label->flags & LABEL_UNIT)
+		return inferred->flags & LABEL_UNIT && inferred->container != label->container &&
+		       cgroup_within(BPF_CORE_READ(task, cgroups, dfl_cgrp), label->container);
 	return label->origin == ORIGIN_HOST;
 }
 
@@ -62,7 +67,7 @@ int label_scan_task(struct bpf_iter__task *ctx)
 		return 0;
 	label = bpf_task_storage_get(&label_by_task, task, 0, 0);
 	if (label) {
-		if (!knows_better(&inferred->label, label))
+		if (!knows_better(&inferred->label, label, task))
 			return 0;
 		__builtin_memcpy(label, &inferred->label, sizeof(*label));
 	} else {

@@ -2,7 +2,8 @@
 /*
  * LABEL: every task of a container carries a label from birth to death.
  *
- * tp_btf/cgroup_mkdir       a container's cgroup appears: known at once, provisionally
+ * tp_btf/cgroup_mkdir       a container's cgroup appears: known at once, provisionally; of others, which
+ *                           may be units that policies select, the agent is told
  * tp_btf/cgroup_rmdir       it goes
  * tp_btf/cgroup_attach_task a task enters it: JOINING
  * tp_btf/sched_process_fork the child gets a copy before it runs
@@ -20,6 +21,7 @@
 #include <lib/label.h>
 #include <lib/probe.h>
 #include <lib/tell.h>
+#include <lib/unit.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -79,37 +81,66 @@ static __always_inline int is_container(struct path_buffer *buffer, const char *
 	return bpf_map_lookup_elem(&container_parent, key) != 0;
 }
 
+static __always_inline void fill_cgroup(struct ev_cgroup *event, __u64 id, const char *path)
+{
+	tell_header(&event->header, EV_KIND_CGROUP, sizeof(*event));
+	event->id = id;
+	event->removed = 0;
+	event->unit = 0;
+	__builtin_memset(event->path, 0, sizeof(event->path));
+	bpf_probe_read_kernel_str(event->path, sizeof(event->path), path);
+}
+
 static __always_inline void tell_cgroup(__u64 id, const char *path, int removed)
 {
 	struct ev_cgroup *event = tell_alert(struct ev_cgroup);
 
 	if (!event)
 		return; /* the agent's next scan of the hierarchy finds it */
-	tell_header(&event->header, EV_KIND_CGROUP, sizeof(*event));
-	event->id = id;
+	fill_cgroup(event, id, path);
 	event->removed = removed;
-	event->pad = 0;
-	__builtin_memset(event->path, 0, sizeof(event->path));
-	bpf_probe_read_kernel_str(event->path, sizeof(event->path), path);
 	bpf_ringbuf_submit(event, 0);
+}
+
+/*
+ * Tells of a cgroup that is no container's. Among the flows, since users make cgroups as they like in what is delegated
+ * to them; but at once, for until the agent knows it as a unit its processes are not governed: open.
+ */
+static __always_inline void tell_unit(__u64 id, const char *path)
+{
+	struct ev_cgroup *event = tell_flow(struct ev_cgroup);
+
+	if (!event)
+		return; /* the same */
+	fill_cgroup(event, id, path);
+	event->unit = 1;
+	bpf_ringbuf_submit(event, BPF_RB_FORCE_WAKEUP);
 }
 
 SEC("tp_btf/cgroup_mkdir")
 int BPF_PROG(label_cgroup_mkdir, struct cgroup *cgrp, const char *path)
 {
 	struct path_buffer *buffer = path_buffer_get();
-	struct container entry = {};
+	struct container *outer, entry = {};
+	struct control *c = control_get();
+	int is;
 	__u64 id, above;
 
 	/* Hierarchy 0 is cgroup v2; ids of v1 hierarchies mean other things. */
-	if (!buffer || BPF_CORE_READ(cgrp, root, hierarchy_id) != 0)
+	if (!buffer || !c || BPF_CORE_READ(cgrp, root, hierarchy_id) != 0)
 		return 0;
-	if (!is_container(buffer, BPF_CORE_READ(cgrp, kn, name), path))
+	is = is_container(buffer, BPF_CORE_READ(cgrp, kn, name), path);
+	if (!is && !(c->flags & CONTROL_UNITS))
 		return 0;
 	/* A container inside a container is its outer one: nobody sheds a label by nesting. */
-	if (container_of_cgroup((struct cgroup *)BPF_CORE_READ(cgrp, self.parent), &above))
+	outer = container_of_cgroup((struct cgroup *)BPF_CORE_READ(cgrp, self.parent), &above);
+	if (outer && !(outer->flags & CONTAINER_UNIT))
 		return 0;
 	id = BPF_CORE_READ(cgrp, kn, id);
+	if (!is) {
+		tell_unit(id, path);
+		return 0;
+	}
 	entry.creator_mntns = container_mntns(bpf_get_current_task_btf());
 	if (bpf_map_update_elem(&container_by_cgroup, &id, &entry, BPF_NOEXIST)) {
 		/* Fails open until the agent confirms the container: without an entry there is no label. */
@@ -135,7 +166,10 @@ int BPF_PROG(label_cgroup_rmdir, struct cgroup *cgrp, const char *path)
 	return 0;
 }
 
-/* A task has entered a cgroup. A label once given stays: only Host and none become JOINING. */
+/*
+ * A task has entered a cgroup. A container's label once given stays: only Host, a unit's and none become JOINING. A
+ * container that a unit's own process makes below its unit is a part of the unit: nobody sheds a label by nesting.
+ */
 static __always_inline void join(struct task_struct *task, struct cgroup *cgrp)
 {
 	struct container *container;
@@ -143,10 +177,15 @@ static __always_inline void join(struct task_struct *task, struct cgroup *cgrp)
 	__u64 id = 0;
 
 	container = container_of_cgroup(cgrp, &id);
-	if (!container)
-		return;
 	label = bpf_task_storage_get(&label_by_task, task, 0, 0);
-	if (label && label->origin != ORIGIN_HOST)
+	if (label && label_stays(label))
+		return;
+	if (!container || container->flags & CONTAINER_UNIT) {
+		unit_enter(task, cgrp, container, id, label);
+		return;
+	}
+	if (label && label->flags & LABEL_UNIT && unit_moves_itself(label) &&
+	    cgroup_within(cgrp, label->container))
 		return;
 	label = bpf_task_storage_get(&label_by_task, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!label) {
@@ -200,7 +239,7 @@ int BPF_PROG(label_fork, struct task_struct *parent, struct task_struct *child)
 		copy->pending_call = CALL_NONE;
 		if (!own)
 			copy->who_revision = copy->last.revision = 0; /* may be torn */
-		if (label->origin != ORIGIN_HOST)
+		if (label_stays(label))
 			return 0;
 	}
 	cgrp = BPF_CORE_READ(child, cgroups, dfl_cgrp);

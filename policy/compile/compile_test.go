@@ -126,7 +126,6 @@ func TestCompileRefuses(t *testing.T) {
 		"scripts":             {[]*policy.Policy{parse(t, "a", "  - {processes: [{scripts: [{interpreter: /bin/sh, path: /a}]}], egress: []}")}, nil, "processes[].scripts is not enforced by this version"},
 		"requests":            {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{method: GET}]}}]}]}")}, nil, "rule default/a/rule-0: egress[].toPorts[].rules.http is not enforced by this version"},
 		"server names":        {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 443, protocol: TCP}], serverNames: ['*.example']}]}]}")}, nil, "egress[].toPorts[].serverNames is not enforced by this version"},
-		"the node's":          {kindOf(t, "HostProcessPolicy", "hostSelector: {}"), nil, "policy HostProcessPolicy:a: HostProcessPolicy is not enforced by this version"},
 		"namespaces":          {kindOf(t, "ClusterProcessPolicy", "podSelector: {}, namespaceSelector: {}, serviceAccounts: [a]"), nil, "policy ClusterProcessPolicy:a: namespaceSelector is not enforced by this version\npolicy ClusterProcessPolicy:a: serviceAccounts is not"},
 		"peers of the cluster": {
 			[]*policy.Policy{parse(t, "a", "  - {egress: [{toEndpoints: [{}], toEntities: [cluster, health], toPorts: [{ports: [{port: http}]}]}, {toServices: [{k8sService: {serviceName: a}}]}], ingress: [{fromEndpoints: []}]}")},

@@ -15,12 +15,11 @@ type Enforced struct {
 	HTTP  bool // Ruleset.HTTP and what a request is judged by
 	TLS   bool // Ruleset.TLS, ServerNames
 	World bool // Input.World is filled in, and what Workload says of a pod's namespace, account and ports
-	Host  bool // units of the node are workloads
 }
 
 // Everything is what (*Tables).Judge judges by.
 func Everything() Enforced {
-	return Enforced{HTTP: true, TLS: true, World: true, Host: true}
+	return Enforced{HTTP: true, TLS: true, World: true}
 }
 
 // refusals gathers what of one policy is refused, each field once a rule.
@@ -42,7 +41,6 @@ func (r *refusals) unless(enforced, used bool, field string) {
 // unsupported refuses what a policy says and nobody would enforce.
 func (e Enforced) unsupported(p *policy.Policy) Errors {
 	r := &refusals{policy: p, seen: map[string]bool{}}
-	r.unless(e.Host, p.Kind == policy.KindHostProcessPolicy, p.Kind)
 	r.unless(e.World, p.Spec.NamespaceSelector != nil, "namespaceSelector")
 	r.unless(e.World, p.Spec.ServiceAccounts != nil, "serviceAccounts")
 	for i := range p.Spec.Rules {

@@ -170,5 +170,6 @@ type Event struct {
 	Answer   bool   // for KindDNS: about an answer, not a query
 	RCode    uint8  // for KindDNS, of an answer
 	Told     uint32 // for KindDNS: how many addresses the answer told for the name
+	Unit     bool   // for KindCgroup: of no container, but policies may select it as a unit of the node
 	Path     string // for KindCgroup: path of the cgroup below the root of the hierarchy
 }

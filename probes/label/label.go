@@ -57,10 +57,17 @@ func (l *Labeller) Hook() probes.Hook { return l.hook }
 
 // Confirm tells the kernel that a cgroup is a container's, if it does not know. running: its
 // entrypoint runs, so whoever joins now is a session. What the kernel has seen itself is left alone.
-func (l *Labeller) Confirm(cgroup uint64, running bool) error {
-	var c bpfobj.ABIContainer
+func (l *Labeller) Confirm(cgroup uint64, running bool) error { return l.confirm(cgroup, running, 0) }
+
+// ConfirmUnit is the same for a unit: a cgroup of the node itself that policies select.
+func (l *Labeller) ConfirmUnit(cgroup uint64, running bool) error {
+	return l.confirm(cgroup, running, bpfobj.ABIContainerFlagsCONTAINER_UNIT)
+}
+
+func (l *Labeller) confirm(cgroup uint64, running bool, flags bpfobj.ABIContainerFlags) error {
+	c := bpfobj.ABIContainer{Flags: uint32(flags)}
 	if running {
-		c.Flags = uint32(bpfobj.ABIContainerFlagsCONTAINER_JOINED)
+		c.Flags |= uint32(bpfobj.ABIContainerFlagsCONTAINER_JOINED)
 	}
 	err := l.kernel.Maps().Map("container_by_cgroup").Update(cgroup, &c, ebpf.UpdateNoExist)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
@@ -127,8 +134,17 @@ func probeValue(argv []string) (*bpfobj.ABIProbe, bool) {
 	return v, true
 }
 
-// Containers lists the containers that the kernel knows, by cgroup id.
+// Containers lists the containers that the kernel knows, by cgroup id; units among them.
 func (l *Labeller) Containers() ([]uint64, error) {
+	return l.list(func(bpfobj.ABIContainer) bool { return true })
+}
+
+// Units lists the units that the kernel knows, by cgroup id.
+func (l *Labeller) Units() ([]uint64, error) {
+	return l.list(func(c bpfobj.ABIContainer) bool { return c.Flags&uint32(bpfobj.ABIContainerFlagsCONTAINER_UNIT) != 0 })
+}
+
+func (l *Labeller) list(want func(bpfobj.ABIContainer) bool) ([]uint64, error) {
 	var (
 		id  uint64
 		c   bpfobj.ABIContainer
@@ -136,7 +152,9 @@ func (l *Labeller) Containers() ([]uint64, error) {
 	)
 	it := l.kernel.Maps().Map("container_by_cgroup").Iterate()
 	for it.Next(&id, &c) {
-		out = append(out, id)
+		if want(c) {
+			out = append(out, id)
+		}
 	}
 	if err := it.Err(); err != nil {
 		return nil, fmt.Errorf("listing containers: %w", err)
@@ -149,6 +167,7 @@ type Inferred struct {
 	PID        uint32 // thread group id in the initial PID namespace
 	StartTicks uint64 // field 22 of /proc/PID/stat: clock ticks since boot
 	Container  uint64 // cgroup id
+	Unit       bool   // it is a unit's
 	Origin     event.Origin
 	Session    uint64 // for Exec: any number that its processes share
 	UID        uint32
@@ -205,6 +224,9 @@ func (p *Inferred) kernel() *bpfobj.ABIInferred {
 	v.Label.Exec = p.execID()
 	v.Label.Actor = v.Label.Exec
 	v.Label.Flags = uint32(bpfobj.ABILabelFlagsLABEL_INFERRED | bpfobj.ABILabelFlagsLABEL_SCRIPTLESS)
+	if p.Unit {
+		v.Label.Flags |= uint32(bpfobj.ABILabelFlagsLABEL_UNIT)
+	}
 	if p.Origin == event.OriginExec {
 		v.Label.Session = inferredIDs | p.Session
 	}

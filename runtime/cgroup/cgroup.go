@@ -154,6 +154,19 @@ func inode(info fs.FileInfo) (uint64, error) {
 	return stat.Ino, nil
 }
 
+// Populated says whether there are processes in the cgroup at p or below it.
+func (h Hierarchy) Populated(p string) (bool, error) {
+	dir, err := h.DirOf(p)
+	if err != nil {
+		return false, err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
+	if err != nil {
+		return false, fmt.Errorf("reading whether cgroup %q is populated: %w", p, err)
+	}
+	return strings.Contains(string(text), "populated 1"), nil
+}
+
 // Path returns the path of the cgroup with this id. It walks the hierarchy: not for hot paths.
 func (h Hierarchy) Path(id uint64) (string, error) {
 	found := ""

@@ -16,6 +16,7 @@ const (
 	TypeSidecar   Type = "Sidecar"
 	TypeEphemeral Type = "Ephemeral"
 	TypeSandbox   Type = "Sandbox" // the pause container that holds a pod's namespaces
+	TypeUnit      Type = "Unit"    // no container: a unit or cgroup of the node; ID is its cgroup's path, Name the unit's, or ""
 )
 
 // Container is one container as its runtime describes it.

@@ -172,6 +172,16 @@ static void sleep_first(char **args, char **rest)
 	sleep_ms(number_arg(&c, 0, 0));
 }
 
+static void wait_first(char **args, char **rest)
+{
+	char c;
+
+	(void)args;
+	(void)rest;
+	if (read(STDIN_FILENO, &c, 1) < 0)
+		die(errno, "reading standard input");
+}
+
 const struct transform exec_transforms[] = {
 	{"exec-self", 0, exec_self, "          execve of /proc/self/exe"},
 	{"argv0", 1, argv0, "NAME          the same with another argv[0]"},
@@ -183,5 +193,6 @@ const struct transform exec_transforms[] = {
 	{"script", 1, script, "PATH         exec of a #! script"},
 	{"rename-comm", 1, rename_comm, "NAME"},
 	{"sleep", 1, sleep_first, "MS"},
+	{"wait", 0, wait_first, "               for a byte on standard input, or its end"},
 	{0},
 };

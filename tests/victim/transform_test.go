@@ -148,6 +148,7 @@ func TestTransformsDoWhatTheySay(t *testing.T) {
 		holds      func(first int, p process) bool
 	}{
 		{"sleep 5", same},
+		{"wait", same},
 		{"fork", child},
 		{"vfork", func(first int, p process) bool { return child(first, p) && execed(p) }},
 		{"clone-parent", child},

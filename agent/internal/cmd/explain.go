@@ -24,6 +24,8 @@ An IPv6 address with a port stands in brackets.`
 type explainFlags struct {
 	policies  []string
 	workload  policy.Workload
+	unit      string
+	cgroup    string
 	origin    string
 	binary    string
 	script    string
@@ -46,7 +48,8 @@ func (p Program) explain() *cobra.Command {
   sallyport policy explain --policies shop.yaml --namespace shop --from '[2001:db8::7]:8080/TCP'
   sallyport policy explain --policies shop.yaml --namespace shop --to 192.0.2.1/ICMP -o json
   sallyport policy explain --policies shop.yaml --namespace shop --to 203.0.113.9:443 --name api.payments.example
-  sallyport policy explain --policies shop.yaml --namespace shop --to 10.96.0.10:53/UDP --query www.example.com`,
+  sallyport policy explain --policies shop.yaml --namespace shop --to 10.96.0.10:53/UDP --query www.example.com
+  sallyport policy explain --policies node.yaml --cgroup /system.slice/nginx.service --binary /usr/sbin/nginx --to 192.0.2.1:443`,
 		Args: noArgs,
 	}
 	var f explainFlags
@@ -58,6 +61,8 @@ func (p Program) explain() *cobra.Command {
 	flags.StringVar(&f.workload.ServiceAccount, "service-account", "", "service account of the pod")
 	flags.StringVar(&f.workload.Container, "container", "app", "name of the container")
 	flags.StringVar(&f.workload.ContainerType, "container-type", string(policy.ContainerApp), "App, Init, Sidecar or Ephemeral")
+	flags.StringVar(&f.unit, "unit", "", "systemd unit of the process, in place of the namespace and what goes with it")
+	flags.StringVar(&f.cgroup, "cgroup", "", "its cgroup, from the root of the hierarchy: /system.slice/ssh.service")
 	flags.StringVar(&f.origin, "origin", string(policy.OriginMain), "origin of the process: Main, Exec, Probe, Host or Unknown")
 	flags.StringVar(&f.binary, "binary", "", "path of its program")
 	flags.StringVar(&f.script, "script", "", "path of the script, where the program is an interpreter")
@@ -125,6 +130,12 @@ func (f *explainFlags) question() (in policy.Input, p policy.Process, c policy.C
 	origins := policy.Origins()
 	if !slices.Contains(origins[:], policy.Origin(f.origin)) {
 		return in, p, c, fmt.Errorf("reading --origin: %q is none of Main, Exec, Probe, Host, Unknown", f.origin)
+	}
+	if f.unit == "" && f.cgroup != "" {
+		f.unit = policy.UnitOf(f.cgroup)
+	}
+	if f.unit != "" || f.cgroup != "" {
+		f.workload = policy.Workload{Host: &policy.HostUnit{Unit: f.unit, Cgroup: f.cgroup}}
 	}
 	p = policy.Process{Workload: f.workload, Origin: policy.Origin(f.origin), Exe: f.binary, Script: f.script}
 	if p.User, err = policy.ParseIDs(f.user); err != nil {

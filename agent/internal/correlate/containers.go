@@ -118,6 +118,10 @@ func (c *containers) name(r *alert.Record) {
 	}
 	r.Container, r.ContainerID, r.Image = t.container.Name, t.container.ID, t.container.Image
 	r.PodLabels, r.ContainerType = t.labels, string(t.container.Type)
+	if t.container.Type == identity.TypeUnit {
+		r.Workload = t.container.ID
+		return
+	}
 	r.Namespace, r.Pod = t.container.Pod.Namespace, t.container.Pod.Name
 	if r.Pod == "" {
 		r.Namespace, r.Pod = t.container.Namespace, t.container.ID

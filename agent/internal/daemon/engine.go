@@ -47,6 +47,7 @@ type engine struct {
 	compiler  *compile.Compiler
 	accepted  []*policy.Policy // the last set that compiled
 	workloads *workloads
+	units     units
 	cluster   *cluster // nil: switched off
 	listed    bool     // the runtime has told all containers, or was waited for long enough
 	scanned   bool
@@ -120,6 +121,8 @@ func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error 
 	}
 	again := time.NewTimer(retryAfter)
 	again.Stop()
+	walk := time.NewTicker(walkEvery)
+	defer walk.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -135,8 +138,9 @@ func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error 
 		case <-e.cluster.news():
 			e.look()
 		case ev := <-e.cgroups:
-			e.workloads.cgroup(ev)
-			e.behind = true
+			e.cgroup(ev)
+		case <-walk.C:
+			e.tick()
 		case <-patience.C:
 			e.giveUp()
 		case <-again.C:
@@ -147,6 +151,16 @@ func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error 
 		e.cluster.done()
 		e.release()
 	}
+}
+
+// cgroup takes what the kernel saw of a cgroup.
+func (e *engine) cgroup(ev event.Event) {
+	if ev.Unit {
+		e.newUnit(ev)
+		return
+	}
+	e.workloads.cgroup(ev)
+	e.behind = true
 }
 
 // look takes in what has changed in the cluster.
@@ -213,7 +227,7 @@ func (e *engine) catchUp() bool {
 	}
 	// First the labels of what is older than the programs: at a gate, sockets without an owner are cut off.
 	scanned := e.scan()
-	e.behind = !e.govern() || !scanned
+	e.behind = !e.govern() || !scanned || e.units.failed
 	e.ready()
 	return !e.behind
 }
@@ -320,7 +334,9 @@ func (e *engine) refused(err error, means string) {
 // but adopted tables.
 func (e *engine) apply() error {
 	before, files := e.snapshot(), e.cluster.sources(e.files)
-	in := compile.Input{Policies: flatten(files), Workloads: e.workloads.input(e.cluster), Node: nodeOf(e.log), World: e.cluster.known()}
+	policies := flatten(files)
+	e.findUnits(policies)
+	in := compile.Input{Policies: policies, Workloads: e.workloads.input(e.cluster), Node: nodeOf(e.log), World: e.cluster.known()}
 	in.Node.Addresses = append(in.Node.Addresses, e.cluster.nodeAddresses()...)
 	tables, refused, err := compileSet(e.compiler, &in, e.accepted)
 	if !e.swapped && !e.a.kernel.Fresh() {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/label"
+	"github.com/sallyport/sallyport/runtime/identity"
 	"github.com/sallyport/sallyport/runtime/procfs"
 )
 
@@ -12,10 +13,11 @@ import (
 // a child without a label; the next round finds it, and once its parent is labelled there are no more.
 const scanRounds = 8
 
-// scan labels, once, what is older than the LABEL programs. It returns false when it must be tried
-// again: until then such processes are judged as Unknown or not at all, and that is told.
+// scan labels, once, what is older than the LABEL programs, and in units what was there before these were known. It returns
+// false when it must be tried again: until then such processes are judged as Unknown or not at all, and that is told.
 func (e *engine) scan() bool {
-	if e.scanned || !e.listed {
+	first := !e.scanned && e.listed
+	if !first && !e.units.found {
 		return true
 	}
 	if err := e.confirmCgroups(); err != nil {
@@ -24,7 +26,7 @@ func (e *engine) scan() bool {
 	}
 	var total, sockets uint64
 	for range scanRounds {
-		found, err := e.infer()
+		found, err := e.infer(first)
 		if err != nil {
 			e.log.WithError(err).Error("running processes could not be labelled")
 			return false
@@ -39,7 +41,7 @@ func (e *engine) scan() bool {
 			break
 		}
 	}
-	e.scanned = true
+	e.scanned, e.units.found = e.scanned || first, false
 	e.log.WithFields(logrus.Fields{"threads": total, "sockets": sockets}).Info("running processes are labelled")
 	return true
 }
@@ -59,8 +61,8 @@ func (e *engine) confirmCgroups() error {
 	return nil
 }
 
-// infer reads /proc and says what it proves of the processes of every container.
-func (e *engine) infer() ([]label.Inferred, error) {
+// infer reads /proc and says what it proves of the processes of every unit, and if containers, of every container.
+func (e *engine) infer(containers bool) ([]label.Inferred, error) {
 	snapshot, err := e.a.proc.Snapshot()
 	if err != nil {
 		return nil, err
@@ -69,8 +71,14 @@ func (e *engine) infer() ([]label.Inferred, error) {
 	for i := range snapshot {
 		exe[snapshot[i].PID] = snapshot[i].Exe
 	}
-	var out []label.Inferred
+	out := e.workloads.inferUnits(snapshot)
+	if !containers {
+		return out, nil
+	}
 	for id, g := range e.workloads.byCgroup {
+		if g.container.Type == identity.TypeUnit {
+			continue
+		}
 		for _, p := range procfs.Infer(snapshot, procfs.Query{Cgroup: g.container.CgroupPath, InitPID: g.container.InitPID}) {
 			out = append(out, label.Inferred{
 				PID: p.PID, StartTicks: p.StartTicks, Container: id, Origin: origin(p.Origin),

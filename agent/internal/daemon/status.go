@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/judge"
 	"github.com/sallyport/sallyport/probes/tell"
+	"github.com/sallyport/sallyport/runtime/identity"
 )
 
 // Status implements api.StatusSource.
@@ -146,7 +147,7 @@ func policyStatus(now *snapshot) []*apiv1.Policy {
 func (g *governed) name() string {
 	c := &g.container
 	switch {
-	case !g.named:
+	case !g.named || c.Type == identity.TypeUnit:
 		return c.CgroupPath
 	case c.Pod.Name != "":
 		return c.Pod.Namespace + "/" + c.Pod.Name

@@ -83,6 +83,9 @@ func (a *agent) handle(e event.Event) {
 	if e.Kind == event.KindCgroup {
 		a.engine.kernelCgroup(e)
 	}
+	if e.Unit {
+		return // for the engine alone: it says what becomes of it
+	}
 	if e.Verdict == event.VerdictKill && e.Step == event.StepCgroup {
 		a.kill(&e)
 	}

@@ -175,6 +175,9 @@ func (w *workloads) input(cluster *cluster) []compile.Workload {
 
 // workloadOf is a container as policies see it.
 func workloadOf(id uint64, c *identity.Container, cluster *cluster) compile.Workload {
+	if unit := hostUnit(c); unit != nil {
+		return compile.Workload{Key: id, Host: unit}
+	}
 	l := compile.Workload{
 		Key: id, Namespace: cmp.Or(c.Pod.Namespace, c.Namespace), Pod: c.Pod.Name, Container: cmp.Or(c.Name, c.ID),
 		Labels: c.Labels, ContainerType: string(c.Type),
@@ -251,7 +254,11 @@ func (w *workloads) confirm(id uint64, g *governed) error {
 	if g.confirmed {
 		return nil
 	}
-	if err := w.a.label.Confirm(id, g.container.Running); err != nil {
+	confirm := w.a.label.Confirm
+	if g.container.Type == identity.TypeUnit {
+		confirm = w.a.label.ConfirmUnit
+	}
+	if err := confirm(id, g.container.Running); err != nil {
 		return err
 	}
 	g.confirmed = true

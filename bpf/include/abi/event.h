@@ -186,6 +186,6 @@ struct ev_cgroup {
 	struct ev_header header;
 	__u64 id;
 	__u32 removed;
-	__u32 pad;
+	__u32 unit; /* 1: no container's, but it may be a unit that policies select */
 	__u8 path[CGROUP_PATH_LEN];
 };

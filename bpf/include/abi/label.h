@@ -26,6 +26,7 @@ enum label_flags {
 	LABEL_SCRIPTLESS = 32,	 /* nobody can say whether it runs a script: taken from /proc */
 	LABEL_MAPPED = 64, /* its container has a user namespace: see struct id_map */
 	LABEL_IDS = 128,   /* who[] asks for users or groups: it is to follow the task's ids */
+	LABEL_UNIT = 256,  /* of a unit of the node, see lib/unit.h */
 };
 
 /* A task has three ids of each kind, in this order. */

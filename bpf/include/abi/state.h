@@ -12,6 +12,7 @@ enum control_flags {
 	CONTROL_BORROW_REFUSE = 16, /* enforcement.borrowing: refuse */
 	CONTROL_BORROW_TELL = 32,   /* refuse or audit */
 	CONTROL_TAPS = 64,	    /* read_tls may be attached: objects of TLS libraries look for their sockets */
+	CONTROL_UNITS = 128,	    /* policies select units of the node: tell of new cgroups that may be one */
 };
 
 /* The one entry of the controls map; only user space writes it. */
@@ -27,6 +28,7 @@ struct control {
 
 enum container_flags {
 	CONTAINER_JOINED = 1, /* its first process has entered: the next one is a session */
+	CONTAINER_UNIT = 2,   /* no container: a unit or cgroup of the node that policies select */
 };
 
 /* A container by the id of its cgroup. */

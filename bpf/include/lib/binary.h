@@ -85,24 +85,25 @@ unknown:
 	label->flags |= LABEL_TRUNCATED;
 }
 
-/* Reads what is being executed into the label. What cannot be read fails closed: LABEL_TRUNCATED. */
-static __always_inline void read_binary(struct label *label, struct task_struct *task,
-					struct linux_binprm *bprm)
+/*
+ * Reads the path of an executable into the label, and that there is no script. Returns the buffer, or NULL where the path
+ * cannot be read, which fails closed: LABEL_TRUNCATED.
+ */
+static __always_inline struct path_buffer *read_exe(struct label *label, struct task_struct *task,
+						    struct file *file)
 {
 	struct path_buffer *buffer = path_buffer_get();
-	const char *filename = BPF_CORE_READ(bprm, filename);
-	const char *interp = BPF_CORE_READ(bprm, interp);
-	struct dentry *dentry = BPF_CORE_READ(bprm, file, f_path.dentry);
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	__u32 begin = 0;
 	long len;
 
 	label->flags &= ~(LABEL_TRUNCATED | LABEL_SCRIPTLESS);
 	__builtin_memset(label->exe, 0, sizeof(label->exe));
 	__builtin_memset(label->script, 0, sizeof(label->script));
-	if (buffer) {
+	if (buffer && file) {
 		struct path path = {};
 
-		path.mnt = BPF_CORE_READ(bprm, file, f_path.mnt);
+		path.mnt = BPF_CORE_READ(file, f_path.mnt);
 		path.dentry = dentry;
 		__builtin_memset(&buffer->text[PATH_MIDDLE], 0, 16);
 		/* As the kernel shows it: a file that was unlinked is no longer what its path names. */
@@ -113,11 +114,21 @@ static __always_inline void read_binary(struct label *label, struct task_struct 
 	if (!begin) {
 		count_error(SITE_PATH);
 		label->flags |= LABEL_TRUNCATED;
-		return;
+		return 0;
 	}
 	len = bpf_probe_read_kernel_str(label->exe, EXE_LEN, &buffer->text[begin & PATH_MASK]);
 	if (len < 0 || (len == EXE_LEN && PATH_MIDDLE - begin >= EXE_LEN))
 		label->flags |= LABEL_TRUNCATED;
-	if (interp != filename)
+	return buffer;
+}
+
+/* Reads what is being executed into the label. What cannot be read fails closed: LABEL_TRUNCATED. */
+static __always_inline void read_binary(struct label *label, struct task_struct *task,
+					struct linux_binprm *bprm)
+{
+	struct path_buffer *buffer = read_exe(label, task, BPF_CORE_READ(bprm, file));
+	const char *filename = BPF_CORE_READ(bprm, filename);
+
+	if (buffer && BPF_CORE_READ(bprm, interp) != filename)
 		read_script(label, buffer, task, filename);
 }

@@ -27,6 +27,21 @@ static __always_inline struct container *container_of_cgroup(struct cgroup *cgrp
 	return 0;
 }
 
+/* Whether a cgroup is the one with this id, or below it. */
+static __always_inline int cgroup_within(struct cgroup *cgrp, __u64 id)
+{
+	int depth;
+
+	for (depth = 0; depth < CGROUP_DEPTH; depth++) {
+		if (!cgrp)
+			return 0;
+		if (BPF_CORE_READ(cgrp, kn, id) == id)
+			return 1;
+		cgrp = (struct cgroup *)BPF_CORE_READ(cgrp, self.parent);
+	}
+	return 0;
+}
+
 /* The inode of a task's mount namespace; 0 for a task that is exiting. */
 static __always_inline __u32 container_mntns(struct task_struct *task)
 {

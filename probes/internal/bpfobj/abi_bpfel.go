@@ -50,6 +50,7 @@ type ABIContainerFlags uint32
 
 const (
 	ABIContainerFlagsCONTAINER_JOINED ABIContainerFlags = 1
+	ABIContainerFlagsCONTAINER_UNIT   ABIContainerFlags = 2
 )
 
 type ABIControl struct {
@@ -73,6 +74,7 @@ const (
 	ABIControlFlagsCONTROL_BORROW_REFUSE ABIControlFlags = 16
 	ABIControlFlagsCONTROL_BORROW_TELL   ABIControlFlags = 32
 	ABIControlFlagsCONTROL_TAPS          ABIControlFlags = 64
+	ABIControlFlagsCONTROL_UNITS         ABIControlFlags = 128
 )
 
 type ABIDfaRef struct {
@@ -127,7 +129,7 @@ type ABIEvCgroup struct {
 	Header  ABIEvHeader
 	Id      uint64
 	Removed uint32
-	Pad     uint32
+	Unit    uint32
 	Path    [256]uint8
 }
 
@@ -346,6 +348,7 @@ const (
 	ABILabelFlagsLABEL_SCRIPTLESS ABILabelFlags = 32
 	ABILabelFlagsLABEL_MAPPED     ABILabelFlags = 64
 	ABILabelFlagsLABEL_IDS        ABILabelFlags = 128
+	ABILabelFlagsLABEL_UNIT       ABILabelFlags = 256
 )
 
 type ABILimits uint32

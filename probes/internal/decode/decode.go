@@ -189,7 +189,7 @@ func cgroup(raw []byte, e *event.Event) error {
 		return err
 	}
 	e.Subject.Container = r.Id
-	e.Removed = r.Removed != 0
+	e.Removed, e.Unit = r.Removed != 0, r.Unit != 0
 	e.Path = text(r.Path[:])
 	return nil
 }

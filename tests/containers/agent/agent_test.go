@@ -36,12 +36,11 @@ type agent struct {
 
 // conf is what tests choose of the configuration.
 type conf struct {
-	containerd   string // socket
-	noContainerd bool   // another runtime makes the containers
-	parent       string // cgroup whose children are containers
-	unknown      string // unknownWorkload
-	metrics      string // address
-	extra        string // lines at the end
+	containerd string // socket; "": there is none
+	parent     string // cgroup whose children are containers
+	unknown    string // unknownWorkload
+	metrics    string // address
+	extra      string // lines at the end
 }
 
 // newAgent makes the surroundings of an agent. At the end of the test it is stopped, and everything is removed from the
@@ -89,18 +88,22 @@ func (a *agent) close(t *testing.T) {
 // configure writes the configuration file.
 func (a *agent) configure(t *testing.T) {
 	t.Helper()
+	containerd := "{enabled: false}"
+	if a.conf.containerd != "" {
+		containerd = "{socket: " + a.conf.containerd + ", reconnectMax: 1s}"
+	}
 	text := fmt.Sprintf(`policies: {dir: %s}
 enforcement: {unknownWorkload: %s}
 kernel: {bpffs: %s}
 runtime:
-  containerd: {enabled: %t, socket: %s, reconnectMax: 1s}
+  containerd: %s
   nri: {enabled: never} # that would be the machine's own runtime
   containerParents: [%s]
 alerts: {jsonl: {path: %s}}
 api: {socket: %s}
 metrics: {address: %q}
 log: {format: json}
-%s`, a.path("policies"), or(a.conf.unknown, "allow"), a.path("bpf"), !a.conf.noContainerd, or(a.conf.containerd, "/none"), or(a.conf.parent, "/none"),
+%s`, a.path("policies"), or(a.conf.unknown, "allow"), a.path("bpf"), containerd, or(a.conf.parent, "/none"),
 		a.path("alerts.jsonl"), a.path("api.sock"), a.conf.metrics, a.conf.extra)
 	if err := os.WriteFile(a.path("config.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)

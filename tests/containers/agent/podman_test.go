@@ -45,7 +45,7 @@ func TestPodman(t *testing.T) {
 			p := testutil.NewPodman(t, tc.runtime, tc.pureV2)
 			s := &scene{net: testutil.NewNet(t, testutil.NetOptions{})}
 			s.forbidden = testutil.NewEcho(t, s.net.Server, netip.AddrPortFrom(s.net.ServerAddr, forbiddenPort))
-			s.agent = newAgent(t, s.net.Node, conf{noContainerd: true})
+			s.agent = newAgent(t, s.net.Node, conf{})
 			s.agent.policy(t, "main-only.yaml", fmt.Sprintf(mainOnly, s.net.ServerAddr, testutil.EchoPort))
 			s.agent.Start(t)
 			p.Image(t, image, testutil.File{Path: "/bin/victim", Source: victim.Build(t)})

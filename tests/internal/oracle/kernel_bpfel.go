@@ -33,6 +33,7 @@ const (
 	KernelControlFlagsCONTROL_BORROW_REFUSE KernelControlFlags = 16
 	KernelControlFlagsCONTROL_BORROW_TELL   KernelControlFlags = 32
 	KernelControlFlagsCONTROL_TAPS          KernelControlFlags = 64
+	KernelControlFlagsCONTROL_UNITS         KernelControlFlags = 128
 )
 
 type KernelDnsMessage struct {
@@ -285,6 +286,7 @@ const (
 	KernelLabelFlagsLABEL_SCRIPTLESS KernelLabelFlags = 32
 	KernelLabelFlagsLABEL_MAPPED     KernelLabelFlags = 64
 	KernelLabelFlagsLABEL_IDS        KernelLabelFlags = 128
+	KernelLabelFlagsLABEL_UNIT       KernelLabelFlags = 256
 )
 
 type KernelMessage struct {

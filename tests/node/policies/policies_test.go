@@ -37,7 +37,7 @@ kind: HostProcessPolicy
 metadata: {name: host}
 spec:
   hostSelector: {}
-  rules: [{name: none, egress: []}]
+  rules: [{name: tls, egress: [{toPorts: [{ports: [{port: 443, protocol: TCP}], serverNames: [a.example]}]}]}]
 `
 
 const networkPolicy = `apiVersion: networking.k8s.io/v1
