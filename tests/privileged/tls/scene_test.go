@@ -302,11 +302,10 @@ func (s *scene) start(t *testing.T, args ...string) *talker {
 func (s *scene) cover(t *testing.T, p *talker, want read.Library) {
 	t.Helper()
 	testutil.Eventually(t, "its library", func() error {
-		files, err := s.taps.Cover(uint32(p.Process.Process.Pid))
-		if err != nil {
+		if err := s.taps.Cover(s.box.ID, uint32(p.Process.Process.Pid)); err != nil {
 			return err
 		}
-		for _, f := range files {
+		for _, f := range s.taps.Files(s.box.ID) {
 			if f.Library == want {
 				return nil
 			}
