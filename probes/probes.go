@@ -199,10 +199,16 @@ func (k *Kernel) GateInPlace() error {
 	return k.maps.UpdateControl(func(c *bpfobj.ABIControl) { c.Flags |= uint32(bpfobj.ABIControlFlagsCONTROL_GATE) })
 }
 
-// TapsInPlace tells the programs that there are taps on TLS libraries: sends on streams look for the object that
-// encrypts what they carry.
-func (k *Kernel) TapsInPlace() error {
-	return k.maps.UpdateControl(func(c *bpfobj.ABIControl) { c.Flags |= uint32(bpfobj.ABIControlFlagsCONTROL_TAPS) })
+// TapsInPlace tells the programs whether there are taps on TLS libraries: sends on streams look for the object that
+// encrypts what they carry, and execs are told, by whose files taps are placed.
+func (k *Kernel) TapsInPlace(yes bool) error {
+	flag := uint32(bpfobj.ABIControlFlagsCONTROL_TAPS)
+	return k.maps.UpdateControl(func(c *bpfobj.ABIControl) {
+		c.Flags &^= flag
+		if yes {
+			c.Flags |= flag
+		}
+	})
 }
 
 // WatchUnits says whether the programs are to tell of new cgroups that are no container's (event.KindCgroup with Unit).

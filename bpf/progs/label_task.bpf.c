@@ -248,7 +248,8 @@ int BPF_PROG(label_fork, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
-static __always_inline void tell_exec(const struct label *label, struct task_struct *task, int kind)
+static __always_inline void tell_exec(const struct label *label, struct task_struct *task, int kind,
+				      int at_once)
 {
 	unsigned long begin = BPF_CORE_READ(task, mm, arg_start);
 	unsigned long len = BPF_CORE_READ(task, mm, arg_end) - begin;
@@ -271,7 +272,7 @@ static __always_inline void tell_exec(const struct label *label, struct task_str
 		count_error(SITE_ARGS);
 		event->args_len = 0;
 	}
-	bpf_ringbuf_submit(event, kind == EV_KIND_EXEC ? tell_flow_flags() : 0);
+	bpf_ringbuf_submit(event, kind == EV_KIND_EXEC && !at_once ? tell_flow_flags() : 0);
 }
 
 /*
@@ -348,9 +349,9 @@ int BPF_PROG(label_exec, struct task_struct *task, int old_pid, struct linux_bin
 	ids_read(label, task);
 	read_binary(label, task, bprm);
 	if (session)
-		tell_exec(label, task, EV_KIND_SESSION_START);
-	else if (c->flags & CONTROL_TELL_EXEC)
-		tell_exec(label, task, EV_KIND_EXEC);
+		tell_exec(label, task, EV_KIND_SESSION_START, 1);
+	else if (c->flags & (CONTROL_TELL_EXEC | CONTROL_TAPS))
+		tell_exec(label, task, EV_KIND_EXEC, c->flags & CONTROL_TAPS);
 	return 0;
 }
 

@@ -71,7 +71,7 @@ const (
 	ReasonLoopback          // default-deny leaves the pod's own loopback alone
 	ReasonUnknown           // the workload is known only provisionally: unknownWorkload decides
 	ReasonForeign           // no judged flow for the packet
-	ReasonMalformed         // the packet or address could not be parsed
+	ReasonMalformed         // the packet, address or request could not be parsed, or could be read in two ways
 	ReasonMPTCP             // MPTCP is refused to governed processes, which fall back to TCP
 	ReasonBorrow            // nobody acts under another's label
 	ReasonDNSStream         // DNS over another protocol than UDP, which nobody reads, where rules.dns governs it
@@ -108,6 +108,7 @@ const (
 	StepCgroup      // cgroup socket programs
 	StepReport      // kprobe or fentry: reported, not stopped
 	StepGate        // cgroup_skb or tc
+	StepTap         // a function of a TLS library: what it denies, the socket call of another step does not send
 )
 
 // Severity is how loud a denial is, as the policy's onViolation.alert says.

@@ -142,7 +142,7 @@ func object(step event.Step) (*ebpf.CollectionSpec, error) {
 		return bpfobj.LoadJudgeCgroup()
 	case event.StepReport:
 		return bpfobj.LoadJudgeReport()
-	case event.StepNone, event.StepGate:
+	case event.StepNone, event.StepGate, event.StepTap:
 	}
 	return nil, fmt.Errorf("step %d is not on the ladder", step)
 }
@@ -225,6 +225,8 @@ func StepName(s event.Step) string {
 		return "report"
 	case event.StepGate:
 		return "gate"
+	case event.StepTap:
+		return "tap"
 	case event.StepNone:
 	}
 	return "none"

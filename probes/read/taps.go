@@ -1,6 +1,6 @@
 // Package read puts taps on TLS libraries: probes on the functions that take cleartext, in the files that
-// processes execute. It finds these files by the processes that have them mapped, hostile as they are, and
-// says of each which tap serves it or why none can. It imports probes and its internals only.
+// processes execute. It finds these files by the processes that have them mapped, or where libraries lie, hostile
+// as they are, and says of each which tap serves it or why none can. It imports probes and its internals only.
 package read
 
 import (
@@ -10,12 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/features"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/probes"
@@ -23,7 +21,14 @@ import (
 	"github.com/sallyport/sallyport/probes/internal/elfsym"
 )
 
-// Taps owns the probes on TLS libraries.
+// maxFiles bounds the files that are looked at for one container. What is beyond has no tap and is opaque at the gate
+// (fails closed).
+const maxFiles = 1024
+
+// ErrTooMany means that a container executes more files than are looked at.
+var ErrTooMany = fmt.Errorf("more than %d files are executed", maxFiles)
+
+// Taps owns the probes on TLS libraries. Its methods may be called from any goroutine.
 type Taps struct {
 	kernel *probes.Kernel
 	proc   string
@@ -32,19 +37,14 @@ type Taps struct {
 
 	mu    sync.Mutex
 	files map[fileKey]*file
-}
-
-// fileKey tells files apart; one whose content was replaced is another.
-type fileKey struct {
-	dev, ino uint64
-	ctime    unix.Timespec
-	size     int64
+	of    map[uint64]map[fileKey]bool // the files of each container
 }
 
 // file is a file that was looked at.
 type file struct {
 	File
-	pins []string
+	pins       []string
+	containers int // that execute it
 }
 
 // File says what reads the TLS of a file that processes execute.
@@ -54,13 +54,17 @@ type File struct {
 	Why     string  // why not; "" where there is no library in it
 }
 
-// OpenTaps loads the probes. proc is where the node's processes are shown (/proc).
+// OpenTaps loads the probes. proc is where the node's processes are shown (/proc). What was attached before stays until
+// Sweep.
 func OpenTaps(k *probes.Kernel, proc string) (*Taps, error) {
 	spec, err := bpfobj.LoadReadTLS()
 	if err != nil {
 		return nil, fmt.Errorf("reading the taps: %w", err)
 	}
-	t := &Taps{kernel: k, proc: proc, files: map[fileKey]*file{}, multi: features.HaveBPFLinkUprobeMulti() == nil}
+	t := &Taps{
+		kernel: k, proc: proc, files: map[fileKey]*file{}, of: map[uint64]map[fileKey]bool{},
+		multi: features.HaveBPFLinkUprobeMulti() == nil,
+	}
 	if t.multi {
 		for _, p := range spec.Programs {
 			p.AttachType = ebpf.AttachTraceUprobeMulti
@@ -69,137 +73,159 @@ func OpenTaps(k *probes.Kernel, proc string) (*Taps, error) {
 	if t.coll, err = k.Maps().Load(spec); err != nil {
 		return nil, fmt.Errorf("taps: %w", err)
 	}
-	if err := k.TapsInPlace(); err != nil {
+	if err := k.TapsInPlace(true); err != nil {
 		return nil, errors.Join(fmt.Errorf("taps: %w", err), t.Close())
 	}
 	return t, nil
 }
 
-// Cover puts taps on every TLS library that a process has mapped now, and says what it has. Files that were
-// looked at before cost one call of stat. An error of one file leaves the others covered; what is not
-// covered is opaque at the gate (fails closed).
-func (t *Taps) Cover(pid uint32) ([]File, error) {
+// Remove takes all taps away, for when nobody needs any.
+func Remove(k *probes.Kernel) error {
+	return errors.Join(sweep(k, nil), k.TapsInPlace(false))
+}
+
+// Cover puts taps on every TLS library that a process of a container has mapped now. Files that were looked at before
+// cost one call of stat. An error of one file leaves the others covered; what is not covered is opaque at the gate
+// (fails closed).
+func (t *Taps) Cover(container uint64, pid uint32) error {
 	maps, err := mappings(t.proc, pid)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return nil, nil // it has ended
+		return nil // it has ended
 	}
 	if err != nil {
-		return nil, err
+		return err
+	}
+	errs := []error{}
+	for _, m := range maps {
+		f, err := os.Open(m.file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was unmapped, or the process has ended
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("opening the code of %q: %w", m.path, err))
+			continue
+		}
+		errs = append(errs, t.cover(container, f, m.path))
+	}
+	return errors.Join(errs...)
+}
+
+// CoverLibraries puts taps on the TLS libraries that lie where a process of a container would look for them, before any
+// process has them mapped: who maps one connects at once.
+func (t *Taps) CoverLibraries(container uint64, pid uint32) error {
+	errs := []error{}
+	err := libraryFiles(t.proc, pid, func(f *os.File, path string) {
+		errs = append(errs, t.cover(container, f, path))
+	})
+	return errors.Join(append(errs, err)...)
+}
+
+// cover looks at a file, which it closes, for a container.
+func (t *Taps) cover(container uint64, r *os.File, path string) error {
+	defer r.Close() //nolint:errcheck // read only
+	key, err := keyOf(r)
+	if err != nil {
+		return fmt.Errorf("code of %q: %w", path, err)
+	}
+	if known, err := t.known(container, key); known || err != nil {
+		return err
+	}
+	// A file of a hostile file system can take its time: the others do not wait for it.
+	lib, points, err := inspect(r)
+	f := &file{File: File{Path: path}}
+	if err != nil && !errors.Is(err, elfsym.ErrNotFound) && !errors.Is(err, elfsym.ErrFormat) {
+		f.Why = err.Error()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var (
-		out  []File
-		errs []error
-	)
-	for _, m := range maps {
-		f, err := t.look(m)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if f.Library != "" || f.Why != "" {
-			out = append(out, f.File)
-		}
-	}
-	return out, errors.Join(errs...)
-}
-
-// look finds a file among those that are known, or takes it in.
-func (t *Taps) look(m mapping) (*file, error) {
-	r, err := os.Open(m.file)
-	if err != nil {
-		return nil, fmt.Errorf("opening the code of %q: %w", m.path, err)
-	}
-	defer r.Close() //nolint:errcheck // read only
-	var st unix.Stat_t
-	if err := unix.Fstat(int(r.Fd()), &st); err != nil {
-		return nil, fmt.Errorf("looking at the code of %q: %w", m.path, err)
-	}
-	key := fileKey{st.Dev, st.Ino, st.Ctim, st.Size}
-	if f := t.files[key]; f != nil {
-		return f, nil
-	}
-	f := &file{File: File{Path: m.path}}
-	lib, points, err := inspect(r)
-	switch {
-	case err == nil:
+	if t.files[key] == nil {
 		f.Library = lib
 		if f.pins, err = t.attach(r, key, points); err != nil {
-			return nil, fmt.Errorf("tapping %q: %w", m.path, err)
+			return errors.Join(fmt.Errorf("tapping %q: %w", path, err), detach(t.kernel, f.pins))
 		}
-	case !errors.Is(err, elfsym.ErrNotFound):
-		f.Why = err.Error()
+		t.files[key] = f
 	}
-	t.files[key] = f
-	return f, nil
+	t.use(container, key)
+	return nil
 }
 
-// attach puts the programs in place and pins them, so that they outlive the agent. The file is named by a
-// descriptor: whatever is at its path now, the probes are on what was looked at.
-func (t *Taps) attach(r *os.File, key fileKey, points []point) ([]string, error) {
-	exe, err := link.OpenExecutable("/proc/self/fd/" + strconv.Itoa(int(r.Fd())))
-	if err != nil {
-		return nil, fmt.Errorf("opening it: %w", err)
+// known says whether a file was looked at, and notes then that a container executes it.
+func (t *Taps) known(container uint64, key fileKey) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.of[container][key] {
+		return true, nil
 	}
-	var pins []string
-	for _, group := range t.groups(points) {
-		p := group[0]
-		name := fmt.Sprintf("%s_%x_%x_%x", p.program, key.dev, key.ino, p.offset)
-		_, err := t.kernel.Pins().Attach(name, t.coll.Programs[p.program], func(prog *ebpf.Program) (link.Link, error) {
-			return t.probe(exe, prog, group)
-		})
-		if err != nil {
-			return pins, err
-		}
-		pins = append(pins, name)
+	if len(t.of[container]) >= maxFiles {
+		return false, ErrTooMany
 	}
-	return pins, nil
+	if t.files[key] == nil {
+		return false, nil
+	}
+	t.use(container, key)
+	return true, nil
 }
 
-// groups gathers the points that one link serves: all of a program, or each by itself.
-func (t *Taps) groups(points []point) [][]point {
-	var out [][]point
-	slices.SortFunc(points, func(a, b point) int {
-		return cmp.Or(cmp.Compare(a.program, b.program), cmp.Compare(a.offset, b.offset))
-	})
-	for _, p := range points {
-		if n := len(out) - 1; t.multi && n >= 0 && out[n][0].program == p.program {
-			out[n] = append(out[n], p)
+// use notes that a container executes a file.
+func (t *Taps) use(container uint64, key fileKey) {
+	of := t.of[container]
+	if of == nil {
+		of = map[fileKey]bool{}
+		t.of[container] = of
+	}
+	if !of[key] {
+		of[key] = true
+		t.files[key].containers++
+	}
+}
+
+// Retain ends the need of all containers but those that are wanted: files that no other executes lose their taps.
+func (t *Taps) Retain(wanted func(container uint64) bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	errs := []error{}
+	for container := range t.of {
+		if !wanted(container) {
+			errs = append(errs, t.release(container))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (t *Taps) release(container uint64) error {
+	errs := []error{}
+	for key := range t.of[container] {
+		f := t.files[key]
+		if f.containers--; f.containers > 0 {
 			continue
 		}
-		out = append(out, []point{p})
+		errs = append(errs, detach(t.kernel, f.pins))
+		delete(t.files, key)
 	}
-	return out
+	delete(t.of, container)
+	return errors.Join(errs...)
 }
 
-// probe attaches a program to the points of a group, which are all where functions begin, or all where they
-// return.
-func (t *Taps) probe(exe *link.Executable, prog *ebpf.Program, group []point) (link.Link, error) {
-	if t.multi {
-		opts := &link.UprobeMultiOptions{}
-		for _, p := range group {
-			opts.Addresses = append(opts.Addresses, p.offset)
+// Sweep removes the taps that were found in place and that no container has asked for since.
+func (t *Taps) Sweep() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	held := map[string]bool{}
+	for _, f := range t.files {
+		for _, name := range f.pins {
+			held[name] = true
 		}
-		if group[0].returns {
-			return exe.UretprobeMulti(nil, prog, opts)
-		}
-		return exe.UprobeMulti(nil, prog, opts)
 	}
-	opts := &link.UprobeOptions{Address: group[0].offset}
-	if group[0].returns {
-		return exe.Uretprobe("", prog, opts)
-	}
-	return exe.Uprobe("", prog, opts)
+	return sweep(t.kernel, held)
 }
 
-// Files lists what was looked at and has, or should have, a tap.
-func (t *Taps) Files() []File {
+// Files lists what a container executes and has, or should have, a tap.
+func (t *Taps) Files(container uint64) []File {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []File
-	for _, f := range t.files {
-		if f.Library != "" || f.Why != "" {
+	for key := range t.of[container] {
+		if f := t.files[key]; f.Library != "" || f.Why != "" {
 			out = append(out, f.File)
 		}
 	}

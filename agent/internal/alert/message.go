@@ -174,7 +174,7 @@ func why(r *Record) string {
 	case event.ReasonForeign:
 		return "no judged flow"
 	case event.ReasonMalformed:
-		return "malformed address or packet"
+		return "malformed address, packet or request"
 	case event.ReasonMPTCP:
 		return "MPTCP is refused to governed processes"
 	case event.ReasonBorrow:

@@ -161,6 +161,8 @@ func StepName(s event.Step) string {
 		return "report"
 	case event.StepGate:
 		return "gate"
+	case event.StepTap:
+		return "tap"
 	}
 	return number(s)
 }

@@ -179,6 +179,24 @@ func writeWorkloads(out io.Writer, s *apiv1.StatusResponse) error {
 	if len(s.GetWorkloads()) == 0 {
 		t.row("none")
 	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	return writeTLS(out, s)
+}
+
+// writeTLS lists what reads the TLS of workloads, if any is to be read.
+func writeTLS(out io.Writer, s *apiv1.StatusResponse) error {
+	t, any := newSection(out, "TLS OF", "CONTAINER", "FILE", "TAP", "NOTE"), false
+	for _, w := range s.GetWorkloads() {
+		for _, f := range w.GetTls() {
+			any = true
+			t.row(w.GetName(), dash(w.GetContainer()), visible(string(f.GetPath())), dash(f.GetLibrary()), visible(f.GetWhy()))
+		}
+	}
+	if !any {
+		return nil
+	}
 	return t.flush()
 }
 

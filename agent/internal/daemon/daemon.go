@@ -52,6 +52,7 @@ type agent struct {
 	label    *label.Labeller
 	gate     *gate.Gate // nil: switched off
 	names    *judge.Names
+	taps     *taps
 	registry *correlate.Registry
 	fanout   *alert.Fanout
 	feed     *api.Feed
@@ -132,6 +133,7 @@ func (a *agent) attach() error {
 	if a.names, err = judge.OpenNames(a.kernel); err != nil {
 		return err
 	}
+	a.taps = newTaps(a)
 	if a.engine, err = newEngine(a); err != nil {
 		return err
 	}
@@ -190,6 +192,7 @@ func (a *agent) serve(ctx context.Context, server *api.Server, log logrus.FieldL
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return tell.NewReader(a.kernel, a.handle).Run(ctx) })
 	g.Go(func() error { return a.engine.run(ctx, changes) })
+	g.Go(func() error { return a.taps.run(ctx) })
 	g.Go(func() error { return sweepNames(ctx, a.names, a.log) })
 	if a.engine.cluster != nil {
 		g.Go(func() error { return a.engine.cluster.run(ctx) })

@@ -365,6 +365,7 @@ func (e *engine) apply() error {
 		e.a.registry.SetRules(rulesOf(tables))
 	}
 	e.workloads.covered(tables)
+	e.a.taps.want(e.workloads.asked(tables))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.now = snapshot{

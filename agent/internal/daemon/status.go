@@ -39,7 +39,7 @@ func (a *agent) Status(context.Context) (*apiv1.StatusResponse, error) {
 	r := &apiv1.StatusResponse{
 		Agent: api.Build(), Kernel: kernelRelease(), Uptime: durationpb.New(time.Since(a.started)),
 		Adopted: !a.kernel.Fresh(), Revision: now.revision,
-		Hooks: a.hookStatus(misses), Policies: policyStatus(&now), Workloads: workloadStatus(&now),
+		Hooks: a.hookStatus(misses), Policies: policyStatus(&now), Workloads: a.workloadStatus(&now),
 		Runtimes: a.runtimeStatus(),
 	}
 	for _, site := range slices.Sorted(maps.Keys(counters)) {
@@ -155,7 +155,7 @@ func (g *governed) name() string {
 	return c.Namespace + "/" + c.ID
 }
 
-func workloadStatus(now *snapshot) []*apiv1.Workload {
+func (a *agent) workloadStatus(now *snapshot) []*apiv1.Workload {
 	out := make([]*apiv1.Workload, 0, len(now.containers))
 	for i := range now.containers {
 		g := &now.containers[i]
@@ -167,6 +167,9 @@ func workloadStatus(now *snapshot) []*apiv1.Workload {
 			if i, err := net.InterfaceByIndex(int(g.network.veth.Ifindex)); err == nil {
 				w.GateInterface = i.Name
 			}
+		}
+		for _, f := range a.taps.files(g.container.CgroupID) {
+			w.Tls = append(w.Tls, &apiv1.TLSFile{Path: []byte(f.Path), Library: string(f.Library), Why: f.Why})
 		}
 		out = append(out, w)
 	}

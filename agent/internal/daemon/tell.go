@@ -89,6 +89,12 @@ func (a *agent) handle(e event.Event) {
 	if e.Verdict == event.VerdictKill && e.Step == event.StepCgroup {
 		a.kill(&e)
 	}
+	if e.Kind == event.KindExec || e.Kind == event.KindSessionStart {
+		a.taps.executed(&e)
+	}
+	if (e.Kind == event.KindExec || e.Kind == event.KindExit) && !a.cfg.Visibility.Exec {
+		return // told for the taps alone
+	}
 	a.publish(e)
 }
 

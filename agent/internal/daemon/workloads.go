@@ -205,6 +205,17 @@ func (w *workloads) covered(t *compile.Tables) {
 	}
 }
 
+// asked lists the containers that rules ask the requests of.
+func (w *workloads) asked(t *compile.Tables) map[uint64]tapped {
+	out := map[uint64]tapped{}
+	for id, g := range w.byCgroup {
+		if ruleset := t.Containers[id]; g.named && t.Rulesets[ruleset].HTTP != (compile.Bitset{}) {
+			out[id] = tapped{cgroup: g.container.CgroupPath, init: g.container.InitPID}
+		}
+	}
+	return out
+}
+
 // list copies what there is, for status.
 func (w *workloads) list() []governed {
 	out := make([]governed, 0, len(w.byCgroup))

@@ -44,6 +44,7 @@ enum step {
 	STEP_CGROUP = 3,
 	STEP_REPORT = 4,
 	STEP_GATE = 5,
+	STEP_TAP = 6,
 };
 
 enum reason {
@@ -76,7 +77,8 @@ enum site {
 	SITE_PENDING = 9, /* fmod_ret found no judgement: denied */
 	SITE_NAMES = 10,  /* an address was not remembered by its name: no room, or memory */
 	SITE_DNS_BUSY = 11, /* a query or answer was dropped because others were being read */
-	SITE_COUNT = 12,
+	SITE_TAP_BUSY = 12, /* a write to a TLS library was denied because others were being read */
+	SITE_COUNT = 13,
 };
 
 struct ev_header {

@@ -11,7 +11,8 @@ enum control_flags {
 	CONTROL_GATE = 8,	    /* gate_skb is in place: Drop may be silent, DNS is read */
 	CONTROL_BORROW_REFUSE = 16, /* enforcement.borrowing: refuse */
 	CONTROL_BORROW_TELL = 32,   /* refuse or audit */
-	CONTROL_TAPS = 64,	    /* read_tls may be attached: objects of TLS libraries look for their sockets */
+	CONTROL_TAPS = 64,	    /* read_tls may be attached: objects of TLS libraries look for their sockets,
+				       and execs are told at once, for what they map may need taps */
 	CONTROL_UNITS = 128,	    /* policies select units of the node: tell of new cgroups that may be one */
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #pragma once
 /* What is known of the TLS connections of libraries. Only the kernel programs write it. */
-#include <linux/types.h>
+#include <abi/request.h>
 
 /* An object of a TLS library in the memory of a process: SSL, gnutls_session_t, tls.Conn. */
 struct tls_key {
@@ -26,6 +26,12 @@ struct tls_conn {
 	__u16 local_port; /* host byte order */
 	__u16 remote_port;
 	__u32 state; /* enum tls_state */
+	__u16 family;	 /* of its socket */
+	__u16 direction; /* enum direction: who opened it; ingress: what is written are answers */
+	__u32 pad;
+	__u64 name_hash; /* of the name by which its socket was allowed */
+	__u64 name_serial; /* 0: by none */
+	struct request request;
 };
 
 /* In the storage of a socket: the object whose records it carries. */

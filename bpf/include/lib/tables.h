@@ -76,6 +76,17 @@ static __always_inline struct bits *bits_of_port(__u64 revision, struct ruleset 
 	return bits ? bits : &ruleset->any_port;
 }
 
+/* Whether there is any rule among them. */
+static __always_inline int has_bits(const struct bits *bits)
+{
+	__u64 all = 0;
+	int i;
+
+	for (i = 0; i < RULE_WORDS; i++)
+		all |= bits->word[i];
+	return all != 0;
+}
+
 static __always_inline struct rule *rule_of(__u64 revision, struct ruleset *ruleset, __u32 bit)
 {
 	void *all = table(&rules, revision);

@@ -5,8 +5,7 @@
  * thread that writes it. Everything here runs in the process it is about; what it says of itself holds
  * against who chooses its requests, not against who chooses its code (SECURITY.md).
  */
-#include <lib/label.h>
-#include <maps/taps.h>
+#include <lib/tap_request.h>
 
 /* What a connection is at first; nobody writes it. */
 struct {
@@ -41,16 +40,19 @@ static __always_inline struct tls_conn *tap_conn(__u64 object)
 {
 	struct tls_key key = tap_key(object);
 	struct tls_conn *conn = bpf_map_lookup_elem(&conn_by_object, &key);
+	struct control *c = control_get();
 	__u32 zero = 0;
 
 	if (conn)
 		return conn;
 	conn = bpf_map_lookup_elem(&conn_blank, &zero);
-	if (!conn || bpf_map_update_elem(&conn_by_object, &key, conn, BPF_NOEXIST))
+	if (!c || !conn || bpf_map_update_elem(&conn_by_object, &key, conn, BPF_NOEXIST))
 		return 0;
 	conn = bpf_map_lookup_elem(&conn_by_object, &key);
-	if (conn)
-		conn->serial = control_next_id();
+	if (!conn)
+		return 0;
+	conn->request.parser.seed = c->seed;
+	conn->serial = control_next_id();
 	return conn;
 }
 
@@ -97,6 +99,8 @@ static __always_inline int tap_write(__u64 object, const void *bytes, __s64 len,
 		return 0;
 	if (conn->state == TLS_NEW)
 		conn->state = TLS_DENIED; /* closed: before there is a peer, nobody can judge */
+	if (conn->state == TLS_TIED)
+		tap_read(conn, bytes + conn->ahead, len - conn->ahead);
 	conn->ahead = len;
 	return 0;
 }

@@ -26,8 +26,11 @@ static __always_inline int tie_status(const struct tls_tie *tie)
 }
 
 /* The ends of the connection of a socket, by which requests on it are judged. */
-static __always_inline void tie_ends_of(struct tls_conn *conn, struct sock *sk)
+static __always_inline void tie_ends_of(struct tls_conn *conn, struct sock *sk,
+					const struct sock_state *state)
 {
+	conn->family = sk->__sk_common.skc_family;
+	conn->direction = state->direction;
 	conn->netns = sk->__sk_common.skc_net.net->net_cookie;
 	conn->local_port = sk->__sk_common.skc_num;
 	conn->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
@@ -39,6 +42,11 @@ static __always_inline void tie_ends_of(struct tls_conn *conn, struct sock *sk)
 		address_from_ip4(conn->remote, sk->__sk_common.skc_daddr);
 	}
 	address_canonical(conn->remote);
+	conn->name_serial = 0;
+	if (state->name_serial && is_address(state->peer, conn->remote)) {
+		conn->name_hash = state->name_hash;
+		conn->name_serial = state->name_serial;
+	}
 }
 
 /*
@@ -75,7 +83,7 @@ static __always_inline int tie_make(struct sock *sk, const struct sock_state *st
 
 	if (!conn)
 		return TIE_NONE;
-	tie_ends_of(conn, sk);
+	tie_ends_of(conn, sk, state);
 	bpf_sk_storage_delete(&tie_by_sock, sk); /* of a former object */
 	if (!bpf_sk_storage_get(&tie_by_sock, sk, &tie, BPF_SK_STORAGE_GET_F_CREATE)) {
 		count_error(SITE_SOCK_STORAGE);

@@ -542,7 +542,8 @@ const (
 	ABISiteSITE_PENDING       ABISite = 9
 	ABISiteSITE_NAMES         ABISite = 10
 	ABISiteSITE_DNS_BUSY      ABISite = 11
-	ABISiteSITE_COUNT         ABISite = 12
+	ABISiteSITE_TAP_BUSY      ABISite = 12
+	ABISiteSITE_COUNT         ABISite = 13
 )
 
 type ABISockState struct {
@@ -570,6 +571,7 @@ const (
 	ABIStepSTEP_CGROUP ABIStep = 3
 	ABIStepSTEP_REPORT ABIStep = 4
 	ABIStepSTEP_GATE   ABIStep = 5
+	ABIStepSTEP_TAP    ABIStep = 6
 )
 
 type ABISweep struct {
@@ -589,6 +591,37 @@ type ABITlsConn struct {
 	LocalPort  uint16
 	RemotePort uint16
 	State      uint32
+	Family     uint16
+	Direction  uint16
+	Pad        uint32
+	NameHash   uint64
+	NameSerial uint64
+	Request    struct {
+		_      structs.HostLayout
+		Parser struct {
+			_         structs.HostLayout
+			Seed      uint64
+			Word      [4]uint64
+			Left      uint64
+			Authority uint64
+			Host      uint64
+			Head      uint16
+			Count     uint16
+			State     uint8
+			Part      uint8
+			Flags     uint8
+			Flaw      uint8
+			Field     uint8
+			Segment   uint8
+			Percent   uint8
+			Digit     uint8
+			Pad       [4]uint8
+		}
+		Revision uint64
+		Met      uint64
+		Seen     uint64
+		Row      [4]uint16
+	}
 }
 
 type ABITlsKey struct {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 )
@@ -25,6 +26,8 @@ type Sizes struct {
 type Maps struct {
 	byName map[string]*ebpf.Map
 	fresh  bool
+
+	control sync.Mutex // held while the control entry is changed
 }
 
 // OpenMaps opens the maps pinned in dir, and makes and pins those that are missing. It fails with
@@ -145,9 +148,11 @@ func (m *Maps) Control() (ABIControl, error) {
 	return c, nil
 }
 
-// UpdateControl changes the control entry. Only one agent runs, and it calls this from one goroutine
-// at a time, so nobody writes between its read and its write.
+// UpdateControl changes the control entry. Only one agent runs, and it does so by this alone, so nobody
+// writes between its read and its write.
 func (m *Maps) UpdateControl(change func(*ABIControl)) error {
+	m.control.Lock()
+	defer m.control.Unlock()
 	c, err := m.Control()
 	if err != nil {
 		return err

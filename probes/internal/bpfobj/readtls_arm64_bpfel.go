@@ -16,17 +16,41 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	ReadTLSMapAlerts            = "alerts"
 	ReadTLSMapConnBlank         = "conn_blank"
 	ReadTLSMapConnByObject      = "conn_by_object"
 	ReadTLSMapContainerByCgroup = "container_by_cgroup"
 	ReadTLSMapContainerParent   = "container_parent"
 	ReadTLSMapControls          = "controls"
+	ReadTLSMapDemands           = "demands"
+	ReadTLSMapDfaAccepts        = "dfa_accepts"
+	ReadTLSMapDfaPages          = "dfa_pages"
 	ReadTLSMapErrors            = "errors"
+	ReadTLSMapFlowByFrag        = "flow_by_frag"
+	ReadTLSMapFlowByTuple       = "flow_by_tuple"
+	ReadTLSMapFlows             = "flows"
+	ReadTLSMapGateByIfindex     = "gate_by_ifindex"
+	ReadTLSMapGateSlots         = "gate_slots"
+	ReadTLSMapIdentityByAddr    = "identity_by_addr"
 	ReadTLSMapIdsByContainer    = "ids_by_container"
 	ReadTLSMapLabelByTask       = "label_by_task"
 	ReadTLSMapLastId            = "last_id"
+	ReadTLSMapNameByHash        = "name_by_hash"
+	ReadTLSMapNamesByAddr       = "names_by_addr"
+	ReadTLSMapNamesOfCgrp       = "names_of_cgrp"
+	ReadTLSMapNamesRooms        = "names_rooms"
 	ReadTLSMapNetnsByCookie     = "netns_by_cookie"
+	ReadTLSMapQueryBySock       = "query_by_sock"
+	ReadTLSMapRefusals          = "refusals"
+	ReadTLSMapRequestSelects    = "request_selects"
+	ReadTLSMapRules             = "rules"
+	ReadTLSMapRulesById         = "rules_by_id"
+	ReadTLSMapRulesByPeer       = "rules_by_peer"
+	ReadTLSMapRulesByPort       = "rules_by_port"
+	ReadTLSMapRulesetByCgrp     = "ruleset_by_cgrp"
+	ReadTLSMapRulesets          = "rulesets"
 	ReadTLSMapStateBySock       = "state_by_sock"
+	ReadTLSMapTapRooms          = "tap_rooms"
 	ReadTLSMapTieBySock         = "tie_by_sock"
 	ReadTLSMapTlsByTask         = "tls_by_task"
 	ReadTLSProgReadTlsAgain     = "read_tls_again"
@@ -97,17 +121,41 @@ type ReadTLSProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ReadTLSMapSpecs struct {
+	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
 	ConnBlank         *ebpf.MapSpec `ebpf:"conn_blank"`
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
+	Demands           *ebpf.MapSpec `ebpf:"demands"`
+	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
+	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
+	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
+	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
+	Flows             *ebpf.MapSpec `ebpf:"flows"`
+	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
+	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
+	Rules             *ebpf.MapSpec `ebpf:"rules"`
+	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
+	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
+	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
+	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
+	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	TapRooms          *ebpf.MapSpec `ebpf:"tap_rooms"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 }
@@ -138,34 +186,82 @@ func (o *ReadTLSObjects) Close() error {
 //
 // It can be passed to LoadReadTLSObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ReadTLSMaps struct {
+	Alerts            *ebpf.Map `ebpf:"alerts"`
 	ConnBlank         *ebpf.Map `ebpf:"conn_blank"`
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
+	Demands           *ebpf.Map `ebpf:"demands"`
+	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
+	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
 	Errors            *ebpf.Map `ebpf:"errors"`
+	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
+	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
+	Flows             *ebpf.Map `ebpf:"flows"`
+	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
+	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
+	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
+	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
+	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
+	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
+	Rules             *ebpf.Map `ebpf:"rules"`
+	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
+	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
+	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
+	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
+	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	TapRooms          *ebpf.Map `ebpf:"tap_rooms"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 }
 
 func (m *ReadTLSMaps) Close() error {
 	return _ReadTLSClose(
+		m.Alerts,
 		m.ConnBlank,
 		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
+		m.Demands,
+		m.DfaAccepts,
+		m.DfaPages,
 		m.Errors,
+		m.FlowByFrag,
+		m.FlowByTuple,
+		m.Flows,
+		m.GateByIfindex,
+		m.GateSlots,
+		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
+		m.NameByHash,
+		m.NamesByAddr,
+		m.NamesOfCgrp,
+		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueryBySock,
+		m.Refusals,
+		m.RequestSelects,
+		m.Rules,
+		m.RulesById,
+		m.RulesByPeer,
+		m.RulesByPort,
+		m.RulesetByCgrp,
+		m.Rulesets,
 		m.StateBySock,
+		m.TapRooms,
 		m.TieBySock,
 		m.TlsByTask,
 	)

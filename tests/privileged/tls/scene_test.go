@@ -3,6 +3,7 @@
 package tls
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,16 +17,42 @@ import (
 	"structs"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netns"
 
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/compile"
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/judge"
 	"github.com/sallyport/sallyport/probes/read"
+	"github.com/sallyport/sallyport/probes/tell"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
+)
+
+// rules lets the processes of box do with the server what %[3]s says of its port, in mode %[1]s.
+const rules = `
+apiVersion: sallyport.dev/v1alpha1
+kind: ProcessPolicy
+metadata: {name: box, namespace: default}
+spec:
+  podSelector: {}
+  mode: %[1]s
+  rules:
+  - name: api
+    egress:
+    - toCIDR: ["%[2]s/32"]
+      toPorts: [{ports: [{port: "1", endPort: 65535, protocol: TCP}]%[3]s}]
+`
+
+// What is said of the port.
+const (
+	asked = `, rules: {http: [{method: "GET|POST", path: "/allowed/.*"}]}`
+	plain = ""
 )
 
 // tlsKey and tlsConn are struct tls_key and struct tls_conn of bpf/include/abi/taps.h.
@@ -46,6 +73,13 @@ type tlsConn struct {
 	LocalPort  uint16
 	RemotePort uint16
 	State      uint32
+	_          [24]byte
+	Request    struct {
+		_    structs.HostLayout
+		_    [8]uint64
+		Head uint16 // bytes of the head being read
+		_    [46]byte
+	}
 }
 
 // The values of enum tls_state.
@@ -59,19 +93,21 @@ const (
 type scene struct {
 	*testutil.Net
 	kernel *probes.Kernel
+	judge  *judge.Judge
 	taps   *read.Taps
 	box    *pod.Container
 	server netip.AddrPort
 
-	mu   sync.Mutex
-	seen []string // paths of the requests that reached the server
+	mu     sync.Mutex
+	seen   []string // paths of the requests that reached the server
+	events []event.Event
 }
 
 func newScene(t *testing.T, step event.Step) *scene {
 	t.Helper()
 	node := pod.NewNode(t)
 	s := &scene{Net: testutil.NewNet(t, testutil.NetOptions{})}
-	s.kernel, _ = attached.Open(t, node, probes.Config{}, []event.Step{step, event.StepReport})
+	s.kernel, s.judge = attached.Open(t, node, probes.Config{}, []event.Step{step, event.StepReport})
 	var err error
 	if s.taps, err = read.OpenTaps(s.kernel, "/proc"); err != nil {
 		t.Fatal(err)
@@ -84,7 +120,65 @@ func newScene(t *testing.T, step event.Step) *scene {
 	t.Cleanup(func() { _ = ns.Close() }) // read only
 	s.box = node.Container(t, "box", ns)
 	s.serve(t)
+	s.listen(t)
 	return s
+}
+
+// swap puts a policy for the server in force: mode, and what is said of its port.
+func (s *scene) swap(t *testing.T, mode, ports string) {
+	t.Helper()
+	policies, err := policy.Parse("tls", fmt.Appendf(nil, rules, mode, s.ServerAddr, ports))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := compile.Enforced{HTTP: true}.Compile(compile.Input{Policies: policies, Workloads: []compile.Workload{
+		{Key: s.box.ID, Namespace: "default", Pod: "pod", Container: "c", ContainerType: "App"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.judge.Swap(tables); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listen collects what the kernel tells.
+func (s *scene) listen(t *testing.T) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	collect := func(e event.Event) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.events = append(s.events, e)
+	}
+	go func() { done <- tell.NewReader(s.kernel, collect).Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error("reading events: ", err)
+		}
+	})
+}
+
+// told waits until a tap has told a verdict about a process.
+func (s *scene) told(t *testing.T, pid int, want event.Verdict, why event.Reason) {
+	t.Helper()
+	testutil.Eventually(t, "what the tap tells", func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		var about []event.Event
+		for _, e := range s.events {
+			if e.Subject.PID != uint32(pid) {
+				continue
+			}
+			about = append(about, e)
+			if e.Step == event.StepTap && e.Verdict == want && e.Reason == why && e.Remote == s.server && e.Rule != 0 {
+				return nil
+			}
+		}
+		return fmt.Errorf("of process %d it was told: %+v", pid, about)
+	})
 }
 
 // serve starts the server, which remembers the paths it is asked for.
@@ -107,6 +201,13 @@ func (s *scene) serve(t *testing.T) {
 	srv.Config.ErrorLog = nil
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
+}
+
+// has says whether a request for a path has reached the server.
+func (s *scene) has(path string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.seen, path)
 }
 
 // arrived waits until a request for a path has reached the server.
@@ -201,11 +302,10 @@ func (s *scene) start(t *testing.T, args ...string) *talker {
 func (s *scene) cover(t *testing.T, p *talker, want read.Library) {
 	t.Helper()
 	testutil.Eventually(t, "its library", func() error {
-		files, err := s.taps.Cover(uint32(p.Process.Process.Pid))
-		if err != nil {
+		if err := s.taps.Cover(s.box.ID, uint32(p.Process.Process.Pid)); err != nil {
 			return err
 		}
-		for _, f := range files {
+		for _, f := range s.taps.Files(s.box.ID) {
 			if f.Library == want {
 				return nil
 			}
@@ -214,12 +314,33 @@ func (s *scene) cover(t *testing.T, p *talker, want read.Library) {
 	})
 }
 
+// ended waits until the program has ended.
+func (p *talker) ended(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.end:
+	case <-time.After(20 * time.Second):
+		t.Error("the program goes on after its write was denied")
+	}
+}
+
+// say writes to the connection.
+func (p *talker) say(t *testing.T, text string) {
+	t.Helper()
+	if _, err := io.WriteString(p.in, text); err != nil {
+		t.Logf("saying %q: %v", text, err) // its end may have come first
+	}
+}
+
 // ask sends a request.
 func (p *talker) ask(t *testing.T, path string) {
 	t.Helper()
-	if _, err := io.WriteString(p.in, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
-		t.Logf("asking for %s: %v", path, err) // its end may have come first
-	}
+	p.say(t, request("GET", path))
+}
+
+// request is a request without a body.
+func request(method, path string) string {
+	return method + " " + path + " HTTP/1.1\r\nHost: a\r\n\r\n"
 }
 
 // host and port of the server.

@@ -595,6 +595,7 @@ type Workload struct {
 	GateInterface string                 `protobuf:"bytes,7,opt,name=gate_interface,json=gateInterface,proto3" json:"gate_interface,omitempty"` // host side of its veth; "" without a gate
 	Provisional   bool                   `protobuf:"varint,8,opt,name=provisional,proto3" json:"provisional,omitempty"`                         // known by its cgroup only
 	Note          string                 `protobuf:"bytes,9,opt,name=note,proto3" json:"note,omitempty"`                                        // why something does not cover it: hostNetwork, no veth, …
+	Tls           []*TLSFile             `protobuf:"bytes,10,rep,name=tls,proto3" json:"tls,omitempty"`                                         // what it executes that speaks TLS, where its rules ask for requests
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -692,6 +693,74 @@ func (x *Workload) GetNote() string {
 	return ""
 }
 
+func (x *Workload) GetTls() []*TLSFile {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+// TLSFile is an executable or library that speaks TLS, and what reads that.
+type TLSFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          []byte                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`       // as a process of the workload sees it
+	Library       string                 `protobuf:"bytes,2,opt,name=library,proto3" json:"library,omitempty"` // whose tap serves it; "": none
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`         // why none can
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TLSFile) Reset() {
+	*x = TLSFile{}
+	mi := &file_sallyport_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TLSFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TLSFile) ProtoMessage() {}
+
+func (x *TLSFile) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TLSFile.ProtoReflect.Descriptor instead.
+func (*TLSFile) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TLSFile) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *TLSFile) GetLibrary() string {
+	if x != nil {
+		return x.Library
+	}
+	return ""
+}
+
+func (x *TLSFile) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 // GovernRequest says of a container what its OCI runtime tells a hook.
 type GovernRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -707,7 +776,7 @@ type GovernRequest struct {
 
 func (x *GovernRequest) Reset() {
 	*x = GovernRequest{}
-	mi := &file_sallyport_proto_msgTypes[8]
+	mi := &file_sallyport_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +788,7 @@ func (x *GovernRequest) String() string {
 func (*GovernRequest) ProtoMessage() {}
 
 func (x *GovernRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[8]
+	mi := &file_sallyport_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +801,7 @@ func (x *GovernRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GovernRequest.ProtoReflect.Descriptor instead.
 func (*GovernRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{8}
+	return file_sallyport_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GovernRequest) GetId() string {
@@ -787,7 +856,7 @@ type GovernResponse struct {
 
 func (x *GovernResponse) Reset() {
 	*x = GovernResponse{}
-	mi := &file_sallyport_proto_msgTypes[9]
+	mi := &file_sallyport_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +868,7 @@ func (x *GovernResponse) String() string {
 func (*GovernResponse) ProtoMessage() {}
 
 func (x *GovernResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[9]
+	mi := &file_sallyport_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +881,7 @@ func (x *GovernResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GovernResponse.ProtoReflect.Descriptor instead.
 func (*GovernResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{9}
+	return file_sallyport_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GovernResponse) GetRevision() uint64 {
@@ -839,7 +908,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sallyport_proto_msgTypes[10]
+	mi := &file_sallyport_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +920,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[10]
+	mi := &file_sallyport_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +933,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{10}
+	return file_sallyport_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Counter) GetSite() string {
@@ -901,7 +970,7 @@ type ObserveRequest struct {
 
 func (x *ObserveRequest) Reset() {
 	*x = ObserveRequest{}
-	mi := &file_sallyport_proto_msgTypes[11]
+	mi := &file_sallyport_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +982,7 @@ func (x *ObserveRequest) String() string {
 func (*ObserveRequest) ProtoMessage() {}
 
 func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[11]
+	mi := &file_sallyport_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +995,7 @@ func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveRequest.ProtoReflect.Descriptor instead.
 func (*ObserveRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{11}
+	return file_sallyport_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ObserveRequest) GetFollow() bool {
@@ -1012,7 +1081,7 @@ type ObserveResponse struct {
 
 func (x *ObserveResponse) Reset() {
 	*x = ObserveResponse{}
-	mi := &file_sallyport_proto_msgTypes[12]
+	mi := &file_sallyport_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1093,7 @@ func (x *ObserveResponse) String() string {
 func (*ObserveResponse) ProtoMessage() {}
 
 func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[12]
+	mi := &file_sallyport_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1106,7 @@ func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveResponse.ProtoReflect.Descriptor instead.
 func (*ObserveResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{12}
+	return file_sallyport_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ObserveResponse) GetItem() isObserveResponse_Item {
@@ -1138,7 +1207,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_sallyport_proto_msgTypes[13]
+	mi := &file_sallyport_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1219,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[13]
+	mi := &file_sallyport_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +1232,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{13}
+	return file_sallyport_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Event) GetTime() *timestamppb.Timestamp {
@@ -1523,7 +1592,7 @@ type Subject struct {
 
 func (x *Subject) Reset() {
 	*x = Subject{}
-	mi := &file_sallyport_proto_msgTypes[14]
+	mi := &file_sallyport_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1535,7 +1604,7 @@ func (x *Subject) String() string {
 func (*Subject) ProtoMessage() {}
 
 func (x *Subject) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[14]
+	mi := &file_sallyport_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1548,7 +1617,7 @@ func (x *Subject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subject.ProtoReflect.Descriptor instead.
 func (*Subject) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{14}
+	return file_sallyport_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Subject) GetContainer() uint64 {
@@ -1678,7 +1747,7 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
 	"\x04mode\x18\x03 \x01(\tR\x04mode\x12\x1c\n" +
 	"\tworkloads\x18\x04 \x03(\tR\tworkloads\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"\x8a\x02\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\xb3\x02\n" +
 	"\bWorkload\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tcontainer\x18\x02 \x01(\tR\tcontainer\x12!\n" +
@@ -1688,7 +1757,13 @@ const file_sallyport_proto_rawDesc = "" +
 	"\bgoverned\x18\x06 \x01(\bR\bgoverned\x12%\n" +
 	"\x0egate_interface\x18\a \x01(\tR\rgateInterface\x12 \n" +
 	"\vprovisional\x18\b \x01(\bR\vprovisional\x12\x12\n" +
-	"\x04note\x18\t \x01(\tR\x04note\"\x94\x02\n" +
+	"\x04note\x18\t \x01(\tR\x04note\x12'\n" +
+	"\x03tls\x18\n" +
+	" \x03(\v2\x15.sallyport.v1.TLSFileR\x03tls\"I\n" +
+	"\aTLSFile\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\fR\x04path\x12\x18\n" +
+	"\alibrary\x18\x02 \x01(\tR\alibrary\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\x94\x02\n" +
 	"\rGovernRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x16\n" +
@@ -1815,7 +1890,7 @@ func file_sallyport_proto_rawDescGZIP() []byte {
 }
 
 var file_sallyport_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sallyport_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_sallyport_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_sallyport_proto_goTypes = []any{
 	(HookState)(0),                // 0: sallyport.v1.HookState
 	(*VersionRequest)(nil),        // 1: sallyport.v1.VersionRequest
@@ -1826,46 +1901,48 @@ var file_sallyport_proto_goTypes = []any{
 	(*Hook)(nil),                  // 6: sallyport.v1.Hook
 	(*Policy)(nil),                // 7: sallyport.v1.Policy
 	(*Workload)(nil),              // 8: sallyport.v1.Workload
-	(*GovernRequest)(nil),         // 9: sallyport.v1.GovernRequest
-	(*GovernResponse)(nil),        // 10: sallyport.v1.GovernResponse
-	(*Counter)(nil),               // 11: sallyport.v1.Counter
-	(*ObserveRequest)(nil),        // 12: sallyport.v1.ObserveRequest
-	(*ObserveResponse)(nil),       // 13: sallyport.v1.ObserveResponse
-	(*Event)(nil),                 // 14: sallyport.v1.Event
-	(*Subject)(nil),               // 15: sallyport.v1.Subject
-	nil,                           // 16: sallyport.v1.GovernRequest.AnnotationsEntry
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*TLSFile)(nil),               // 9: sallyport.v1.TLSFile
+	(*GovernRequest)(nil),         // 10: sallyport.v1.GovernRequest
+	(*GovernResponse)(nil),        // 11: sallyport.v1.GovernResponse
+	(*Counter)(nil),               // 12: sallyport.v1.Counter
+	(*ObserveRequest)(nil),        // 13: sallyport.v1.ObserveRequest
+	(*ObserveResponse)(nil),       // 14: sallyport.v1.ObserveResponse
+	(*Event)(nil),                 // 15: sallyport.v1.Event
+	(*Subject)(nil),               // 16: sallyport.v1.Subject
+	nil,                           // 17: sallyport.v1.GovernRequest.AnnotationsEntry
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_sallyport_proto_depIdxs = []int32{
 	2,  // 0: sallyport.v1.StatusResponse.agent:type_name -> sallyport.v1.VersionResponse
-	17, // 1: sallyport.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	18, // 1: sallyport.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	6,  // 2: sallyport.v1.StatusResponse.hooks:type_name -> sallyport.v1.Hook
 	7,  // 3: sallyport.v1.StatusResponse.policies:type_name -> sallyport.v1.Policy
 	8,  // 4: sallyport.v1.StatusResponse.workloads:type_name -> sallyport.v1.Workload
-	11, // 5: sallyport.v1.StatusResponse.losses:type_name -> sallyport.v1.Counter
-	11, // 6: sallyport.v1.StatusResponse.errors:type_name -> sallyport.v1.Counter
+	12, // 5: sallyport.v1.StatusResponse.losses:type_name -> sallyport.v1.Counter
+	12, // 6: sallyport.v1.StatusResponse.errors:type_name -> sallyport.v1.Counter
 	5,  // 7: sallyport.v1.StatusResponse.runtimes:type_name -> sallyport.v1.Runtime
 	0,  // 8: sallyport.v1.Hook.state:type_name -> sallyport.v1.HookState
-	16, // 9: sallyport.v1.GovernRequest.annotations:type_name -> sallyport.v1.GovernRequest.AnnotationsEntry
-	18, // 10: sallyport.v1.ObserveRequest.since:type_name -> google.protobuf.Timestamp
-	14, // 11: sallyport.v1.ObserveResponse.event:type_name -> sallyport.v1.Event
-	18, // 12: sallyport.v1.Event.time:type_name -> google.protobuf.Timestamp
-	15, // 13: sallyport.v1.Event.subject:type_name -> sallyport.v1.Subject
-	15, // 14: sallyport.v1.Event.target:type_name -> sallyport.v1.Subject
-	1,  // 15: sallyport.v1.Sallyport.Version:input_type -> sallyport.v1.VersionRequest
-	3,  // 16: sallyport.v1.Sallyport.Status:input_type -> sallyport.v1.StatusRequest
-	12, // 17: sallyport.v1.Sallyport.Observe:input_type -> sallyport.v1.ObserveRequest
-	9,  // 18: sallyport.v1.Sallyport.Govern:input_type -> sallyport.v1.GovernRequest
-	2,  // 19: sallyport.v1.Sallyport.Version:output_type -> sallyport.v1.VersionResponse
-	4,  // 20: sallyport.v1.Sallyport.Status:output_type -> sallyport.v1.StatusResponse
-	13, // 21: sallyport.v1.Sallyport.Observe:output_type -> sallyport.v1.ObserveResponse
-	10, // 22: sallyport.v1.Sallyport.Govern:output_type -> sallyport.v1.GovernResponse
-	19, // [19:23] is the sub-list for method output_type
-	15, // [15:19] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	9,  // 9: sallyport.v1.Workload.tls:type_name -> sallyport.v1.TLSFile
+	17, // 10: sallyport.v1.GovernRequest.annotations:type_name -> sallyport.v1.GovernRequest.AnnotationsEntry
+	19, // 11: sallyport.v1.ObserveRequest.since:type_name -> google.protobuf.Timestamp
+	15, // 12: sallyport.v1.ObserveResponse.event:type_name -> sallyport.v1.Event
+	19, // 13: sallyport.v1.Event.time:type_name -> google.protobuf.Timestamp
+	16, // 14: sallyport.v1.Event.subject:type_name -> sallyport.v1.Subject
+	16, // 15: sallyport.v1.Event.target:type_name -> sallyport.v1.Subject
+	1,  // 16: sallyport.v1.Sallyport.Version:input_type -> sallyport.v1.VersionRequest
+	3,  // 17: sallyport.v1.Sallyport.Status:input_type -> sallyport.v1.StatusRequest
+	13, // 18: sallyport.v1.Sallyport.Observe:input_type -> sallyport.v1.ObserveRequest
+	10, // 19: sallyport.v1.Sallyport.Govern:input_type -> sallyport.v1.GovernRequest
+	2,  // 20: sallyport.v1.Sallyport.Version:output_type -> sallyport.v1.VersionResponse
+	4,  // 21: sallyport.v1.Sallyport.Status:output_type -> sallyport.v1.StatusResponse
+	14, // 22: sallyport.v1.Sallyport.Observe:output_type -> sallyport.v1.ObserveResponse
+	11, // 23: sallyport.v1.Sallyport.Govern:output_type -> sallyport.v1.GovernResponse
+	20, // [20:24] is the sub-list for method output_type
+	16, // [16:20] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_proto_init() }
@@ -1873,7 +1950,7 @@ func file_sallyport_proto_init() {
 	if File_sallyport_proto != nil {
 		return
 	}
-	file_sallyport_proto_msgTypes[12].OneofWrappers = []any{
+	file_sallyport_proto_msgTypes[13].OneofWrappers = []any{
 		(*ObserveResponse_Event)(nil),
 		(*ObserveResponse_Lost)(nil),
 	}
@@ -1883,7 +1960,7 @@ func file_sallyport_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_proto_rawDesc), len(file_sallyport_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

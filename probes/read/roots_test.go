@@ -1,0 +1,77 @@
+package read
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// The libraries of a root are found where loaders look, and nothing outside of it, whatever its links say.
+func TestLibraryFiles(t *testing.T) {
+	proc := t.TempDir()
+	const pid = 7
+	root := filepath.Join(proc, strconv.Itoa(pid), "root")
+	for path, text := range map[string]string{
+		"usr/lib/x86_64-linux-gnu/libssl.so.3":    "inside",
+		"usr/lib/x86_64-linux-gnu/libcrypto.so.3": "another",
+		"usr/local/lib/libgnutls.so.30":           "inside",
+		"opt/libssl.so.3":                         "not looked at",
+		"etc/secret":                              "inside the root",
+	} {
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	outside := filepath.Join(proc, "etc", "secret")
+	if err := os.MkdirAll(filepath.Dir(outside), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(outside, []byte("outside"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{
+		"lib":                   "usr/lib",
+		"usr/lib/libssl.so.1":   "../../../../etc/secret", // the root's own, not the one above
+		"usr/lib/libssl.so.2":   "/nowhere",
+		"usr/lib/libgnutls.so":  "/proc/self/root/etc/secret",
+		"usr/lib/libssl.so.dir": "x86_64-linux-gnu",
+	} {
+		if err := os.Symlink(to, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(root, "usr/lib/libssl.so.pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	err := libraryFiles(proc, pid, func(f *os.File, path string) {
+		text := make([]byte, 64)
+		n, err := f.Read(text)
+		if err != nil {
+			t.Error(err)
+		}
+		got = append(got, path+" "+string(text[:n]))
+		_ = f.Close() // read only
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(got)
+	want := []string{
+		"/lib/libssl.so.1 inside the root", "/lib/x86_64-linux-gnu/libssl.so.3 inside", "/usr/lib/libssl.so.1 inside the root",
+		"/usr/lib/x86_64-linux-gnu/libssl.so.3 inside", "/usr/local/lib/libgnutls.so.30 inside",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("found %q, not %q", got, want)
+	}
+	if err := libraryFiles(proc, pid+1, nil); err != nil {
+		t.Errorf("a process that has ended: %v", err)
+	}
+}
