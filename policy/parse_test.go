@@ -229,6 +229,7 @@ func TestParseRefuses(t *testing.T) {
 		"host's cgroup":      {"apiVersion: sallyport.dev/v1alpha1\nkind: HostProcessPolicy\nmetadata: {name: a}\nspec: {hostSelector: {cgroups: [a]}, rules: [{egress: []}]}", "cgroups[0]: \"a\" begins neither with /"},
 		"kill otherwise":     {in("{action: Kill, onViolation: {verdict: Drop}}"), "action Kill and verdict Drop are two verdicts"},
 		"user by name":       {in("{egress: [], processes: [{users: [root]}]}"), "users[0]: is a string, not a numeric id"},
+		"user that is none":  {in("{egress: [], processes: [{users: [4294967295]}]}"), "not a numeric id"},
 		"group too high":     {in("{egress: [], processes: [{groups: [4294967296]}]}"), "not a numeric id"},
 		"half a script":      {in("{egress: [], processes: [{scripts: [{path: /a}]}]}"), "scripts[0].interpreter: is missing"},
 		"arguments":          {in("{egress: [], processes: [{arguments: [-x]}]}"), "processes[0].arguments: is no identity"},

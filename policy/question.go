@@ -70,7 +70,8 @@ type Process struct {
 	Exe       string // resolved path inside the container, or memfd:NAME
 	Script    string // the script that an interpreter runs by its #! line; else empty
 	Truncated bool   // Exe or Script was cut: neither can be compared with a pattern
-	// Scriptless says that nobody can tell whether it runs a script: it is older than the agent.
+	// Scriptless says that nobody can tell which script it runs, or whether: it is older than the agent, or Script
+	// is a name, which may lead through links. What names binaries goes by the name, what names scripts does not.
 	Scriptless bool
 	User       IDs
 	Group      IDs

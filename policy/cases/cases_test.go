@@ -196,6 +196,7 @@ func TestParseRefuses(t *testing.T) {
 		"query of nobody":  {in("{name: a, listen: 80/TCP, query: a.example, expect: Deny}"), "cases[0].query: is about a call that leaves"},
 		"no name of DNS":   {in("{name: a, to: 192.0.2.1/ICMP, names: ['a b'], expect: Deny}"), `cases[0].names[0]: "a b" is no name`},
 		"pod on the node":  {in("{name: a, workload: {host: {}, namespace: a}, to: 192.0.2.1/ICMP, expect: Deny}"), "a process of the node is in no pod"},
+		"two ids":          {in("{name: a, user: [1, 2], to: 192.0.2.1/ICMP, expect: Deny}"), "the real, the saved and the effective id are three"},
 		"user by name":     {in("{name: a, user: nobody, to: 192.0.2.1/ICMP, expect: Deny}"), "cases[0].user: is a string, not a numeric id"},
 		"twice":            {in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}\n- {name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `"a" is also the name of the case in line 4`},
 		"node":             {"node: {addresses: [here]}\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `node.addresses[0]: "here" is no address`},

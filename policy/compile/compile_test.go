@@ -122,7 +122,6 @@ func TestCompileRefuses(t *testing.T) {
 		"exponential pattern": {[]*policy.Policy{parse(t, "a", "  - {name: x, processes: [{binaries: [/bin/ls, '/**a"+strings.Repeat("?", 20)+"']}], egress: []}")}, all, "rule default/a/x: workload default/pod/web: binaries: \"/**a?"},
 		"policy twice":        {[]*policy.Policy{parse(t, "a", "  - {egress: []}"), parse(t, "a", "  - {egress: []}")}, nil, "policy default/a: is there twice"},
 		"workload twice":      {nil, append(all, all...), "workload default/pod/web: the key 1 is there twice"},
-		"users":               {[]*policy.Policy{parse(t, "a", "  - {processes: [{users: [0]}, {groups: [1]}], egress: []}")}, nil, "rule default/a/rule-0: processes[].users is not enforced by this version\nrule default/a/rule-0: processes[].groups is not enforced"},
 		"scripts":             {[]*policy.Policy{parse(t, "a", "  - {processes: [{scripts: [{interpreter: /bin/sh, path: /a}]}], egress: []}")}, nil, "processes[].scripts is not enforced by this version"},
 		"requests":            {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{method: GET}]}}]}]}")}, nil, "rule default/a/rule-0: egress[].toPorts[].rules.http is not enforced by this version"},
 		"server names":        {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 443, protocol: TCP}], serverNames: ['*.example']}]}]}")}, nil, "egress[].toPorts[].serverNames is not enforced by this version"},

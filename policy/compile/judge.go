@@ -91,7 +91,7 @@ func (t *Tables) who(id uint32, r *Ruleset, p *policy.Process) Bitset {
 	}
 	script := r.AnyScript
 	switch {
-	case p.Script == "" && p.Scriptless:
+	case p.Scriptless:
 		script = script.Or(t.accepts(r.Interpreters, p.Exe).And(r.Truncated))
 	case p.Script != "":
 		script = script.Or(t.accepts(r.Interpreters, p.Exe).And(t.accepts(r.Scripts, p.Script)))

@@ -12,14 +12,15 @@ import (
 // caller keeps the tables it had). The zero value is what the kernel side of this version and an agent
 // without a cluster's API can do.
 type Enforced struct {
-	HTTP  bool // Ruleset.HTTP and what a request is judged by
-	TLS   bool // Ruleset.TLS, ServerNames
-	World bool // Input.World is filled in, and what Workload says of a pod's namespace, account and ports
+	Scripts bool // the file of a script is known: on no step of the ladder yet, see LABEL_SCRIPTLESS
+	HTTP    bool // Ruleset.HTTP and what a request is judged by
+	TLS     bool // Ruleset.TLS, ServerNames
+	World   bool // Input.World is filled in, and what Workload says of a pod's namespace, account and ports
 }
 
 // Everything is what (*Tables).Judge judges by.
 func Everything() Enforced {
-	return Enforced{HTTP: true, TLS: true, World: true}
+	return Enforced{Scripts: true, HTTP: true, TLS: true, World: true}
 }
 
 // refusals gathers what of one policy is refused, each field once a rule.
@@ -53,6 +54,9 @@ func (e Enforced) unsupported(p *policy.Policy) Errors {
 // rule refuses what a rule says.
 func (e Enforced) rule(r *refusals) {
 	r.unless(e.World, r.rule.Subject != nil && asksForNamespace(&r.rule.Subject.LabelSelector), "endpointSelector by labels of the namespace or service account")
+	for _, s := range r.rule.Selectors() {
+		r.unless(e.Scripts, s.Scripts != nil, "processes[].scripts")
+	}
 	for _, d := range []Direction{Egress, Ingress} {
 		entries, _, _ := r.rule.Entries(d)
 		for i := range entries {

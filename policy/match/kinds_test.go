@@ -16,6 +16,10 @@ func TestJudgeKinds(t *testing.T) {
 	}
 	pod := match.Process{Workload: web, Origin: policy.OriginMain, Exe: "/usr/bin/python3", Script: "/app/run.py", User: policy.OneID(1000), Group: policy.OneID(5), Groups: []uint32{6}}
 	host := match.Process{Workload: policy.Workload{Host: &policy.HostUnit{Unit: "ssh.service", Cgroup: "/system.slice/ssh.service"}}, Origin: policy.OriginHost, Exe: "/usr/sbin/sshd"}
+	mixed := pod
+	mixed.User, mixed.Group = policy.IDs{1000, 0, 0}, policy.IDs{5, 5, policy.NoID}
+	named := pod
+	named.Scriptless = true
 	const group = "apiVersion: sallyport.dev/v1alpha1\nkind: "
 	cluster := func(spec string) string {
 		return group + "ClusterProcessPolicy\nmetadata: {name: c}\nspec: {" + spec + ", rules: [{name: r, egress: []}]}\n---\n"
@@ -52,6 +56,17 @@ func TestJudgeKinds(t *testing.T) {
 		{"user", shop("", "processes: [{users: [0, 1000]}], egress: []"), pod, "Deny warning default shop/p/r"},
 		{"other user", shop("", "processes: [{users: [0]}], egress: []"), pod, "Allow ungoverned"},
 		{"group", shop("", "processes: [{groups: [5], users: [1000]}], egress: []"), pod, "Deny warning default shop/p/r"},
+		{"user, all that it acts under", shop("", "processes: [{users: [1000]}], egress: [{}]"), pod, "Allow rule shop/p/r"},
+		{"user, one of several", shop("", "processes: [{users: [1000]}], egress: [{}]"), mixed, "Deny warning default shop/p/r"},
+		{"user, all of several", shop("", "processes: [{users: [0, 1000]}], egress: [{}]"), mixed, "Allow rule shop/p/r"},
+		{"user, denied by one of several", shop("", "processes: [{users: [1000]}], action: Deny"), mixed, "Deny warning rule shop/p/r"},
+		{"user, denied to others", shop("", "processes: [{users: [7]}], action: Deny"), mixed, "Allow ungoverned"},
+		{"group that is not known, allowed", shop("", "processes: [{groups: [5]}], egress: [{}]"), mixed, "Deny warning default shop/p/r"},
+		{"group that is not known, denied", shop("", "processes: [{groups: [77]}], action: Deny"), mixed, "Deny warning rule shop/p/r"},
+		{"supplementary group, allowed nothing", shop("", "processes: [{groups: [6]}], egress: [{}]"), pod, "Deny warning default shop/p/r"},
+		{"supplementary group, denied", shop("", "processes: [{groups: [6]}], action: Deny"), pod, "Deny warning rule shop/p/r"},
+		{"script that is not known, allowed", shop("", "processes: [{scripts: [{interpreter: /usr/bin/python3*, path: /app/**}]}], egress: [{}]"), named, "Allow ungoverned"},
+		{"script that is not known, denied", shop("", "processes: [{scripts: [{interpreter: /usr/bin/python3*, path: /x}]}], action: Deny"), named, "Deny warning rule shop/p/r"},
 		{"script", shop("", "processes: [{scripts: [{interpreter: /usr/bin/python3*, path: /app/**}]}], egress: []"), pod, "Deny warning default shop/p/r"},
 		{"script of another interpreter", shop("", "processes: [{scripts: [{interpreter: /bin/sh, path: /app/**}, {interpreter: /usr/bin/**, path: /bin/*}]}], egress: []"), pod, "Allow ungoverned"},
 		{"script and binary", shop("", "processes: [{binaries: [/bin/sh], scripts: [{interpreter: /usr/bin/python3*, path: /app/**}]}], egress: []"), pod, "Allow ungoverned"},

@@ -133,8 +133,9 @@ type question struct {
 // ofRule lists the candidates of one rule.
 func ofRule(in *Input, pol *policy.Policy, r *policy.Rule, q question) (out []candidate) {
 	for s, selector := range r.Selectors() {
-		who := whyNotSelected(pol, r, &selector, q.process, r.Denies())
-		governed := whyNotSelected(pol, r, &selector, q.process, true) == ""
+		of := selection{pol, r, &selector}
+		who := whyNotSelected(of, q.process, r.Denies())
+		governed := whyNotSelected(of, q.process, true) == ""
 		for _, dir := range []policy.Direction{policy.Egress, policy.Ingress} {
 			entries, count, named := r.Entries(dir)
 			if !named {

@@ -11,10 +11,17 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
+// selection is a rule of a policy with one of its process selectors.
+type selection struct {
+	policy   *policy.Policy
+	rule     *policy.Rule
+	selector *policy.ProcessSelector
+}
+
 // whyNotSelected says why a rule's process selector does not select a process; "" if it does. some: one of its
 // ids is enough.
-func whyNotSelected(pol *policy.Policy, r *policy.Rule, s *policy.ProcessSelector, p *Process, some bool) string {
-	w := &p.Workload
+func whyNotSelected(of selection, p *Process, some bool) string {
+	pol, r, s, w := of.policy, of.rule, of.selector, &p.Workload
 	if why := whyNotWorkload(pol, w); why != "" {
 		return why
 	}
@@ -38,7 +45,7 @@ func whyNotSelected(pol *policy.Policy, r *policy.Rule, s *policy.ProcessSelecto
 		return ""
 	case p.Truncated:
 		return "the path was cut, so that it matches no binaries of an Allow rule"
-	case s.Scripts != nil && !runs(s.Scripts, p) && !(r.Denies() && mayRun(s.Scripts, p)):
+	case s.Scripts != nil && !runs(s.Scripts, p) && (!r.Denies() || !mayRun(s.Scripts, p)):
 		return fmt.Sprintf("binary %s with script %s is none of the scripts", show(p.Exe), show(p.Script))
 	case s.Binaries == nil, anyGlob(s.Binaries, p.Exe), p.Script != "" && anyGlob(s.Binaries, p.Script):
 		return ""
@@ -59,12 +66,12 @@ func hasIDs(listed []uint32, ids policy.IDs, more []uint32, some bool) bool {
 // mayRun says whether a process may run one of the scripts for all that can be told: a Deny rule takes it for
 // one of its own (fails closed).
 func mayRun(scripts []policy.Script, p *Process) bool {
-	return p.Scriptless && p.Script == "" && slices.ContainsFunc(scripts, func(s policy.Script) bool { return s.Interpreter.Match(p.Exe) })
+	return p.Scriptless && slices.ContainsFunc(scripts, func(s policy.Script) bool { return s.Interpreter.Match(p.Exe) })
 }
 
 // runs says whether a process runs one of the scripts.
 func runs(scripts []policy.Script, p *Process) bool {
-	return p.Script != "" && slices.ContainsFunc(scripts, func(s policy.Script) bool {
+	return p.Script != "" && !p.Scriptless && slices.ContainsFunc(scripts, func(s policy.Script) bool {
 		return s.Interpreter.Match(p.Exe) && s.Path.Match(p.Script)
 	})
 }

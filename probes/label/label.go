@@ -170,7 +170,6 @@ type Inferred struct {
 	Unit       bool   // it is a unit's
 	Origin     event.Origin
 	Session    uint64 // for Exec: any number that its processes share
-	UID        uint32
 	Exe        string // as the process sees it; "" or too long: not known, which fails closed
 }
 

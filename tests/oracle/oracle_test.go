@@ -46,7 +46,7 @@ func expect(d match.Decision) compile.Decision {
 // kernel would judge by if it did.
 func inForce(t testing.TB, j *judge.Judge, in policy.Input) {
 	t.Helper()
-	tables, err := compile.Enforced{World: true, HTTP: true}.Compile(in)
+	tables, err := compile.Enforced{Scripts: true, World: true, HTTP: true}.Compile(in)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,6 +129,9 @@ static __always_inline void read_binary(struct label *label, struct task_struct 
 	struct path_buffer *buffer = read_exe(label, task, BPF_CORE_READ(bprm, file));
 	const char *filename = BPF_CORE_READ(bprm, filename);
 
-	if (buffer && BPF_CORE_READ(bprm, interp) != filename)
-		read_script(label, buffer, task, filename);
+	if (!buffer || BPF_CORE_READ(bprm, interp) == filename)
+		return;
+	/* A name may lead through links: to rules that name scripts the file is not known (closed). */
+	label->flags |= LABEL_SCRIPTLESS;
+	read_script(label, buffer, task, filename);
 }

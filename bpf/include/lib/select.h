@@ -53,7 +53,8 @@ __noinline int select_program(struct ruleset *ruleset, struct label *label, __u6
 	rules.exe = dfa_accept(revision, &ruleset->exe, label->exe);
 	if (label->script[0]) {
 		rules.script = dfa_accept(revision, &ruleset->exe, label->script);
-		rules.scripts = dfa_accept(revision, &ruleset->scripts, label->script);
+		if (!(label->flags & LABEL_SCRIPTLESS))
+			rules.scripts = dfa_accept(revision, &ruleset->scripts, label->script);
 	}
 	if (label->script[0] || label->flags & LABEL_SCRIPTLESS)
 		rules.interpreters = dfa_accept(revision, &ruleset->interpreters, label->exe);
