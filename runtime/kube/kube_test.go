@@ -133,6 +133,35 @@ func TestAnAPIThatIsAwayIsNoReasonToForget(t *testing.T) {
 	}
 }
 
+func TestANewListTakesNoSecondRoom(t *testing.T) {
+	t.Parallel()
+	api := fakeapi.New(t)
+	api.Put(t, pods, pod("a", "10.0.0.1", ""))
+	api.Put(t, pods, pod("b", "10.0.0.2", ""))
+	s := start(t, api, func(*Source) {})
+	before := eventually(t, s, "two pods", func(s Snapshot) bool { return len(s.Pods) == 2 })
+	lists, _ := api.Asked(pods)
+	api.Away(true)
+	testutil.Eventually(t, "the API is away", func() error {
+		if h := s.Health(); !h.Away {
+			return fmt.Errorf("it is %+v", h)
+		}
+		return nil
+	})
+	api.Put(t, pods, pod("b", "10.0.0.3", ""))
+	api.Compact()
+	api.Away(false)
+	after := eventually(t, s, "what happened meanwhile", func(s Snapshot) bool {
+		return len(s.Pods) == 2 && s.Pods[1].Addresses[0] == netip.MustParseAddr("10.0.0.3")
+	})
+	if again, _ := api.Asked(pods); again == lists {
+		t.Error("there was no new list")
+	}
+	if before.Pods[0] != after.Pods[0] {
+		t.Error("a pod that has not changed is in memory anew")
+	}
+}
+
 func TestWhatTheAPIForgotIsListedAgain(t *testing.T) {
 	t.Parallel()
 	for _, stream := range []bool{true, false} {

@@ -68,7 +68,8 @@ func (t *table[V]) Transformer() cache.TransformFunc {
 	return func(obj any) (any, error) { return t.item(obj) }
 }
 
-// item trims an object, unless it is trimmed.
+// item trims an object, unless it is trimmed. One that is known and has not changed is what is known: a new list of
+// everything takes no second room.
 func (t *table[V]) item(obj any) (*item[V], error) {
 	if it, ok := obj.(*item[V]); ok {
 		return it, nil
@@ -80,6 +81,11 @@ func (t *table[V]) item(obj any) (*item[V], error) {
 	value, err := t.trim(obj)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", key, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if at, ok := t.find(key); ok && reflect.DeepEqual(t.items[at].value, value) {
+		return t.items[at], nil
 	}
 	return &item[V]{strings.Clone(key), value}, nil
 }
@@ -104,7 +110,7 @@ func (t *table[V]) Update(obj any) error {
 	switch {
 	case !ok:
 		t.items = slices.Insert(t.items, at, it)
-	case reflect.DeepEqual(t.items[at].value, it.value):
+	case t.items[at].same(it):
 		return nil // what changed is nothing that is kept
 	default:
 		t.items[at] = it
@@ -128,7 +134,11 @@ func (t *table[V]) Delete(obj any) error {
 	return nil
 }
 
-// Replace implements cache.ReflectorStore. A list that says what is known changes nothing.
+// same says whether two items of one key say the same.
+func (i *item[V]) same(as *item[V]) bool { return i == as || reflect.DeepEqual(i.value, as.value) }
+
+// Replace implements cache.ReflectorStore. A list that says what is known changes nothing; it is told all the same, since
+// to read it took memory that somebody may give back.
 func (t *table[V]) Replace(objects []any, _ string) error {
 	items := make([]*item[V], len(objects))
 	for i, obj := range objects {
@@ -143,13 +153,14 @@ func (t *table[V]) Replace(objects []any, _ string) error {
 	defer t.mu.Unlock()
 	first := !t.synced
 	t.synced = true
-	same := slices.EqualFunc(t.items, items, func(a, b *item[V]) bool { return a.key == b.key && reflect.DeepEqual(a.value, b.value) })
+	same := slices.EqualFunc(t.items, items, func(a, b *item[V]) bool { return a.key == b.key && a.same(b) })
 	if !same {
 		t.items = items
 	}
 	if first || !same {
-		t.touch()
+		t.stale = true
 	}
+	t.changed()
 	return nil
 }
 
