@@ -27,7 +27,6 @@ enum skb_verdict {
 
 enum skb_offsets {
 	LOOPBACK_IFINDEX = 1, /* in every network namespace */
-	TCP_FLAGS = 13,
 };
 
 /* What a packet's flow is judged by. */

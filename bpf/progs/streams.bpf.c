@@ -5,9 +5,11 @@
  *
  * tc (streams_http2)  goes on with the connection streams_h2
  * tc (streams_touch)  only loads the bytes, which is what the parser is measured against
+ * tc (streams_order)  puts streams_segment in order: its bytes, the rest of the packet, go on streams_text
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include <lib/stream.h>
 
 struct h2_user {};
 
@@ -124,5 +126,50 @@ SEC("tc")
 int streams_touch(struct __sk_buff *skb)
 {
 	bpf_loop(STREAMS_PIECES, streams_only_load, &skb, 0);
+	return 0;
+}
+
+enum streams_order_limits {
+	STREAMS_TEXT = 1 << 12,
+	STREAMS_SEGMENT = 1 << 6,
+};
+
+/* A connection whose reader only writes down what it read, and goes back when it is told to. */
+struct ordered {
+	struct stream stream;
+	struct segment segment; /* as it came; then as stream_order() left it */
+	__u64 now_ns;
+	__u32 order; /* enum stream_order */
+	__u32 len;   /* bytes read */
+	__u32 former; /* the same before the last that mattered */
+	__u32 pad;
+	__u8 text[STREAMS_TEXT];
+};
+
+struct ordered streams_ordered;
+enum stream_order streams_order_name; /* its names are for user space */
+
+SEC("tc")
+int streams_order(struct __sk_buff *skb)
+{
+	struct ordered *o = &streams_ordered;
+	struct segment *seg = &o->segment;
+	__u32 len, to;
+
+	seg->at = STREAMS_BEGIN;
+	o->order = stream_order(&o->stream, seg);
+	if (seg->again)
+		o->len = o->former;
+	if (o->order != STREAM_READ)
+		return 0;
+	len = ((seg->len - 1) & (STREAMS_SEGMENT - 1)) + 1;
+	to = o->len & (STREAMS_TEXT - 1);
+	if (to > STREAMS_TEXT - STREAMS_SEGMENT ||
+	    bpf_skb_load_bytes(skb, seg->at, o->text + to, len))
+		return 1;
+	if (seg->len > seg->free || o->stream.from == o->stream.next)
+		o->former = o->len;
+	o->len = to + len;
+	stream_read(&o->stream, seg, o->now_ns);
 	return 0;
 }

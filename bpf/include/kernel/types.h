@@ -45,6 +45,19 @@ struct sock {
 	struct sock_common __sk_common;
 	__u16 sk_type;
 	__u16 sk_protocol;
+	struct {
+		int len;
+	} sk_backlog;
+};
+
+struct sk_buff {
+	struct sock *sk;
+	unsigned char *head;
+	unsigned int end; /* of its data, from head: there begins struct skb_shared_info */
+};
+
+struct skb_shared_info {
+	__u8 flags;
 };
 
 struct socket {

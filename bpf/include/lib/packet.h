@@ -9,6 +9,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include <lib/socket.h>
+#include <lib/tcp.h>
 
 enum packet_limits {
 	ETHERTYPE_IP4 = 0x0800,
@@ -91,13 +92,6 @@ enum icmp6_types {
 	ICMP6_MLD2_REPORT = 143,
 	ICMP6_EXTENDED_ECHO = 160,
 	ICMP6_EXTENDED_ECHO_REPLY = 161,
-};
-
-enum tcp_flags {
-	TCP_FIN = 1,
-	TCP_SYN = 2,
-	TCP_RST = 4,
-	TCP_ACK = 16,
 };
 
 struct ip4_header {

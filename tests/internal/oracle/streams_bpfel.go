@@ -111,17 +111,60 @@ const (
 	StreamsH2FieldH2FIELD_OTHER             StreamsH2Field = 12
 )
 
+type StreamsOrdered struct {
+	_      structs.HostLayout
+	Stream struct {
+		_      structs.HostLayout
+		ReadNs uint64
+		Next   uint32
+		From   uint32
+		Begun  uint32
+		Busy   uint32
+	}
+	Segment struct {
+		_      structs.HostLayout
+		NowNs  uint64
+		Seq    uint32
+		Len    uint32
+		At     uint32
+		Taken  uint32
+		Free   uint32
+		Flags  uint8
+		Out    uint8
+		AtRest uint8
+		Again  uint8
+	}
+	NowNs  uint64
+	Order  uint32
+	Len    uint32
+	Former uint32
+	Pad    uint32
+	Text   [4096]uint8
+}
+
+type StreamsStreamOrder uint32
+
+const (
+	StreamsStreamOrderSTREAM_PASS StreamsStreamOrder = 0
+	StreamsStreamOrderSTREAM_READ StreamsStreamOrder = 1
+	StreamsStreamOrderSTREAM_DROP StreamsStreamOrder = 2
+	StreamsStreamOrderSTREAM_LOST StreamsStreamOrder = 3
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	StreamsProgStreamsHttp2   = "streams_http2"
-	StreamsProgStreamsTouch   = "streams_touch"
-	StreamsVarStreamsField    = "streams_field"
-	StreamsVarStreamsH2       = "streams_h2"
-	StreamsVarStreamsHash     = "streams_hash"
-	StreamsVarStreamsPiece    = "streams_piece"
-	StreamsVarStreamsRequests = "streams_requests"
+	StreamsProgStreamsHttp2    = "streams_http2"
+	StreamsProgStreamsOrder    = "streams_order"
+	StreamsProgStreamsTouch    = "streams_touch"
+	StreamsVarStreamsField     = "streams_field"
+	StreamsVarStreamsH2        = "streams_h2"
+	StreamsVarStreamsHash      = "streams_hash"
+	StreamsVarStreamsOrderName = "streams_order_name"
+	StreamsVarStreamsOrdered   = "streams_ordered"
+	StreamsVarStreamsPiece     = "streams_piece"
+	StreamsVarStreamsRequests  = "streams_requests"
 )
 
 // LoadStreams returns the embedded CollectionSpec for Streams.
@@ -167,6 +210,7 @@ type StreamsSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type StreamsProgramSpecs struct {
 	StreamsHttp2 *ebpf.ProgramSpec `ebpf:"streams_http2"`
+	StreamsOrder *ebpf.ProgramSpec `ebpf:"streams_order"`
 	StreamsTouch *ebpf.ProgramSpec `ebpf:"streams_touch"`
 }
 
@@ -180,11 +224,13 @@ type StreamsMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type StreamsVariableSpecs struct {
-	StreamsField    *ebpf.VariableSpec `ebpf:"streams_field"`
-	StreamsH2       *ebpf.VariableSpec `ebpf:"streams_h2"`
-	StreamsHash     *ebpf.VariableSpec `ebpf:"streams_hash"`
-	StreamsPiece    *ebpf.VariableSpec `ebpf:"streams_piece"`
-	StreamsRequests *ebpf.VariableSpec `ebpf:"streams_requests"`
+	StreamsField     *ebpf.VariableSpec `ebpf:"streams_field"`
+	StreamsH2        *ebpf.VariableSpec `ebpf:"streams_h2"`
+	StreamsHash      *ebpf.VariableSpec `ebpf:"streams_hash"`
+	StreamsOrderName *ebpf.VariableSpec `ebpf:"streams_order_name"`
+	StreamsOrdered   *ebpf.VariableSpec `ebpf:"streams_ordered"`
+	StreamsPiece     *ebpf.VariableSpec `ebpf:"streams_piece"`
+	StreamsRequests  *ebpf.VariableSpec `ebpf:"streams_requests"`
 }
 
 // StreamsObjects contains all objects after they have been loaded into the kernel.
@@ -217,11 +263,13 @@ func (m *StreamsMaps) Close() error {
 //
 // It can be passed to LoadStreamsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type StreamsVariables struct {
-	StreamsField    *ebpf.Variable `ebpf:"streams_field"`
-	StreamsH2       *ebpf.Variable `ebpf:"streams_h2"`
-	StreamsHash     *ebpf.Variable `ebpf:"streams_hash"`
-	StreamsPiece    *ebpf.Variable `ebpf:"streams_piece"`
-	StreamsRequests *ebpf.Variable `ebpf:"streams_requests"`
+	StreamsField     *ebpf.Variable `ebpf:"streams_field"`
+	StreamsH2        *ebpf.Variable `ebpf:"streams_h2"`
+	StreamsHash      *ebpf.Variable `ebpf:"streams_hash"`
+	StreamsOrderName *ebpf.Variable `ebpf:"streams_order_name"`
+	StreamsOrdered   *ebpf.Variable `ebpf:"streams_ordered"`
+	StreamsPiece     *ebpf.Variable `ebpf:"streams_piece"`
+	StreamsRequests  *ebpf.Variable `ebpf:"streams_requests"`
 }
 
 // StreamsPrograms contains all programs after they have been loaded into the kernel.
@@ -229,12 +277,14 @@ type StreamsVariables struct {
 // It can be passed to LoadStreamsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type StreamsPrograms struct {
 	StreamsHttp2 *ebpf.Program `ebpf:"streams_http2"`
+	StreamsOrder *ebpf.Program `ebpf:"streams_order"`
 	StreamsTouch *ebpf.Program `ebpf:"streams_touch"`
 }
 
 func (p *StreamsPrograms) Close() error {
 	return _StreamsClose(
 		p.StreamsHttp2,
+		p.StreamsOrder,
 		p.StreamsTouch,
 	)
 }
