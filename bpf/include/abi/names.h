@@ -95,7 +95,11 @@ struct pending {
 };
 
 enum dns_stream_limits {
-	DNS_STREAM_TEXT = 8192, /* bytes of a message and its length; longer ones are not passed; a power of two */
+	/*
+	 * Bytes of a message and its length; longer ones are not passed. A power of two: kernels before 6.7 give a socket
+	 * 20 KiB for all that is kept with it.
+	 */
+	DNS_STREAM_TEXT = 2048,
 	DNS_STREAM_STEP = 256,	/* bytes taken from a packet at a time, a power of two */
 	DNS_STREAM_HALF = DNS_STREAM_TEXT + DNS_STREAM_STEP,
 };

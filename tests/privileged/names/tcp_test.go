@@ -221,7 +221,7 @@ func TestDeniedOverTCP(t *testing.T) {
 func TestTruncatedThenTCP(t *testing.T) {
 	s := newScene(t, probes.Names{})
 	a := newInsider(t, s.a)
-	const count = 300
+	const count = 120
 	asked := 0
 	s.resolver.with(func(query []byte, q dnsmessage.Question) [][]byte {
 		if asked++; asked == 1 {
