@@ -14,7 +14,7 @@
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include <lib/dns_pass.h>
+#include <lib/dns_stream.h>
 #include <lib/packet.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -87,8 +87,8 @@ static __always_inline int is_kept(const struct passage *passage, __u8 verdict)
 static __always_inline void flow_keep(const struct passage *passage, struct sock_state *state,
 				      __u64 decision)
 {
-	if (passage->looped)
-		state->looped = decision;
+	if (passage->looped) /* every packet of a stream to a resolver is judged, and read */
+		state->looped = passage->state == FLOW_DNS ? 0 : decision;
 	else
 		flow_write(passage, &state->owner, decision);
 }
@@ -147,7 +147,7 @@ __noinline int flow_judge_in(struct dns_scratch *s, struct passage *passage,
 	    !(decision == VERDICT_DROP && passage->out && state->hushed == c->revision))
 		tell_packet(ask, &state->owner, &s->answer);
 	passage->state = FLOW_JUDGED;
-	if (final & KEEP_DNS && ask->query.protocol == PROTO_UDP)
+	if (final & KEEP_DNS && (ask->query.protocol == PROTO_UDP || ask->query.protocol == PROTO_TCP))
 		passage->state = FLOW_DNS;
 	/* Of a container still unknown: passes the gate, under no revision, so it is judged again. */
 	if (final)
@@ -280,6 +280,15 @@ __noinline int uncommon_flow(struct __sk_buff *skb, __u64 netns, int out, struct
 	return packet.kind;
 }
 
+/* Every packet of a flow to a resolver is read. Returns a verdict. */
+static __always_inline int resolve(struct __sk_buff *skb, const struct passage *passage,
+				   struct sock_state *state, int out)
+{
+	if (passage->key.protocol == PROTO_TCP)
+		return dns_tcp(skb, &passage->key, state, out);
+	return out ? dns_out(skb, &passage->key, state) : dns_in(skb, &passage->key, state);
+}
+
 static __always_inline int pass(struct __sk_buff *skb, int out)
 {
 	struct control *c = control_get();
@@ -310,19 +319,19 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	}
 	if (passage.looped) {
 		passage.direction = DIR_EGRESS;
-		return passes(flow_judge(&passage, state, c), out);
-	}
-	flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
-	passage.direction = direction_of(sk, state, flow, &passage);
-	if (is_current(flow, state, &passage, c)) {
-		verdict = flow->decision;
-		passage.state = flow->state;
-	} else {
 		verdict = flow_judge(&passage, state, c);
+	} else {
+		flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
+		passage.direction = direction_of(sk, state, flow, &passage);
+		if (is_current(flow, state, &passage, c)) {
+			verdict = flow->decision;
+			passage.state = flow->state;
+		} else {
+			verdict = flow_judge(&passage, state, c);
+		}
 	}
-	/* Every packet of a flow to a resolver is read. */
 	if (passage.state == FLOW_DNS && verdict_passes(verdict))
-		verdict = out ? dns_out(skb, &passage.key, state) : dns_in(skb, &passage.key, state);
+		verdict = resolve(skb, &passage, state, out);
 	return passes(verdict, out);
 }
 

@@ -74,7 +74,7 @@ const (
 	ReasonMalformed         // the packet, address or request could not be parsed, or could be read in two ways
 	ReasonMPTCP             // MPTCP is refused to governed processes, which fall back to TCP
 	ReasonBorrow            // nobody acts under another's label
-	ReasonDNSStream         // DNS over another protocol than UDP, which nobody reads, where rules.dns governs it
+	ReasonDNSStream         // DNS that cannot be read where rules.dns governs it: its protocol, what came before it, or its length
 	ReasonUnasked           // a DNS answer to no query
 	ReasonNamesFull         // DNS has told a container more addresses than are remembered for it
 )

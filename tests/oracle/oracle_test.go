@@ -108,7 +108,7 @@ func silence(t testing.TB, policies []*policy.Policy) (restore func()) {
 	}
 }
 
-// reference judges a question, as the policies say and in the numbers of the kernel. read: DNS over UDP is read.
+// reference judges a question, as the policies say and in the numbers of the kernel. read: DNS over UDP and TCP is read.
 func reference(t testing.TB, in policy.Input, q policytest.Question, read bool) (match.Decision, compile.Decision) {
 	t.Helper()
 	if q.Query != "" {
@@ -116,7 +116,7 @@ func reference(t testing.TB, in policy.Input, q policytest.Question, read bool) 
 		return d, expect(d)
 	}
 	d := match.Judge(in, q.Process, q.Call)
-	if read && q.Call.Protocol == unix.IPPROTO_UDP {
+	if read && (q.Call.Protocol == unix.IPPROTO_UDP || q.Call.Protocol == unix.IPPROTO_TCP) {
 		return d, expect(d)
 	}
 	// Queries over anything else are not read: as if no rules.dns matched what is asked for.

@@ -130,6 +130,22 @@ static void copy(char **args, char **rest)
 	exec_rest(args[0], args[0], rest);
 }
 
+/* A copy below another root directory, called there by a path that is another file's outside. */
+static void change_root(char **args, char **rest)
+{
+	static char path[PATH_MAX];
+	int fd;
+
+	if (snprintf(path, sizeof(path), "%s%s", args[0], args[1]) >= (int)sizeof(path))
+		die(ENAMETOOLONG, "%s", args[0]);
+	fd = create(path);
+	copy_self(fd);
+	close(fd);
+	if (chroot(args[0]) || chdir("/"))
+		die(errno, "chroot %s", args[0]);
+	exec_rest(args[1], args[1], rest);
+}
+
 static void hard_link(char **args, char **rest)
 {
 	unlink(args[0]);
@@ -188,6 +204,7 @@ const struct transform exec_transforms[] = {
 	{"thread-exec", 0, thread_exec, "        the same from a second thread"},
 	{"memfd", 0, memfd, "              exec of a copy in memory"},
 	{"copy", 1, copy, "PATH           exec of a copy"},
+	{"chroot", 2, change_root, "DIR PATH     exec of a copy, at PATH below DIR"},
 	{"hardlink", 1, hard_link, "PATH"},
 	{"symlink", 1, symbolic_link, "PATH"},
 	{"script", 1, script, "PATH         exec of a #! script"},

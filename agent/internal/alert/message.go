@@ -180,7 +180,7 @@ func why(r *Record) string {
 	case event.ReasonBorrow:
 		return "nobody acts under another's label"
 	case event.ReasonDNSStream:
-		return "DNS is read over UDP, at the gate, and " + ruleOf(r) + " allows no other"
+		return "this DNS cannot be read, and " + ruleOf(r) + " allows no other"
 	case event.ReasonUnasked:
 		return "it answers no query"
 	case event.ReasonNamesFull:

@@ -58,7 +58,7 @@ enum reason {
 	REASON_MALFORMED = 7,
 	REASON_MPTCP = 8,
 	REASON_BORROW = 9,
-	REASON_DNS_STREAM = 10, /* queries over another protocol than UDP, which nobody reads */
+	REASON_DNS_STREAM = 10, /* DNS that cannot be read: by its protocol, or what came before it, or its length */
 	REASON_UNASKED = 11,   /* an answer to no query */
 	REASON_NAMES_FULL = 12, /* DNS told more addresses than are remembered */
 };

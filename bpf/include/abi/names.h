@@ -7,6 +7,7 @@
 #include <linux/types.h>
 #include <abi/policy.h>
 #include <abi/state.h>
+#include <abi/stream.h>
 
 enum name_limits {
 	NAME_LEN = 256,	 /* text of a name, NUL-terminated */
@@ -91,6 +92,30 @@ struct pending {
 	__u64 told_ns; /* when an answer to nothing was last reported */
 	__u64 held;    /* such answers since */
 	struct pending_way way[PENDING_WAYS];
+};
+
+enum dns_stream_limits {
+	/*
+	 * Bytes of a message and its length; longer ones are not passed. A power of two: kernels before 6.7 give a socket
+	 * 20 KiB for all that is kept with it.
+	 */
+	DNS_STREAM_TEXT = 2048,
+	DNS_STREAM_STEP = 256,	/* bytes taken from a packet at a time, a power of two */
+	DNS_STREAM_HALF = DNS_STREAM_TEXT + DNS_STREAM_STEP,
+};
+
+/* Where in the text the message is that is being read. */
+struct dns_place {
+	__u32 half;   /* 0 or 1 */
+	__u32 filled; /* how much of it is there, with its length, which comes first */
+};
+
+/* One direction of a TCP connection with a resolver. */
+struct dns_stream {
+	struct stream order;
+	struct dns_place now;
+	struct dns_place kept;		    /* before what was read last, whose text is untouched */
+	__u8 text[2 * DNS_STREAM_HALF];
 };
 
 /* What user space tells names_sweep. */

@@ -69,7 +69,7 @@ static __always_inline void read_script(struct label *label, struct path_buffer 
 
 		pwd.mnt = BPF_CORE_READ(task, fs, pwd.mnt);
 		pwd.dentry = BPF_CORE_READ(task, fs, pwd.dentry);
-		begin = path_walk(buffer, task, &pwd);
+		begin = path_walk(buffer, &pwd);
 		if (!begin)
 			goto unknown;
 		/* The root directory ends in its slash already. */
@@ -89,8 +89,7 @@ unknown:
  * Reads the path of an executable into the label, and that there is no script. Returns the buffer, or NULL where the path
  * cannot be read, which fails closed: LABEL_TRUNCATED.
  */
-static __always_inline struct path_buffer *read_exe(struct label *label, struct task_struct *task,
-						    struct file *file)
+static __always_inline struct path_buffer *read_exe(struct label *label, struct file *file)
 {
 	struct path_buffer *buffer = path_buffer_get();
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
@@ -109,7 +108,7 @@ static __always_inline struct path_buffer *read_exe(struct label *label, struct 
 		/* As the kernel shows it: a file that was unlinked is no longer what its path names. */
 		if (!BPF_CORE_READ(dentry, d_hash.pprev) && BPF_CORE_READ(dentry, d_parent) != dentry)
 			__builtin_memcpy(&buffer->text[PATH_MIDDLE], " (deleted)", 10);
-		begin = path_walk(buffer, task, &path);
+		begin = path_walk(buffer, &path);
 	}
 	if (!begin) {
 		count_error(SITE_PATH);
@@ -126,7 +125,7 @@ static __always_inline struct path_buffer *read_exe(struct label *label, struct 
 static __always_inline void read_binary(struct label *label, struct task_struct *task,
 					struct linux_binprm *bprm)
 {
-	struct path_buffer *buffer = read_exe(label, task, BPF_CORE_READ(bprm, file));
+	struct path_buffer *buffer = read_exe(label, BPF_CORE_READ(bprm, file));
 	const char *filename = BPF_CORE_READ(bprm, filename);
 
 	if (!buffer || BPF_CORE_READ(bprm, interp) == filename)

@@ -20,13 +20,13 @@ static __always_inline struct pending *pending_of(struct __sk_buff *skb, __u64 f
 	return sk ? bpf_sk_storage_get(&query_by_sock, sk, 0, flags) : 0;
 }
 
-/* Whether a namespace's packets pass gate_tc, which can answer. */
+/* Whether a packet passes gate_tc, which can answer it: not in a stream. */
 static __always_inline int is_gated(const struct flow_key *key)
 {
 	__u64 cookie = key->netns;
 	struct netns *netns = bpf_map_lookup_elem(&netns_by_cookie, &cookie);
 
-	return netns && netns->ifindex;
+	return key->protocol == PROTO_UDP && netns && netns->ifindex;
 }
 
 /* A query, read into s->m if read. Returns a verdict. Inline: stacks below it are deep. */
@@ -169,30 +169,40 @@ static __always_inline int answer_in(struct __sk_buff *skb, struct dns_scratch *
 	return 0;
 }
 
+/* An answer in s->m; begun: it could be found. Returns a verdict. */
+static __always_inline int take_answer(struct __sk_buff *skb, struct dns_scratch *s,
+				       const struct flow_key *key, struct sock_state *state,
+				       int begun)
+{
+	int reason = REASON_MALFORMED;
+
+	if (begun && dns_question(skb, &s->m))
+		reason = answer_in(skb, s, key, state);
+	if (!reason) {
+		tell_answer(s, key, state);
+		return VERDICT_ALLOW;
+	}
+	if (reason == DNS_OURS)
+		return VERDICT_ALLOW;
+	if (reason == DNS_AGAIN) {
+		count_error(SITE_DNS_BUSY);
+		return VERDICT_DROP; /* asked for again, as if it had been lost on the way */
+	}
+	return not_asked(skb, s, key, state, reason);
+}
+
 /* A packet from a resolver. Returns a verdict. */
 __noinline int dns_in(struct __sk_buff *skb, const struct flow_key *key, struct sock_state *state)
 {
-	int verdict = VERDICT_ALLOW, reason;
 	struct dns_scratch *s;
+	int verdict;
 
 	if (!key || !state)
 		return VERDICT_DENY;
 	s = scratch_take();
 	if (!s)
 		return VERDICT_DROP;
-	reason = REASON_MALFORMED;
-	if (begin_message(skb, &s->m, DNS_ANSWER, 0) && dns_question(skb, &s->m))
-		reason = answer_in(skb, s, key, state);
-	if (!reason) {
-		tell_answer(s, key, state);
-	} else if (reason == DNS_OURS) {
-		verdict = VERDICT_ALLOW;
-	} else if (reason == DNS_AGAIN) {
-		count_error(SITE_DNS_BUSY);
-		verdict = VERDICT_DROP; /* asked for again, as if it had been lost on the way */
-	} else {
-		verdict = not_asked(skb, s, key, state, reason);
-	}
+	verdict = take_answer(skb, s, key, state, begin_message(skb, &s->m, DNS_ANSWER, 0));
 	scratch_give(s);
 	return verdict;
 }

@@ -2,6 +2,7 @@
 #pragma once
 /* Room for reading one DNS message, and for judging what is in it, off the stack. */
 #include <lib/packet.h>
+#include <lib/stream.h>
 #include <parse/dns.h>
 
 enum dns_room_limits {
@@ -19,6 +20,11 @@ struct dns_scratch {
 	struct label kernel; /* of a pod's kernel: this and the next two are echo.h's */
 	struct packet packet;
 	struct flow_key key;
+	struct segment seg; /* and the rest: dns_stream.h's */
+	__u32 at;	    /* offset of the next byte */
+	__u32 left;	    /* bytes */
+	__s32 verdict;
+	__u32 unread; /* 1: they cannot be read */
 };
 
 /*
@@ -83,15 +89,15 @@ static __always_inline int payload(struct __sk_buff *skb, struct dns_message *m,
 
 /*
  * Sets a message up for reading. Nothing of the former one may be left: it was another's. Returns 0
- * for what cannot be one.
+ * when it cannot be read.
  */
-static __always_inline int begin_message(struct __sk_buff *skb, struct dns_message *m, __u32 kind,
-					 __u32 link)
+static __always_inline int clear_message(struct dns_message *m, __u32 kind)
 {
 	struct control *c = control_get();
 	int i;
 
 	m->kind = kind;
+	m->memory = 0;
 	m->found = 0;
 	m->type = m->flags = 0;
 	for (i = 0; i < DNS_NAME / 8; i++)
@@ -99,5 +105,12 @@ static __always_inline int begin_message(struct __sk_buff *skb, struct dns_messa
 	if (!c)
 		return 0;
 	m->seed = c->seed;
-	return payload(skb, m, link);
+	return 1;
+}
+
+/* The same for the message in a UDP packet. Returns 0 for what cannot be one. */
+static __always_inline int begin_message(struct __sk_buff *skb, struct dns_message *m, __u32 kind,
+					 __u32 link)
+{
+	return clear_message(m, kind) && payload(skb, m, link);
 }

@@ -35,7 +35,8 @@ struct query {
 };
 
 enum {
-	QUERIES_BY = 17, /* IPPROTO_UDP: what carries DNS that is read */
+	QUERIES_BY_TCP = 6, /* IPPROTO_TCP, and below UDP: what carries DNS that is read */
+	QUERIES_BY_UDP = 17,
 };
 
 enum answer_flags {
@@ -249,7 +250,7 @@ static __always_inline __u8 asks_of(__u32 ruleset_flags, const struct query *que
 	if (query->flags & QUERY_REQUEST)
 		return ASKS_REQUEST;
 	if (ruleset_flags & RULESET_DNS &&
-	    (query->flags & (QUERY_NAME | QUERY_UNREAD) || query->protocol != QUERIES_BY))
+	    (query->flags & (QUERY_NAME | QUERY_UNREAD) || (query->protocol != QUERIES_BY_UDP && query->protocol != QUERIES_BY_TCP)))
 		return ASKS_NAME;
 	return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #pragma once
 /*
- * Paths of executables as the process sees them: from the file up to the root directory of the
- * task. bpf_d_path is not for tracepoints, so the walk is our own, over the same links as the
+ * Paths of executables in their container: from the file up to the root of the mount namespace, and not to the
+ * root directory of the task, which chroot(2) lays where its caller likes. bpf_d_path is not for tracepoints, so the walk is our own, over the same links as the
  * kernel's prepend_path(). For tracepoints only: they run with preemption off, which the per-CPU
  * buffer relies on.
  */
@@ -34,8 +34,6 @@ struct path_walk {
 	struct path_buffer *buffer;
 	struct dentry *dentry;
 	struct mount *mount;
-	struct dentry *root_dentry;
-	struct mount *root_mount;
 	__u32 pos;
 	__u32 done;
 };
@@ -76,15 +74,11 @@ static long path_step(__u32 index, void *data)
 	struct mount *mount = walk->mount;
 	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
-	if (dentry == walk->root_dentry && mount == walk->root_mount) {
-		walk->done = 1;
-		return 1;
-	}
 	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
 		if (above == mount) {
-			walk->done = 1; /* the root of everything: the file is outside the task's root */
+			walk->done = 1;
 			return 1;
 		}
 		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
@@ -103,19 +97,15 @@ static long path_step(__u32 index, void *data)
 }
 
 /*
- * Writes path, seen from the root of task, into buffer so that it ends before PATH_MIDDLE. Returns
- * where it begins, or 0 when it is too long.
+ * Writes path, seen from the root of its mount namespace, into buffer so that it ends before PATH_MIDDLE.
+ * Returns where it begins, or 0 when it is too long.
  */
-static __always_inline __u32 path_walk(struct path_buffer *buffer, struct task_struct *task,
-				       const struct path *path)
+static __always_inline __u32 path_walk(struct path_buffer *buffer, const struct path *path)
 {
 	struct path_walk walk = {.buffer = buffer, .pos = PATH_MIDDLE};
-	struct fs_struct *fs = BPF_CORE_READ(task, fs);
 
 	walk.dentry = BPF_CORE_READ(path, dentry);
 	walk.mount = path_real_mount(BPF_CORE_READ(path, mnt));
-	walk.root_dentry = BPF_CORE_READ(fs, root.dentry);
-	walk.root_mount = path_real_mount(BPF_CORE_READ(fs, root.mnt));
 	bpf_loop(PATH_STEPS, path_step, &walk, 0);
 	if (!walk.done)
 		return 0;

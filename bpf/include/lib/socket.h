@@ -143,7 +143,9 @@ static __always_inline __u8 judge_addressed(struct ask *ask, struct label *label
 	if (judged_last(label, &ask->query))
 		return VERDICT_ALLOW;
 	verdict = judge(ask, label, final);
-	if (verdict == VERDICT_ALLOW && *final && !(*final & KEEP_NAMED))
+	/* Of a stream to a resolver the gate must judge each: see hold_peer(). */
+	if (verdict == VERDICT_ALLOW && *final && !(*final & KEEP_NAMED) &&
+	    !(*final & KEEP_DNS && ask->query.protocol == PROTO_TCP))
 		remember_last(label, &ask->query);
 	return verdict;
 }
@@ -211,7 +213,8 @@ static __always_inline __u8 left_to_gate(const struct ask *ask, const struct lab
 
 /*
  * Keeps what a connect was judged: its peer, and the name that it is allowed by, which outlives its time,
- * not the policy. settled: the decision may be taken for that of the connection's first packet.
+ * not the policy. settled: the decision may be taken for that of the connection's first packet: not where every packet
+ * is to be read.
  */
 static __always_inline void hold_peer(struct sock_state *state, const struct query *query, int settled)
 {
@@ -253,7 +256,7 @@ static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 	verdict = judge_addressed(ask, label, &final);
 	if (state && ask->call == CALL_CONNECT) {
 		state->direction = DIR_EGRESS;
-		hold_peer(state, &ask->query, final);
+		hold_peer(state, &ask->query, final & KEEP_DNS ? 0 : final);
 		state->decision = decision_word(ask->query.revision, label->actor, verdict);
 	}
 	return left_to_gate(ask, label, state, verdict);

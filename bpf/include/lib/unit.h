@@ -75,6 +75,6 @@ static __always_inline void unit_enter(struct task_struct *task, struct cgroup *
 	label->tgid = task->tgid;
 	ids_read(label, task);
 	unit_origin(label, task, unit);
-	read_exe(label, task, BPF_CORE_READ(task, mm, exe_file));
+	read_exe(label, BPF_CORE_READ(task, mm, exe_file));
 	label->flags |= LABEL_SCRIPTLESS; /* it began elsewhere, and perhaps as a script: closed */
 }

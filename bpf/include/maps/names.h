@@ -57,3 +57,20 @@ struct {
 	__type(value, struct pending);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } query_by_sock SEC(".maps");
+
+/* TCP connections with resolvers, as far as they were read, by direction. Freed with the socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct dns_stream);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} queries_by_sock SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct dns_stream);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} answers_by_sock SEC(".maps");

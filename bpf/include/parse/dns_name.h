@@ -64,9 +64,10 @@ struct dns_walk {
 	__u8 label[DNS_LABEL];
 };
 
-/* A message being read, and what was read. The caller sets begin, end, kind and seed. */
+/* A message being read, and what was read. The caller sets begin, end, kind, seed and memory. */
 struct dns_message {
 	__u64 seed;
+	__u64 memory; /* the address of what begin and end count from; 0: the input */
 	__u64 hash;   /* of the name in the question, lower case */
 	__u64 exact;  /* of the same as it is spelt */
 	__u64 walked; /* of the name walked last */
@@ -115,7 +116,7 @@ static __always_inline int dns_load(parse_input *input, struct dns_message *m, _
 {
 	if (pos < m->begin || pos > m->end || len > m->end - pos)
 		return -1;
-	return parse_load(input, pos, to, len);
+	return m->memory ? parse_peek(m->memory, pos, to, len) : parse_load(input, pos, to, len);
 }
 
 /* A compression pointer whose first byte is high. */

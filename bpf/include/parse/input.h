@@ -24,6 +24,12 @@ static __always_inline int parse_load(parse_input *input, __u32 off, void *to, _
 	return bpf_skb_load_bytes(input, off, to, len); /* also behind what lies in one piece */
 }
 
+/* The same from memory of our own, whose address is given. */
+static __always_inline int parse_peek(__u64 memory, __u32 off, void *to, __u32 len)
+{
+	return bpf_probe_read_kernel(to, len, (void *)(memory + off));
+}
+
 #else
 #include <string.h>
 
@@ -43,6 +49,12 @@ static __always_inline int parse_load(parse_input *input, __u32 off, void *to, _
 	if (off > input->len || len > input->len - off)
 		return -1;
 	memcpy(to, input->data + off, len);
+	return 0;
+}
+
+static __always_inline int parse_peek(__u64 memory, __u32 off, void *to, __u32 len)
+{
+	memcpy(to, (const __u8 *)memory + off, len);
 	return 0;
 }
 

@@ -674,6 +674,7 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	ABIMapAlerts            = "alerts"
+	ABIMapAnswersBySock     = "answers_by_sock"
 	ABIMapConnByObject      = "conn_by_object"
 	ABIMapContainerByCgroup = "container_by_cgroup"
 	ABIMapContainerParent   = "container_parent"
@@ -696,6 +697,7 @@ const (
 	ABIMapNamesOfCgrp       = "names_of_cgrp"
 	ABIMapNetnsByCookie     = "netns_by_cookie"
 	ABIMapProbeBySlot       = "probe_by_slot"
+	ABIMapQueriesBySock     = "queries_by_sock"
 	ABIMapQueryBySock       = "query_by_sock"
 	ABIMapRefusals          = "refusals"
 	ABIMapRules             = "rules"
@@ -794,6 +796,7 @@ type ABIProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ABIMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
@@ -816,6 +819,7 @@ type ABIMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	ProbeBySlot       *ebpf.MapSpec `ebpf:"probe_by_slot"`
+	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
@@ -892,6 +896,7 @@ func (o *ABIObjects) Close() error {
 // It can be passed to LoadABIObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ABIMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
@@ -914,6 +919,7 @@ type ABIMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	ProbeBySlot       *ebpf.Map `ebpf:"probe_by_slot"`
+	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	Rules             *ebpf.Map `ebpf:"rules"`
@@ -930,6 +936,7 @@ type ABIMaps struct {
 func (m *ABIMaps) Close() error {
 	return _ABIClose(
 		m.Alerts,
+		m.AnswersBySock,
 		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
@@ -952,6 +959,7 @@ func (m *ABIMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NetnsByCookie,
 		m.ProbeBySlot,
+		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
 		m.Rules,

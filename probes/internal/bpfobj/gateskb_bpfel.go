@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	GateSKBMapAlerts            = "alerts"
+	GateSKBMapAnswersBySock     = "answers_by_sock"
 	GateSKBMapContainerByCgroup = "container_by_cgroup"
 	GateSKBMapContainerParent   = "container_parent"
 	GateSKBMapControls          = "controls"
@@ -40,6 +41,7 @@ const (
 	GateSKBMapNamesOfCgrp       = "names_of_cgrp"
 	GateSKBMapNamesRooms        = "names_rooms"
 	GateSKBMapNetnsByCookie     = "netns_by_cookie"
+	GateSKBMapQueriesBySock     = "queries_by_sock"
 	GateSKBMapQueryBySock       = "query_by_sock"
 	GateSKBMapRefusals          = "refusals"
 	GateSKBMapRequestSelects    = "request_selects"
@@ -106,6 +108,7 @@ type GateSKBProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type GateSKBMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -129,6 +132,7 @@ type GateSKBMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
@@ -169,6 +173,7 @@ func (o *GateSKBObjects) Close() error {
 // It can be passed to LoadGateSKBObjects or ebpf.CollectionSpec.LoadAndAssign.
 type GateSKBMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -192,6 +197,7 @@ type GateSKBMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
@@ -208,6 +214,7 @@ type GateSKBMaps struct {
 func (m *GateSKBMaps) Close() error {
 	return _GateSKBClose(
 		m.Alerts,
+		m.AnswersBySock,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -231,6 +238,7 @@ func (m *GateSKBMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
 		m.RequestSelects,

@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	GateTCMapAlerts            = "alerts"
+	GateTCMapAnswersBySock     = "answers_by_sock"
 	GateTCMapContainerByCgroup = "container_by_cgroup"
 	GateTCMapContainerParent   = "container_parent"
 	GateTCMapControls          = "controls"
@@ -39,6 +40,7 @@ const (
 	GateTCMapNamesOfCgrp       = "names_of_cgrp"
 	GateTCMapNamesRooms        = "names_rooms"
 	GateTCMapNetnsByCookie     = "netns_by_cookie"
+	GateTCMapQueriesBySock     = "queries_by_sock"
 	GateTCMapQueryBySock       = "query_by_sock"
 	GateTCMapRefusals          = "refusals"
 	GateTCMapRequestSelects    = "request_selects"
@@ -104,6 +106,7 @@ type GateTCProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type GateTCMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -126,6 +129,7 @@ type GateTCMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
@@ -165,6 +169,7 @@ func (o *GateTCObjects) Close() error {
 // It can be passed to LoadGateTCObjects or ebpf.CollectionSpec.LoadAndAssign.
 type GateTCMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -187,6 +192,7 @@ type GateTCMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
@@ -202,6 +208,7 @@ type GateTCMaps struct {
 func (m *GateTCMaps) Close() error {
 	return _GateTCClose(
 		m.Alerts,
+		m.AnswersBySock,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -224,6 +231,7 @@ func (m *GateTCMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
 		m.RequestSelects,

@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	JudgeCgroupMapAlerts               = "alerts"
+	JudgeCgroupMapAnswersBySock        = "answers_by_sock"
 	JudgeCgroupMapContainerByCgroup    = "container_by_cgroup"
 	JudgeCgroupMapContainerParent      = "container_parent"
 	JudgeCgroupMapControls             = "controls"
@@ -38,6 +39,7 @@ const (
 	JudgeCgroupMapNamesOfCgrp          = "names_of_cgrp"
 	JudgeCgroupMapNamesRooms           = "names_rooms"
 	JudgeCgroupMapNetnsByCookie        = "netns_by_cookie"
+	JudgeCgroupMapQueriesBySock        = "queries_by_sock"
 	JudgeCgroupMapQueryBySock          = "query_by_sock"
 	JudgeCgroupMapRefusals             = "refusals"
 	JudgeCgroupMapRequestSelects       = "request_selects"
@@ -113,6 +115,7 @@ type JudgeCgroupProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeCgroupMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -134,6 +137,7 @@ type JudgeCgroupMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
@@ -173,6 +177,7 @@ func (o *JudgeCgroupObjects) Close() error {
 // It can be passed to LoadJudgeCgroupObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeCgroupMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -194,6 +199,7 @@ type JudgeCgroupMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
@@ -209,6 +215,7 @@ type JudgeCgroupMaps struct {
 func (m *JudgeCgroupMaps) Close() error {
 	return _JudgeCgroupClose(
 		m.Alerts,
+		m.AnswersBySock,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -230,6 +237,7 @@ func (m *JudgeCgroupMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
 		m.RequestSelects,

@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	JudgeLSMMapAlerts            = "alerts"
+	JudgeLSMMapAnswersBySock     = "answers_by_sock"
 	JudgeLSMMapConnByObject      = "conn_by_object"
 	JudgeLSMMapContainerByCgroup = "container_by_cgroup"
 	JudgeLSMMapContainerParent   = "container_parent"
@@ -39,6 +40,7 @@ const (
 	JudgeLSMMapNamesOfCgrp       = "names_of_cgrp"
 	JudgeLSMMapNamesRooms        = "names_rooms"
 	JudgeLSMMapNetnsByCookie     = "netns_by_cookie"
+	JudgeLSMMapQueriesBySock     = "queries_by_sock"
 	JudgeLSMMapQueryBySock       = "query_by_sock"
 	JudgeLSMMapRefusals          = "refusals"
 	JudgeLSMMapRequestSelects    = "request_selects"
@@ -120,6 +122,7 @@ type JudgeLSMProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeLSMMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
@@ -142,6 +145,7 @@ type JudgeLSMMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
@@ -183,6 +187,7 @@ func (o *JudgeLSMObjects) Close() error {
 // It can be passed to LoadJudgeLSMObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeLSMMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
@@ -205,6 +210,7 @@ type JudgeLSMMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
@@ -222,6 +228,7 @@ type JudgeLSMMaps struct {
 func (m *JudgeLSMMaps) Close() error {
 	return _JudgeLSMClose(
 		m.Alerts,
+		m.AnswersBySock,
 		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
@@ -244,6 +251,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
 		m.RequestSelects,

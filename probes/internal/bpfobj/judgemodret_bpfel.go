@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	JudgeModRetMapAlerts              = "alerts"
+	JudgeModRetMapAnswersBySock       = "answers_by_sock"
 	JudgeModRetMapConnByObject        = "conn_by_object"
 	JudgeModRetMapContainerByCgroup   = "container_by_cgroup"
 	JudgeModRetMapContainerParent     = "container_parent"
@@ -39,6 +40,7 @@ const (
 	JudgeModRetMapNamesOfCgrp         = "names_of_cgrp"
 	JudgeModRetMapNamesRooms          = "names_rooms"
 	JudgeModRetMapNetnsByCookie       = "netns_by_cookie"
+	JudgeModRetMapQueriesBySock       = "queries_by_sock"
 	JudgeModRetMapQueryBySock         = "query_by_sock"
 	JudgeModRetMapRefusals            = "refusals"
 	JudgeModRetMapRequestSelects      = "request_selects"
@@ -135,6 +137,7 @@ type JudgeModRetProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeModRetMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
@@ -157,6 +160,7 @@ type JudgeModRetMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
@@ -199,6 +203,7 @@ func (o *JudgeModRetObjects) Close() error {
 // It can be passed to LoadJudgeModRetObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeModRetMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
@@ -221,6 +226,7 @@ type JudgeModRetMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
@@ -238,6 +244,7 @@ type JudgeModRetMaps struct {
 func (m *JudgeModRetMaps) Close() error {
 	return _JudgeModRetClose(
 		m.Alerts,
+		m.AnswersBySock,
 		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
@@ -260,6 +267,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
 		m.RequestSelects,

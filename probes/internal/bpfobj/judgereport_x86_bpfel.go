@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	JudgeReportMapAlerts                 = "alerts"
+	JudgeReportMapAnswersBySock          = "answers_by_sock"
 	JudgeReportMapContainerByCgroup      = "container_by_cgroup"
 	JudgeReportMapContainerParent        = "container_parent"
 	JudgeReportMapControls               = "controls"
@@ -38,6 +39,7 @@ const (
 	JudgeReportMapNamesOfCgrp            = "names_of_cgrp"
 	JudgeReportMapNamesRooms             = "names_rooms"
 	JudgeReportMapNetnsByCookie          = "netns_by_cookie"
+	JudgeReportMapQueriesBySock          = "queries_by_sock"
 	JudgeReportMapQueryBySock            = "query_by_sock"
 	JudgeReportMapRefusals               = "refusals"
 	JudgeReportMapRequestSelects         = "request_selects"
@@ -113,6 +115,7 @@ type JudgeReportProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeReportMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -134,6 +137,7 @@ type JudgeReportMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
@@ -173,6 +177,7 @@ func (o *JudgeReportObjects) Close() error {
 // It can be passed to LoadJudgeReportObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeReportMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -194,6 +199,7 @@ type JudgeReportMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
@@ -209,6 +215,7 @@ type JudgeReportMaps struct {
 func (m *JudgeReportMaps) Close() error {
 	return _JudgeReportClose(
 		m.Alerts,
+		m.AnswersBySock,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -230,6 +237,7 @@ func (m *JudgeReportMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
 		m.RequestSelects,

@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	LabelScanMapAlerts            = "alerts"
+	LabelScanMapAnswersBySock     = "answers_by_sock"
 	LabelScanMapContainerByCgroup = "container_by_cgroup"
 	LabelScanMapContainerParent   = "container_parent"
 	LabelScanMapControls          = "controls"
@@ -39,6 +40,7 @@ const (
 	LabelScanMapNamesOfCgrp       = "names_of_cgrp"
 	LabelScanMapNamesRooms        = "names_rooms"
 	LabelScanMapNetnsByCookie     = "netns_by_cookie"
+	LabelScanMapQueriesBySock     = "queries_by_sock"
 	LabelScanMapQueryBySock       = "query_by_sock"
 	LabelScanMapRefusals          = "refusals"
 	LabelScanMapRequestSelects    = "request_selects"
@@ -106,6 +108,7 @@ type LabelScanProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type LabelScanMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -128,6 +131,7 @@ type LabelScanMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
@@ -169,6 +173,7 @@ func (o *LabelScanObjects) Close() error {
 // It can be passed to LoadLabelScanObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LabelScanMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -191,6 +196,7 @@ type LabelScanMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
@@ -206,6 +212,7 @@ type LabelScanMaps struct {
 func (m *LabelScanMaps) Close() error {
 	return _LabelScanClose(
 		m.Alerts,
+		m.AnswersBySock,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -228,6 +235,7 @@ func (m *LabelScanMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
 		m.RequestSelects,

@@ -16,15 +16,17 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	NamesSweepMapControls    = "controls"
-	NamesSweepMapErrors      = "errors"
-	NamesSweepMapLastId      = "last_id"
-	NamesSweepMapNameByHash  = "name_by_hash"
-	NamesSweepMapNamesByAddr = "names_by_addr"
-	NamesSweepMapNamesOfCgrp = "names_of_cgrp"
-	NamesSweepMapQueryBySock = "query_by_sock"
-	NamesSweepMapRefusals    = "refusals"
-	NamesSweepProgNamesSweep = "names_sweep"
+	NamesSweepMapAnswersBySock = "answers_by_sock"
+	NamesSweepMapControls      = "controls"
+	NamesSweepMapErrors        = "errors"
+	NamesSweepMapLastId        = "last_id"
+	NamesSweepMapNameByHash    = "name_by_hash"
+	NamesSweepMapNamesByAddr   = "names_by_addr"
+	NamesSweepMapNamesOfCgrp   = "names_of_cgrp"
+	NamesSweepMapQueriesBySock = "queries_by_sock"
+	NamesSweepMapQueryBySock   = "query_by_sock"
+	NamesSweepMapRefusals      = "refusals"
+	NamesSweepProgNamesSweep   = "names_sweep"
 )
 
 // LoadNamesSweep returns the embedded CollectionSpec for NamesSweep.
@@ -76,14 +78,16 @@ type NamesSweepProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NamesSweepMapSpecs struct {
-	Controls    *ebpf.MapSpec `ebpf:"controls"`
-	Errors      *ebpf.MapSpec `ebpf:"errors"`
-	LastId      *ebpf.MapSpec `ebpf:"last_id"`
-	NameByHash  *ebpf.MapSpec `ebpf:"name_by_hash"`
-	NamesByAddr *ebpf.MapSpec `ebpf:"names_by_addr"`
-	NamesOfCgrp *ebpf.MapSpec `ebpf:"names_of_cgrp"`
-	QueryBySock *ebpf.MapSpec `ebpf:"query_by_sock"`
-	Refusals    *ebpf.MapSpec `ebpf:"refusals"`
+	AnswersBySock *ebpf.MapSpec `ebpf:"answers_by_sock"`
+	Controls      *ebpf.MapSpec `ebpf:"controls"`
+	Errors        *ebpf.MapSpec `ebpf:"errors"`
+	LastId        *ebpf.MapSpec `ebpf:"last_id"`
+	NameByHash    *ebpf.MapSpec `ebpf:"name_by_hash"`
+	NamesByAddr   *ebpf.MapSpec `ebpf:"names_by_addr"`
+	NamesOfCgrp   *ebpf.MapSpec `ebpf:"names_of_cgrp"`
+	QueriesBySock *ebpf.MapSpec `ebpf:"queries_by_sock"`
+	QueryBySock   *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals      *ebpf.MapSpec `ebpf:"refusals"`
 }
 
 // NamesSweepVariableSpecs contains global variables before they are loaded into the kernel.
@@ -112,24 +116,28 @@ func (o *NamesSweepObjects) Close() error {
 //
 // It can be passed to LoadNamesSweepObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NamesSweepMaps struct {
-	Controls    *ebpf.Map `ebpf:"controls"`
-	Errors      *ebpf.Map `ebpf:"errors"`
-	LastId      *ebpf.Map `ebpf:"last_id"`
-	NameByHash  *ebpf.Map `ebpf:"name_by_hash"`
-	NamesByAddr *ebpf.Map `ebpf:"names_by_addr"`
-	NamesOfCgrp *ebpf.Map `ebpf:"names_of_cgrp"`
-	QueryBySock *ebpf.Map `ebpf:"query_by_sock"`
-	Refusals    *ebpf.Map `ebpf:"refusals"`
+	AnswersBySock *ebpf.Map `ebpf:"answers_by_sock"`
+	Controls      *ebpf.Map `ebpf:"controls"`
+	Errors        *ebpf.Map `ebpf:"errors"`
+	LastId        *ebpf.Map `ebpf:"last_id"`
+	NameByHash    *ebpf.Map `ebpf:"name_by_hash"`
+	NamesByAddr   *ebpf.Map `ebpf:"names_by_addr"`
+	NamesOfCgrp   *ebpf.Map `ebpf:"names_of_cgrp"`
+	QueriesBySock *ebpf.Map `ebpf:"queries_by_sock"`
+	QueryBySock   *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals      *ebpf.Map `ebpf:"refusals"`
 }
 
 func (m *NamesSweepMaps) Close() error {
 	return _NamesSweepClose(
+		m.AnswersBySock,
 		m.Controls,
 		m.Errors,
 		m.LastId,
 		m.NameByHash,
 		m.NamesByAddr,
 		m.NamesOfCgrp,
+		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
 	)

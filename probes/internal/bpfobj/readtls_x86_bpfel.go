@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	ReadTLSMapAlerts            = "alerts"
+	ReadTLSMapAnswersBySock     = "answers_by_sock"
 	ReadTLSMapConnBlank         = "conn_blank"
 	ReadTLSMapConnByObject      = "conn_by_object"
 	ReadTLSMapContainerByCgroup = "container_by_cgroup"
@@ -40,6 +41,7 @@ const (
 	ReadTLSMapNamesOfCgrp       = "names_of_cgrp"
 	ReadTLSMapNamesRooms        = "names_rooms"
 	ReadTLSMapNetnsByCookie     = "netns_by_cookie"
+	ReadTLSMapQueriesBySock     = "queries_by_sock"
 	ReadTLSMapQueryBySock       = "query_by_sock"
 	ReadTLSMapRefusals          = "refusals"
 	ReadTLSMapRequestSelects    = "request_selects"
@@ -122,6 +124,7 @@ type ReadTLSProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ReadTLSMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ConnBlank         *ebpf.MapSpec `ebpf:"conn_blank"`
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
@@ -145,6 +148,7 @@ type ReadTLSMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
@@ -187,6 +191,7 @@ func (o *ReadTLSObjects) Close() error {
 // It can be passed to LoadReadTLSObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ReadTLSMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ConnBlank         *ebpf.Map `ebpf:"conn_blank"`
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
@@ -210,6 +215,7 @@ type ReadTLSMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
@@ -228,6 +234,7 @@ type ReadTLSMaps struct {
 func (m *ReadTLSMaps) Close() error {
 	return _ReadTLSClose(
 		m.Alerts,
+		m.AnswersBySock,
 		m.ConnBlank,
 		m.ConnByObject,
 		m.ContainerByCgroup,
@@ -251,6 +258,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
 		m.RequestSelects,

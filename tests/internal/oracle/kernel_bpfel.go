@@ -39,6 +39,7 @@ const (
 type KernelDnsMessage struct {
 	_        structs.HostLayout
 	Seed     uint64
+	Memory   uint64
 	Hash     uint64
 	Exact    uint64
 	Walked   uint64
@@ -405,6 +406,7 @@ type KernelToldWay struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	KernelMapAlerts             = "alerts"
+	KernelMapAnswersBySock      = "answers_by_sock"
 	KernelMapContainerByCgroup  = "container_by_cgroup"
 	KernelMapContainerParent    = "container_parent"
 	KernelMapControls           = "controls"
@@ -426,6 +428,7 @@ const (
 	KernelMapNamesOfCgrp        = "names_of_cgrp"
 	KernelMapNamesRooms         = "names_rooms"
 	KernelMapNetnsByCookie      = "netns_by_cookie"
+	KernelMapQueriesBySock      = "queries_by_sock"
 	KernelMapQueryBySock        = "query_by_sock"
 	KernelMapRefusals           = "refusals"
 	KernelMapRequestSelects     = "request_selects"
@@ -518,6 +521,7 @@ type KernelProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type KernelMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
+	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -539,6 +543,7 @@ type KernelMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
@@ -595,6 +600,7 @@ func (o *KernelObjects) Close() error {
 // It can be passed to LoadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type KernelMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
+	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -616,6 +622,7 @@ type KernelMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
@@ -632,6 +639,7 @@ type KernelMaps struct {
 func (m *KernelMaps) Close() error {
 	return _KernelClose(
 		m.Alerts,
+		m.AnswersBySock,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -653,6 +661,7 @@ func (m *KernelMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
 		m.RequestSelects,

@@ -28,8 +28,8 @@ const denyTool = `
     action: Deny
 `
 
-// TestBinaries holds that a rule's binaries are the files that run, as the process sees them: not their
-// argv, not their name, not what a link to them is called. A script counts as itself and as its
+// TestBinaries holds that a rule's binaries are the files that run, as their container names them: not their
+// argv, not their name, not what a link to them is called, nor what they are called below a root of their own. A script counts as itself and as its
 // interpreter. What cannot be told is closed: no rule that allows has it, every rule that denies does.
 func TestBinaries(t *testing.T) {
 	testutil.RequireRoot(t)
@@ -38,6 +38,9 @@ func TestBinaries(t *testing.T) {
 	c := r.started(t, "web")
 	long := filepath.Join(dir, "long", strings.Repeat("a", 150), strings.Repeat("b", 150))
 	if err := os.MkdirAll(long, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "jail", dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	fill := strings.NewReplacer("DIR", dir, "BASE", filepath.Base(dir), "LONG", long).Replace
@@ -56,6 +59,7 @@ func TestBinaries(t *testing.T) {
 		{"hardlink DIR/tool", "ok", "EPERM"},
 		{"symlink DIR/tool", "EPERM", "ok"}, // the link names the victim, which has no rule
 		{"copy DIR/tool symlink DIR/other", "ok", "EPERM"},
+		{"chroot DIR/jail DIR/tool", "EPERM", "ok"}, // DIR/jail/DIR/tool
 		{"argv0 DIR/tool", "EPERM", "ok"},
 		{"rename-comm tool", "EPERM", "ok"},
 		{"memfd", "EPERM", "ok"},

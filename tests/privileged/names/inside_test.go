@@ -112,6 +112,12 @@ func (i *inside) do(o order) (r report, err error) {
 		err = connect(netip.MustParseAddrPort(o.Address))
 	case "dial":
 		i.streams[o.ID], err = net.DialTimeout(o.Network, o.Address, patience)
+	case "write": // to a stream, Count bytes at a time
+		err = inPieces(i.streams[o.ID], o.Bytes, o.Count)
+	case "message": // of DNS, from a stream
+		r.Bytes, err = message(i.streams[o.ID], o.Wait)
+	case "lookup": // as Go's resolver does
+		err = lookUp(o)
 	case "echo":
 		err = echo(i.streams[o.ID])
 	case "rounds":

@@ -127,14 +127,6 @@ func TestDeniedNameWithoutGate(t *testing.T) {
 	}
 }
 
-// TestDNSOverTCP is refused where rules.dns speaks, with its own reason: nobody reads it.
-func TestDNSOverTCP(t *testing.T) {
-	s := newScene(t, probes.Names{})
-	a := newInsider(t, s.a)
-	a.want(t, "EPERM", order{Do: "dial", Network: "tcp", Address: at(s.ServerAddr, 53)})
-	s.await(t, "the denial", func(e event.Event) bool { return e.Kind == event.KindConnect && e.Reason == event.ReasonDNSStream })
-}
-
 // TestForged: only an answer to the very query fills, and what is not one is not delivered.
 func TestForged(t *testing.T) {
 	s := newScene(t, probes.Names{})

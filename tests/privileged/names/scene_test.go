@@ -88,6 +88,7 @@ func newScene(t *testing.T, names probes.Names) *scene {
 	s.veth = gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.Pod.Cookie(t), Container: s.a.ID}
 	s.Node.Do(t, func() error { return s.gate.Govern(s.veth) })
 	s.resolver = newResolver(t, s)
+	s.resolver.listenTCP(t, s)
 	return s
 }
 
@@ -152,6 +153,7 @@ type resolver struct {
 	asked   []string
 	respond func(query []byte, q dnsmessage.Question) [][]byte
 	conns   []*net.UDPConn
+	piece   int // how many bytes of an answer over TCP are written at a time
 }
 
 func newResolver(t *testing.T, s *scene) *resolver {
