@@ -133,8 +133,9 @@ type question struct {
 // ofRule lists the candidates of one rule.
 func ofRule(in *Input, pol *policy.Policy, r *policy.Rule, q question) (out []candidate) {
 	for s, selector := range r.Selectors() {
-		who := whyNotSelected(pol, r, &selector, q.process, r.Denies())
-		governed := whyNotSelected(pol, r, &selector, q.process, true) == ""
+		processes := selecting{pol, r, &selector}
+		who := processes.whyNot(q.process, r.Denies())
+		governed := processes.whyNot(q.process, true) == ""
 		for _, dir := range []policy.Direction{policy.Egress, policy.Ingress} {
 			entries, count, named := r.Entries(dir)
 			if !named {

@@ -11,10 +11,16 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// whyNotSelected says why a rule's process selector does not select a process; "" if it does. some: one of its
-// ids is enough.
-func whyNotSelected(pol *policy.Policy, r *policy.Rule, s *policy.ProcessSelector, p *Process, some bool) string {
-	w := &p.Workload
+// selecting is a process selector of a rule of a policy.
+type selecting struct {
+	policy   *policy.Policy
+	rule     *policy.Rule
+	selector *policy.ProcessSelector
+}
+
+// whyNot says why it does not select a process; "" if it does. some: one of its ids is enough.
+func (in selecting) whyNot(p *Process, some bool) string {
+	pol, r, s, w := in.policy, in.rule, in.selector, &p.Workload
 	if why := whyNotWorkload(pol, w); why != "" {
 		return why
 	}
