@@ -133,9 +133,9 @@ type question struct {
 // ofRule lists the candidates of one rule.
 func ofRule(in *Input, pol *policy.Policy, r *policy.Rule, q question) (out []candidate) {
 	for s, selector := range r.Selectors() {
-		of := selection{pol, r, &selector}
-		who := whyNotSelected(of, q.process, r.Denies())
-		governed := whyNotSelected(of, q.process, true) == ""
+		processes := selecting{pol, r, &selector}
+		who := processes.whyNot(q.process, r.Denies())
+		governed := processes.whyNot(q.process, true) == ""
 		for _, dir := range []policy.Direction{policy.Egress, policy.Ingress} {
 			entries, count, named := r.Entries(dir)
 			if !named {

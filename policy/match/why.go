@@ -11,17 +11,16 @@ import (
 	"github.com/sallyport/sallyport/policy"
 )
 
-// selection is a rule of a policy with one of its process selectors.
-type selection struct {
+// selecting is a process selector of a rule of a policy.
+type selecting struct {
 	policy   *policy.Policy
 	rule     *policy.Rule
 	selector *policy.ProcessSelector
 }
 
-// whyNotSelected says why a rule's process selector does not select a process; "" if it does. some: one of its
-// ids is enough.
-func whyNotSelected(of selection, p *Process, some bool) string {
-	pol, r, s, w := of.policy, of.rule, of.selector, &p.Workload
+// whyNot says why it does not select a process; "" if it does. some: one of its ids is enough.
+func (in selecting) whyNot(p *Process, some bool) string {
+	pol, r, s, w := in.policy, in.rule, in.selector, &p.Workload
 	if why := whyNotWorkload(pol, w); why != "" {
 		return why
 	}

@@ -16,7 +16,7 @@ func version(t *testing.T, name, rule string, compiles bool) *policy.Policy {
 	t.Helper()
 	text := policyNamed(name, rule)
 	if !compiles {
-		text = strings.ReplaceAll(text, "origins: [Exec]", "origins: [Exec], scripts: [{interpreter: /bin/sh, path: /a}]")
+		text = strings.ReplaceAll(text, "action: Deny", "action: Deny, egress: [{toEntities: [cluster]}]")
 	}
 	parsed, err := policy.Parse(name, []byte(text))
 	if err != nil {
@@ -71,7 +71,7 @@ func TestCompileSet(t *testing.T) {
 			if (refused != nil) != (tc.refused != "") {
 				t.Errorf("refused %v", refused)
 			}
-			if text := refusal(refused, tc.refused); tc.refused != "" && !strings.Contains(text, "scripts") {
+			if text := refusal(refused, tc.refused); tc.refused != "" && !strings.Contains(text, "entity cluster") {
 				t.Errorf("status says of %s: %q", tc.refused, text)
 			}
 			if text := refusal(refused, "shop/other"); text != "" {
