@@ -13,13 +13,13 @@ FUZZTIME  ?= 10s
 
 # The tiers. A folder that is not there yet is left out.
 existing   = $(patsubst %,./%/...,$(wildcard $(1)))
-PRIVILEGED := tests/bpf tests/privileged tests/oracle
+PRIVILEGED := tests/bpf tests/privileged tests/oracle tests/gauntlet
 BPF_TESTS   = $(call existing,$(PRIVILEGED) tests/victim tests/parse)
 # The truth tables are about policies and not about kernels: 1,500 connections are too many for an emulated machine.
 VM_TESTS    = $$($(GO) list $(call existing,tests/vm/selftest $(PRIVILEGED)) | grep -v '/tests/privileged/truth$$')
 CONTAINERS  = $(call existing,tests/containers)
 NODE_TESTS  = $(call existing,tests/node)
-UNIT_TESTS  = $$($(GO) list ./... | grep -Ev '/tests/(bpf|privileged|oracle|containers|node|bench|victim|parse|vm/selftest)(/|$$)')
+UNIT_TESTS  = $$($(GO) list ./... | grep -Ev '/tests/(bpf|privileged|oracle|containers|node|bench|gauntlet|victim|parse|vm/selftest)(/|$$)')
 
 # What the guest of a VM test gets beside the test program. There is no compiler in it.
 VMRUN_FLAGS ?= -f $(CURDIR)/$(BUILD)/victim:/bin/victim -env SALLYPORT_VICTIM=/bin/victim \
@@ -155,6 +155,20 @@ bench: ## what it costs, as tables against a no-op natively and against no agent
 	  CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v -timeout 20m \
 	    -exec "$(CURDIR)/$(BUILD)/vmrun -icount -smp 1 -kernel $$kernel $(VMRUN_FLAGS)" ./tests/bench; \
 	done
+
+.PHONY: gauntlet
+gauntlet: ## every attack against every step of the ladder, as tables; fails where a row of tests/gauntlet/table.md got worse (root)
+	@contrib/tools/setup.sh test
+	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
+	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
+	@status=0; \
+	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v ./tests/gauntlet || status=1; \
+	for version in $(KERNELS); do \
+	  kernel=$$(tests/vm/kernels.sh "$$version"); \
+	  echo "== kernel $$version"; \
+	  CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v -timeout 20m \
+	    -exec "$(CURDIR)/$(BUILD)/vmrun -kernel $$kernel $(VMRUN_FLAGS)" ./tests/gauntlet || status=1; \
+	done; exit $$status
 
 .PHONY: check
 check: lint verify-generated test-unit ## what must hold before a commit

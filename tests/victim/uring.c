@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //go:build ignore
 
-/* Connects through io_uring, by its bare system calls: inline in io_uring_enter, in a worker thread of the kernel
+/* Connects and sends through io_uring, by its bare system calls: inline in io_uring_enter, in a worker thread of the kernel
  * (IOSQE_ASYNC), and by the kernel's polling thread (SQPOLL). */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -96,9 +96,51 @@ static int uring_connect_sqpoll(struct call *c)
 	return uring_connect_with(c, IORING_SETUP_SQPOLL, 0);
 }
 
+static char payload[] = "sallyport";
+
+/* A datagram to an address that the request names, on a socket without a peer. */
+static int uring_send_with(struct call *c, uint32_t setup_flags, uint8_t opcode)
+{
+	struct endpoint e = endpoint_from(c->argv[0], c->argv[1]);
+	struct iovec iov = {.iov_base = payload, .iov_len = sizeof(payload) - 1};
+	struct msghdr m = {.msg_name = &e.sa, .msg_namelen = e.len, .msg_iov = &iov, .msg_iovlen = 1};
+	int fd = endpoint_socket(&e, SOCK_DGRAM, 0);
+	struct ring r;
+	int err = fd < 0 ? errno : open_ring(&r, setup_flags);
+
+	if (err)
+		return err;
+	r.requests[0] = (struct io_uring_sqe){.opcode = opcode, .fd = fd, .addr = (uintptr_t)&m, .len = 1};
+	if (opcode == IORING_OP_SEND_ZC) {
+		r.requests[0].addr = (uintptr_t)payload;
+		r.requests[0].len = sizeof(payload) - 1;
+		r.requests[0].addr2 = (uintptr_t)&e.sa;
+		r.requests[0].addr_len = e.len;
+	}
+	return submit(&r, number_arg(c, 2, DEFAULT_TIMEOUT_MS));
+}
+
+static int uring_sendmsg(struct call *c)
+{
+	return uring_send_with(c, 0, IORING_OP_SENDMSG);
+}
+
+static int uring_sendmsg_sqpoll(struct call *c)
+{
+	return uring_send_with(c, IORING_SETUP_SQPOLL, IORING_OP_SENDMSG);
+}
+
+static int uring_send_zc(struct call *c)
+{
+	return uring_send_with(c, 0, IORING_OP_SEND_ZC);
+}
+
 const struct attempt uring_attempts[] = {
 	{"uring-connect", 2, 3, uring_connect, "ADDR PORT [MS]"},
 	{"uring-connect-async", 2, 3, uring_connect_async, "ADDR PORT [MS]"},
 	{"uring-connect-sqpoll", 2, 3, uring_connect_sqpoll, "ADDR PORT [MS]"},
+	{"uring-sendmsg", 2, 3, uring_sendmsg, "ADDR PORT [MS]"},
+	{"uring-sendmsg-sqpoll", 2, 3, uring_sendmsg_sqpoll, "ADDR PORT [MS]"},
+	{"uring-send-zc", 2, 3, uring_send_zc, "ADDR PORT [MS]         without a copy; the request names the address"},
 	{0},
 };

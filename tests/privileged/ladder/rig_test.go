@@ -26,65 +26,29 @@ import (
 	"github.com/sallyport/sallyport/probes/tell"
 	runtimens "github.com/sallyport/sallyport/runtime/netns"
 	"github.com/sallyport/sallyport/tests/testutil"
-	"github.com/sallyport/sallyport/tests/testutil/feature"
+	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 	"github.com/sallyport/sallyport/tests/victim"
 )
 
-// rung is a step of the ladder and what it needs of the kernel.
-type rung struct {
-	step     event.Step
-	probe    feature.Probe
-	lackedVM bool // the kernels of the VM tier may lack it; else the machine's own may
-}
-
-func ladder() []rung {
-	return []rung{
-		{event.StepLSM, feature.LSM, false},
-		{event.StepModRet, feature.ModRet, false},
-		{event.StepCgroup, feature.CgroupTaskStorage, true},
-		{event.StepReport, feature.Kprobe, false},
-	}
-}
-
-// onEachStep runs a test once for each step, with that step alone. Every step is tested in one of the
-// tiers: a kernel that lacks a step which its tier must have is the unsupported feature step-NAME.
+// onEachStep runs a test once for each step of the ladder, with that step alone.
 func onEachStep(t *testing.T, test func(*testing.T, event.Step)) {
 	t.Helper()
-	testutil.RequireRoot(t)
-	for _, r := range ladder() {
-		name := judge.StepName(r.step)
-		lack := r.probe()
-		if lack != nil && r.lackedVM == testutil.InVM() {
-			t.Logf("step %s is tested on other kernels: %v", name, lack)
-			continue
-		}
-		t.Run(name, func(t *testing.T) {
-			if lack != nil {
-				testutil.Unsupported(t, "step-"+name, lack.Error())
-			}
-			test(t, r.step)
-		})
-	}
+	attached.OnEachStep(t, test)
 }
 
 // onEachEnforcingStep leaves out the step that only reports.
 func onEachEnforcingStep(t *testing.T, test func(*testing.T, event.Step)) {
 	t.Helper()
-	onEachStep(t, func(t *testing.T, step event.Step) {
-		if step == event.StepReport {
-			return // it stops nothing
-		}
-		test(t, step)
-	})
+	attached.OnEachEnforcingStep(t, test)
 }
 
 // strongest is the step that this kernel gets, for tests that need only one.
 func strongest(t *testing.T) event.Step {
 	t.Helper()
-	for _, r := range ladder() {
-		if r.probe() == nil {
-			return r.step
+	for _, r := range attached.Ladder() {
+		if r.Probe() == nil {
+			return r.Step
 		}
 	}
 	t.Fatal("this kernel has no step of the ladder")

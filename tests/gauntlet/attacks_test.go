@@ -1,0 +1,117 @@
+package gauntlet
+
+// attack is one way past Sallyport. It is made by a session, which may reach the server's decoy port only, in a container
+// whose Main may reach its open port and serve one.
+type attack struct {
+	name string
+	line string // what the session runs of tests/victim; see scene.fill for the words in capitals
+	main string // what Main runs meanwhile; "": it has ended
+	kind kind
+	lack string // not empty: why a kernel may not have it
+	// limit says of what gets through on some step why that is, and what to do.
+	limit string
+}
+
+// kind is how an attack is seen to have succeeded.
+type kind int
+
+const (
+	outward kind = iota // a packet reached the server, other than to the decoy
+	inward              // the server's bytes reached the session
+	taking              // the session was told that it worked
+	lasting             // a connection that is older than the policy still carries bytes
+)
+
+const (
+	bySession = "a session may act as Main where the step has no hook: `enforcement.borrowing` needs BPF LSM"
+	byFamily  = "cgroup programs see no families but IP: take vsock from the node, or its devices from pods"
+	byPacket  = "no hook sees these sockets made: their frames end at the veth, a hostNetwork pod's do not"
+)
+
+// attacks are all of them, in the order of the table.
+func attacks() []attack {
+	return []attack{
+		{name: "connect", line: "connect-tcp SERVER4 OPEN 500"},
+		{name: "connect, IPv6", line: "connect-tcp SERVER6 OPEN 500"},
+		{name: "connect, IPv4-mapped address", line: "connect-tcp ::ffff:SERVER4 OPEN 500"},
+		{name: "connect that does not block", line: "nonblock-tcp SERVER4 OPEN 500"},
+		{name: "connect by a 32-bit call", line: "connect32-tcp SERVER4 OPEN", lack: "the 32-bit ABI"},
+		{name: "connect while a thread rewrites the address", line: "toctou-tcp SERVER4 DECOY SERVER4 OPEN 1500"},
+		{name: "MSG_FASTOPEN", line: "fastopen SERVER4 OPEN 500"},
+		{name: "MSG_FASTOPEN, IPv6", line: "fastopen SERVER6 OPEN 500"},
+		{name: "TCP_FASTOPEN_CONNECT", line: "fastopen-connect SERVER4 OPEN 500"},
+		{name: "UDP connect and send", line: "connect-udp SERVER4 OPEN"},
+		{name: "UDP sendto", line: "sendto-udp SERVER4 OPEN"},
+		{name: "UDP sendto, IPv4-mapped address", line: "sendto-udp ::ffff:SERVER4 OPEN"},
+		{name: "UDP sendto, AF_UNSPEC address", line: "udp-unspec SERVER4 OPEN"},
+		{name: "UDP sendmsg", line: "sendmsg-udp SERVER6 OPEN"},
+		{name: "UDP sendmmsg", line: "sendmmsg-udp SERVER4 OPEN"},
+		{name: "UDP connected again, elsewhere", line: "udp-reconnect SERVER4 DECOY SERVER4 OPEN"},
+		{name: "UDP connected, sent elsewhere", line: "udp-elsewhere SERVER4 DECOY SERVER4 OPEN"},
+		{name: "io_uring connect", line: "uring-connect SERVER4 OPEN 500", lack: "io_uring"},
+		{name: "io_uring connect in a worker", line: "uring-connect-async SERVER4 OPEN 500", lack: "io_uring"},
+		{name: "io_uring connect by SQPOLL", line: "uring-connect-sqpoll SERVER4 OPEN 500", lack: "io_uring"},
+		{name: "io_uring sendmsg", line: "uring-sendmsg SERVER4 OPEN 500", lack: "io_uring"},
+		{name: "io_uring sendmsg by SQPOLL", line: "uring-sendmsg-sqpoll SERVER4 OPEN 500", lack: "io_uring"},
+		{name: "io_uring send without a copy", line: "uring-send-zc SERVER4 OPEN 500", lack: "io_uring"},
+		{name: "ping socket", line: "ping SERVER4"},
+		{name: "ping socket, IPv6", line: "ping SERVER6"},
+		{name: "raw ICMP", line: "ping-raw SERVER4"},
+		{name: "raw IP, own header", line: "raw-udp SERVER4 OPEN POD4"},
+		{name: "raw IP, another's address", line: "raw-udp SERVER4 OPEN NEXT4"},
+		{name: "packet socket, own frame", line: "packet eth0 SERVER4 OPEN POD4 MAC", limit: byPacket},
+		{name: "packet socket, IPv6 frame", line: "packet eth0 SERVER6 OPEN POD6 MAC", limit: byPacket},
+		{name: "TUN, forwarded by the pod", line: "tun SERVER4 OPEN NEXT4", lack: "TUN"},
+		{name: "MPTCP socket", line: "socket inet stream mptcp", kind: taking, lack: "MPTCP"},
+		{name: "vsock socket", line: "socket vsock stream", kind: taking, lack: "vsock", limit: byFamily},
+		{name: "bind shell on a port of its own", line: "listen-tcp POD4 4001 1500", kind: inward},
+		{name: "bind shell beside Main's server (SO_REUSEPORT)", line: "listen-tcp POD4 SERVE 1500", main: "listen-tcp POD4 SERVE 60000", kind: inward},
+		{name: "a UDP server on Main's port", line: "udp-server 0.0.0.0 SERVE 1500", kind: inward},
+		{name: "a connection older than the policy", line: "hold-tcp SERVER4 OPEN 60000", kind: lasting},
+		{name: "double fork", line: "double-fork -- connect-tcp SERVER4 OPEN 500"},
+		{name: "an orphan of orphans", line: "orphan-chain 3 -- connect-tcp SERVER4 OPEN 500"},
+		{name: "a child cloned into another cgroup", line: "into-cgroup FREE -- connect-tcp SERVER4 OPEN 500"},
+		{name: "CLONE_PARENT", line: "clone-parent -- connect-tcp SERVER4 OPEN 500"},
+		{name: "setsid, daemon", line: "daemon -- connect-tcp SERVER4 OPEN 500"},
+		{name: "a pid namespace of its own", line: "unshare-pid -- connect-tcp SERVER4 OPEN 500"},
+		{name: "another's pid, after its death", line: "pid-reuse -- connect-tcp SERVER4 OPEN 500"},
+		{name: "exec from a thread", line: "thread-exec -- connect-tcp SERVER4 OPEN 500"},
+		{name: "another argv[0] and name", line: "argv0 web rename-comm web -- connect-tcp SERVER4 OPEN 500"},
+		{name: "a program in memory", line: "memfd -- connect-tcp SERVER4 OPEN 500"},
+		{name: "a copied program", line: "copy /tmp/gauntlet-copy -- connect-tcp SERVER4 OPEN 500"},
+		{name: "Main's connection by SCM_RIGHTS", line: "take @gauntlet", main: offering, limit: bySession},
+		{name: "Main's connection by pidfd_getfd", line: "reach getfd PID", main: offering, limit: bySession},
+		{name: "ptrace of Main", line: "reach ptrace PID", main: offering, kind: taking, limit: bySession},
+		{name: "/proc/PID/mem of Main", line: "reach mem PID", main: offering, kind: taking, limit: bySession},
+		{name: "process_vm_writev into Main", line: "reach vm PID", main: offering, kind: taking, limit: bySession},
+	}
+}
+
+// offering is a Main that has a connection and hands it to everybody.
+const offering = "offer-tcp SERVER4 OPEN @gauntlet 60000"
+
+// policy is what governs the pod.
+const governing = `
+apiVersion: sallyport.dev/v1alpha1
+kind: ProcessPolicy
+metadata: {name: gauntlet, namespace: default}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  rules:
+  - name: web
+    processes: [{origins: [Main]}]
+    egress:
+    - toCIDR: [SERVER4/32, SERVER6/128]
+      toPorts: [{ports: [{port: "OPEN", protocol: TCP}, {port: "OPEN", protocol: UDP}]}]
+    ingress:
+    - fromCIDR: [SERVER4/32]
+      toPorts: [{ports: [{port: "SERVE", protocol: TCP}, {port: "SERVE", protocol: UDP}]}]
+  - name: sessions
+    processes: [{origins: [Exec]}]
+    egress:
+    - toCIDR: [SERVER4/32]
+      toPorts: [{ports: [{port: "DECOY", protocol: TCP}, {port: "DECOY", protocol: UDP}]}]
+    ingress:
+    - fromCIDR: [SERVER4/32]
+      toPorts: [{ports: [{port: "4999", protocol: TCP}, {port: "4999", protocol: UDP}]}]
+`

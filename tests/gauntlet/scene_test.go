@@ -1,0 +1,207 @@
+package gauntlet
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/vishvananda/netns"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/compile"
+	"github.com/sallyport/sallyport/probes"
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/gate"
+	"github.com/sallyport/sallyport/probes/judge"
+	"github.com/sallyport/sallyport/probes/tell"
+	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/attached"
+	"github.com/sallyport/sallyport/tests/testutil/pod"
+	"github.com/sallyport/sallyport/tests/victim"
+)
+
+// Ports: of the server, but for servePort, which is Main's.
+const (
+	decoyPort = testutil.EchoPort // the session may reach it
+	openPort  = 8888              // Main may reach it
+	markPort  = 7779              // nobody listens; the witness counts
+	servePort = 4000
+)
+
+// scene is a pod, a server outside with a witness, and the agent's kernel side where there is one.
+type scene struct {
+	*testutil.Net
+	node       *pod.Node
+	ns         netns.NsHandle
+	open       *testutil.Echo
+	witness    *witness
+	program    string
+	free       *pod.Container   // ungoverned
+	containers []*pod.Container // one for each attack
+	judge      *judge.Judge     // nil: without Sallyport
+	gate       *gate.Gate
+	events     recorder
+}
+
+// newScene makes a pod with a container for each attack and, unless step is StepNone, puts the agent's kernel side in
+// place on that step.
+func newScene(t *testing.T, step event.Step, count int) *scene {
+	t.Helper()
+	s := &scene{node: pod.NewNode(t), Net: testutil.NewNet(t, testutil.NetOptions{}), program: victim.Build(t)}
+	for file, in := range map[string]*testutil.NetNS{"ping_group_range=0 0": s.Pod, "tcp_fastopen=1027": s.Server} {
+		name, value, _ := strings.Cut(file, "=")
+		in.Do(t, func() error { return os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0o644) })
+	}
+	s.open = testutil.NewEcho(t, s.Server, netip.AddrPortFrom(s.ServerAddr, openPort), netip.AddrPortFrom(s.ServerAddr6, openPort))
+	s.witness = newWitness(t, s.Server)
+	var err error
+	if s.ns, err = netns.GetFromPath(s.Pod.Path()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.ns.Close() }) // read only
+	if step != event.StepNone {
+		s.attach(t, step)
+	}
+	s.free = s.node.Container(t, "free", s.ns)
+	for i := range count {
+		s.containers = append(s.containers, s.node.Container(t, "c"+strconv.Itoa(i), s.ns))
+	}
+	if s.judge != nil {
+		s.swap(t, "")
+		veth := gate.Veth{Container: s.free.ID, Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.Pod.Cookie(t)}
+		s.Node.Do(t, func() error { return s.gate.Govern(veth) })
+	}
+	return s
+}
+
+// attach puts LABEL, JUDGE on one step, and GATE in place.
+func (s *scene) attach(t *testing.T, step event.Step) {
+	t.Helper()
+	var k *probes.Kernel
+	k, s.judge = attached.Open(t, s.node, probes.Config{TellConnect: true, BorrowTell: true, BorrowRefuse: true}, []event.Step{step})
+	var err error
+	if s.gate, err = gate.Attach(k); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.gate.Close() }) // handles
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- tell.NewReader(k, s.events.add).Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error("reading events: ", err)
+		}
+	})
+}
+
+// swap puts a policy in force; "" is none.
+func (s *scene) swap(t *testing.T, text string) {
+	t.Helper()
+	if s.judge == nil {
+		return
+	}
+	in := compile.Input{Workloads: []compile.Workload{{Key: s.free.ID, Namespace: policy.DefaultNamespace, Container: "free"}}}
+	for i, c := range s.containers {
+		in.Workloads = append(in.Workloads, compile.Workload{
+			Key: c.ID, Namespace: policy.DefaultNamespace, Container: "c" + strconv.Itoa(i), Labels: map[string]string{"app": "web"},
+		})
+	}
+	var err error
+	if text != "" {
+		if in.Policies, err = policy.Parse("gauntlet", []byte(s.fill(text))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tables, err := compile.Compile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.judge.Swap(tables); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fill puts the scene's addresses and ports into a line or a policy.
+func (s *scene) fill(text string) string {
+	return strings.NewReplacer(
+		"SERVER4", s.ServerAddr.String(), "SERVER6", s.ServerAddr6.String(), "POD4", s.PodAddr.String(), "POD6", s.PodAddr6.String(),
+		"FREE", s.free.Dir, "NEXT4", s.PodAddr.Next().String(), "MAC", s.Gate.Attrs().HardwareAddr.String(),
+		"OPEN", strconv.Itoa(openPort), "DECOY", strconv.Itoa(decoyPort), "MARK", strconv.Itoa(markPort), "SERVE", strconv.Itoa(servePort),
+	).Replace(text)
+}
+
+// victim is a process of a container that runs a line.
+func (s *scene) victim(c *pod.Container, line string) *pod.Process {
+	line = s.fill(line)
+	if !strings.Contains(line, "-- ") {
+		line = "-- " + line
+	}
+	return c.Command(append([]string{s.program}, strings.Fields(line)...)...)
+}
+
+// outcome waits for a victim and returns what became of its attempt: ok, or an errno's name.
+func outcome(p *pod.Process) string {
+	got := p.Result()
+	if _, rest, ok := strings.Cut(got, ": "); ok {
+		return rest
+	}
+	return fmt.Sprintf("no result: %q, %s, %s", got, p.Complaint(), p.ProcessState)
+}
+
+// mark lets a process that may do so send a datagram, and waits until the witness has seen it: what was sent before has
+// come, or will not.
+func (s *scene) mark(t *testing.T) {
+	t.Helper()
+	if got := outcome(s.started(t, s.free, "sendto-udp SERVER4 MARK")); got != "ok" {
+		t.Fatalf("the datagram that closes an attack: %s", got)
+	}
+	s.witness.marked(t)
+}
+
+func (s *scene) started(t *testing.T, c *pod.Container, line string) *pod.Process {
+	t.Helper()
+	p := s.victim(c, line)
+	p.Start(t)
+	return p
+}
+
+// recorder keeps what the kernel tells.
+type recorder struct {
+	mu     sync.Mutex
+	events []event.Event
+}
+
+func (r *recorder) add(e event.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+}
+
+func (r *recorder) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = nil
+}
+
+// stopped returns the first event that says that something of the container's sessions, or of nobody, was stopped.
+func (r *recorder) stopped(c *pod.Container) (event.Event, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.events, func(e event.Event) bool {
+		if e.Kind == event.KindForeign {
+			return true
+		}
+		return e.Subject.Container == c.ID && e.Subject.Origin == event.OriginExec && e.Verdict == event.VerdictDeny
+	})
+	if i < 0 {
+		return event.Event{}, false
+	}
+	return r.events[i], true
+}
