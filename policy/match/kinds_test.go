@@ -50,7 +50,6 @@ func TestJudgeKinds(t *testing.T) {
 		{"unit above", node("hostSelector: {units: [system.slice]}"), host, "Kill warning rule HostProcessPolicy:h/r"},
 		{"unit and cgroup of two levels", node("hostSelector: {units: [ssh.service], cgroups: [/system.slice]}"), host, "Allow ungoverned"},
 		{"cgroup inside", node("hostSelector: {cgroups: [/system.slice/ssh.service/**]}"), host, "Allow ungoverned"},
-		{"no root", node("hostSelector: {cgroups: [/]}"), host, "Allow ungoverned"},
 		{"other cgroup", node("hostSelector: {cgroups: [/user.slice/**]}"), host, "Allow ungoverned"},
 		{"a pod is not the node", node("hostSelector: {}"), pod, "Allow ungoverned"},
 		{"user", shop("", "processes: [{users: [0, 1000]}], egress: []"), pod, "Deny warning default shop/p/r"},

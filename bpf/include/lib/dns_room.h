@@ -17,9 +17,9 @@ struct dns_scratch {
 	struct ask ask;
 	struct answer answer;
 	struct bits who;
-	struct label kernel; /* of a pod's kernel: this and the next two are echo.h's */
+	struct label kernel; /* of a pod's kernel: this and the next are echo.h's */
 	struct packet packet;
-	struct flow_key key;
+	struct flow_key key; /* echo.h's, and of a stream */
 	struct segment seg; /* and the rest: dns_stream.h's */
 	__u32 at;	    /* offset of the next byte */
 	__u32 left;	    /* bytes */
