@@ -163,6 +163,8 @@ func siteName(s bpfobj.ABISite) string {
 		return "names"
 	case bpfobj.ABISiteSITE_DNS_BUSY:
 		return "dns_busy"
+	case bpfobj.ABISiteSITE_READ_BUSY:
+		return "read_busy"
 	case bpfobj.ABISiteSITE_COUNT:
 	}
 	return fmt.Sprintf("site_%d", s)

@@ -143,7 +143,7 @@ static __always_inline __u8 judge_addressed(struct ask *ask, struct label *label
 	if (judged_last(label, &ask->query))
 		return VERDICT_ALLOW;
 	verdict = judge(ask, label, final);
-	if (verdict == VERDICT_ALLOW && *final && !(*final & KEEP_NAMED))
+	if (verdict == VERDICT_ALLOW && *final && !(*final & (KEEP_NAMED | KEEP_HTTP)))
 		remember_last(label, &ask->query);
 	return verdict;
 }
@@ -253,7 +253,7 @@ static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 	verdict = judge_addressed(ask, label, &final);
 	if (state && ask->call == CALL_CONNECT) {
 		state->direction = DIR_EGRESS;
-		hold_peer(state, &ask->query, final);
+		hold_peer(state, &ask->query, final && !(final & KEEP_HTTP));
 		state->decision = decision_word(ask->query.revision, label->actor, verdict);
 	}
 	return left_to_gate(ask, label, state, verdict);
@@ -377,6 +377,7 @@ static __always_inline void own_socket(struct sock_state *state, const struct la
 {
 	state->netns = netns;
 	state->decision = state->served = state->hushed = state->looped = state->name_serial = 0;
+	state->looped_state = 0;
 	state->direction = DIR_EGRESS;
 	state->peer_port = 0;
 	__builtin_memcpy(&state->owner, label, sizeof(state->owner));
