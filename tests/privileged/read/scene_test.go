@@ -44,6 +44,8 @@ spec:
   - name: land
     egress:
     - toPorts: [{ports: [{port: 8080, protocol: TCP}], rules: {http: [{method: POST, path: "/v1/request-landing"}]}}]
+    ingress:
+    - toPorts: [{ports: [{port: 8081, protocol: TCP}], rules: {http: [{method: GET, path: "/open"}]}}]
 `
 
 // scene is a pod behind a gate, and a web server.
