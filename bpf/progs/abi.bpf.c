@@ -5,6 +5,7 @@
  */
 #include <linux/bpf.h>
 #include <abi/event.h>
+#include <abi/flaw.h>
 #include <abi/policy.h>
 #include <abi/state.h>
 #include <maps/control.h>
@@ -12,6 +13,7 @@
 #include <maps/label.h>
 #include <maps/probe.h>
 #include <maps/names.h>
+#include <maps/requests.h>
 #include <maps/tables.h>
 #include <maps/taps.h>
 #include <maps/tell.h>
@@ -24,6 +26,7 @@ struct ev_call abi_ev_call;
 struct ev_cgroup abi_ev_cgroup;
 struct ev_borrow abi_ev_borrow;
 struct ev_dns abi_ev_dns;
+struct ev_request abi_ev_request;
 struct sweep abi_sweep;
 struct ruleset abi_ruleset;
 struct rule abi_rule;
@@ -54,4 +57,5 @@ enum call abi_call;
 enum step abi_step;
 enum reason abi_reason;
 enum site abi_site;
+enum flaw abi_flaw;
 enum tls_state abi_tls_state;

@@ -15,6 +15,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <lib/dns_stream.h>
+#include <lib/http_gate.h>
 #include <lib/packet.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -83,12 +84,21 @@ static __always_inline int is_kept(const struct passage *passage, __u8 verdict)
 	       (!passage->others && !(passage->out && is_request(passage)));
 }
 
+/* The same on a socket whose flow never comes to gate_tc. */
+static __always_inline void loop_keep(const struct passage *passage, struct sock_state *state,
+				      __u64 decision)
+{
+	state->looped = 0;
+	state->looped_state = passage->state;
+	state->looped = decision;
+}
+
 /* Keeps the decision about a flow, where its next packets look for it. */
 static __always_inline void flow_keep(const struct passage *passage, struct sock_state *state,
 				      __u64 decision)
 {
-	if (passage->looped) /* every packet of a stream to a resolver is judged, and read */
-		state->looped = passage->state == FLOW_DNS ? 0 : decision;
+	if (passage->looped)
+		loop_keep(passage, state, decision);
 	else
 		flow_write(passage, &state->owner, decision);
 }
@@ -149,6 +159,8 @@ __noinline int flow_judge_in(struct dns_scratch *s, struct passage *passage,
 	passage->state = FLOW_JUDGED;
 	if (final & KEEP_DNS && (ask->query.protocol == PROTO_UDP || ask->query.protocol == PROTO_TCP))
 		passage->state = FLOW_DNS;
+	if (final & KEEP_HTTP && ask->query.protocol == PROTO_TCP)
+		passage->state = FLOW_HTTP;
 	/* Of a container still unknown: passes the gate, under no revision, so it is judged again. */
 	if (final)
 		decision |= ask->query.revision << 8;
@@ -176,6 +188,13 @@ static __always_inline int flow_judge(struct passage *passage, struct sock_state
 	verdict = flow_judge_in(s, passage, state, c);
 	scratch_give(s);
 	return verdict;
+}
+
+/* Whether requests go this way on a flow that is judged by them. */
+static __always_inline int has_requests(const struct passage *passage, __u8 verdict)
+{
+	return passage->state == FLOW_HTTP && verdict_passes(verdict) &&
+	       passage->out == (passage->direction == DIR_EGRESS);
 }
 
 /* What a verdict means here. Drop is silent: the sender sees at most a full queue. */
@@ -282,11 +301,22 @@ __noinline int uncommon_flow(struct __sk_buff *skb, __u64 netns, int out, struct
 
 /* Every packet of a flow to a resolver is read. Returns a verdict. */
 static __always_inline int resolve(struct __sk_buff *skb, const struct passage *passage,
-				   struct sock_state *state, int out)
+				   struct sock_state *state)
 {
 	if (passage->key.protocol == PROTO_TCP)
-		return dns_tcp(skb, &passage->key, state, out);
-	return out ? dns_out(skb, &passage->key, state) : dns_in(skb, &passage->key, state);
+		return dns_tcp(skb, &passage->key, state, passage->out);
+	return passage->out ? dns_out(skb, &passage->key, state) : dns_in(skb, &passage->key, state);
+}
+
+/* What a packet says, where that counts. verdict: of its flow. Returns the packet's. */
+static __always_inline __u8 read_packet(struct __sk_buff *skb, const struct passage *passage,
+					struct sock_state *state, __u8 verdict)
+{
+	if (passage->state == FLOW_DNS && verdict_passes(verdict))
+		return resolve(skb, passage, state);
+	if (has_requests(passage, verdict))
+		return http_pass(skb, &passage->key, state, passage->out);
+	return verdict;
 }
 
 static __always_inline int pass(struct __sk_buff *skb, int out)
@@ -307,7 +337,8 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 	if (!state)
 		return SKB_PASS;
 	passage.looped = is_looped(skb, sk, state);
-	if (passage.looped && state->looped && state->looped >> 8 == c->revision && !may_open(skb))
+	if (passage.looped && state->looped && state->looped >> 8 == c->revision &&
+	    state->looped_state == FLOW_JUDGED && !may_open(skb))
 		return passes(state->looped, out);
 	if (!packet_common_flow(skb, 0, state->netns, out, &passage.key)) {
 		__u8 kind = uncommon_flow(skb, state->netns, out, &passage);
@@ -318,8 +349,13 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 			return SKB_PASS; /* fragments are followed at gate_tc; here sockets see whole datagrams */
 	}
 	if (passage.looped) {
+		/* What is denied here nobody answers: there is no veth. */
 		passage.direction = DIR_EGRESS;
-		verdict = flow_judge(&passage, state, c);
+		passage.state = state->looped_state;
+		if (state->looped && state->looped >> 8 == c->revision && !may_open(skb))
+			verdict = state->looped;
+		else
+			verdict = flow_judge(&passage, state, c);
 	} else {
 		flow = bpf_map_lookup_elem(&flow_by_tuple, &passage.key);
 		passage.direction = direction_of(sk, state, flow, &passage);
@@ -330,9 +366,7 @@ static __always_inline int pass(struct __sk_buff *skb, int out)
 			verdict = flow_judge(&passage, state, c);
 		}
 	}
-	if (passage.state == FLOW_DNS && verdict_passes(verdict))
-		verdict = resolve(skb, &passage, state, out);
-	return passes(verdict, out);
+	return passes(read_packet(skb, &passage, state, verdict), out);
 }
 
 SEC("cgroup_skb/egress")

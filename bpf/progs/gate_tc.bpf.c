@@ -160,7 +160,8 @@ static __always_inline int passes_at_once(struct __sk_buff *skb, __u32 direction
 	    !packet_common_flow(skb, ETHER_LEN, held->netns, direction == DIR_EGRESS, &key))
 		return 0;
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
-	if (!flow || flow->state != FLOW_JUDGED || !verdict_passes(flow->decision))
+	if (!flow || (flow->state != FLOW_JUDGED && flow->state != FLOW_HTTP) ||
+	    !verdict_passes(flow->decision))
 		return 0;
 	flow_count(flow, skb, direction);
 	return 1;

@@ -31,6 +31,7 @@ const (
 	KindLate                         // a container was to start before its policies were in force; the agent's own
 	KindDNS                          // a DNS query was refused, or an answer taken or not
 	KindStale                        // the cluster's API cannot be heard, and what is known of it grows old, or is heard again; the agent's own
+	KindRequest                      // an HTTP request was judged, or what is none where only requests may be
 )
 
 // Origin says how a process came into its container.
@@ -77,6 +78,30 @@ const (
 	ReasonDNSStream         // DNS that cannot be read where rules.dns governs it: its protocol, what came before it, or its length
 	ReasonUnasked           // a DNS answer to no query
 	ReasonNamesFull         // DNS has told a container more addresses than are remembered for it
+	ReasonAmbiguous         // no HTTP request, or one that two programs could read in two ways: see Flaw
+	ReasonOpaque            // where rules.http governs, something that nobody reads: see Flaw
+)
+
+// Flaw says why what a client sends cannot be judged as a request.
+type Flaw uint8
+
+// The flaws, as in bpf/include/abi/flaw.h.
+const (
+	FlawNone    Flaw = iota
+	FlawSyntax       // no HTTP/1
+	FlawTLS          // a TLS record
+	FlawHTTP2        // the preface of HTTP/2
+	FlawLong         // a head of more than 8 KiB
+	FlawLineEnd      // a line that does not end in CR LF
+	FlawFolded       // a header that goes on in the next line
+	FlawFraming      // where the body ends
+	FlawHost         // none, two, or another than the target names
+	FlawPath         // dot segments, empty ones, an encoded slash or NUL
+	FlawTunnel       // CONNECT, Upgrade
+	FlawHeader       // a header that a rule demands is there twice
+	FlawMidway       // the connection is older than the policy, or the policy changed inside a head
+	FlawUrgent       // urgent data
+	FlawShared       // a head in memory that the sender can still change
 )
 
 // Call is the socket call (or packet) that was judged.
@@ -172,5 +197,8 @@ type Event struct {
 	RCode    uint8  // for KindDNS, of an answer
 	Told     uint32 // for KindDNS: how many addresses the answer told for the name
 	Unit     bool   // for KindCgroup: of no container, but policies may select it as a unit of the node
-	Path     string // for KindCgroup: path of the cgroup below the root of the hierarchy
+	Path     string // for KindCgroup: path of the cgroup below the root of the hierarchy; for KindRequest: canonical, without the query
+	Method   string // for KindRequest; this, Path and Host may be cut, and are hostile as all text
+	Host     string // for KindRequest: of the Host header
+	Flaw     Flaw   // for KindRequest: why it cannot be read
 }

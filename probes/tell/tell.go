@@ -165,6 +165,8 @@ func siteName(s bpfobj.ABISite) string {
 		return "dns_busy"
 	case bpfobj.ABISiteSITE_TAP_BUSY:
 		return "tap_busy"
+	case bpfobj.ABISiteSITE_READ_BUSY:
+		return "read_busy"
 	case bpfobj.ABISiteSITE_COUNT:
 	}
 	return fmt.Sprintf("site_%d", s)

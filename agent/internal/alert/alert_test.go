@@ -187,11 +187,12 @@ func TestNamesAreDistinct(t *testing.T) {
 	}
 	distinct("verdict", int(event.VerdictKill)+1, func(i uint8) string { return VerdictName(event.Verdict(i)) })
 	distinct("origin", int(event.OriginHost)+1, func(i uint8) string { return OriginName(event.Origin(i)) })
-	distinct("reason", int(event.ReasonNamesFull)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
+	distinct("reason", int(event.ReasonOpaque)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
 	distinct("call", int(event.CallReceive)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepTap)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
-	distinct("kind", int(event.KindStale), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+	distinct("flaw", int(event.FlawShared), func(i uint8) string { return FlawName(event.Flaw(i + 1)) })
+	distinct("kind", int(event.KindRequest), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 
 func TestCut(t *testing.T) {

@@ -47,6 +47,8 @@ func (r *Record) Message() string {
 		return words("cgroup", Escape(r.Event.Path), "appeared")
 	case event.KindDNS:
 		return r.dns()
+	case event.KindRequest:
+		return r.request()
 	case event.KindStale:
 		if r.Event.Removed {
 			return words("the cluster's API cannot be heard; what is known of it stays in force:", Escape(r.Event.Site))
@@ -183,6 +185,8 @@ func why(r *Record) string {
 		return "this DNS cannot be read, and " + ruleOf(r) + " allows no other"
 	case event.ReasonUnasked:
 		return "it answers no query"
+	case event.ReasonAmbiguous, event.ReasonOpaque:
+		return FlawName(r.Event.Flaw)
 	case event.ReasonNamesFull:
 		return "the container has been told more addresses than are remembered for it"
 	}

@@ -41,6 +41,8 @@ func KindName(k event.Kind) string {
 		return "dns"
 	case event.KindStale:
 		return "stale"
+	case event.KindRequest:
+		return "request"
 	}
 	return number(k)
 }
@@ -110,6 +112,10 @@ func ReasonName(r event.Reason) string {
 		return "dnsUnread"
 	case event.ReasonUnasked:
 		return "unasked"
+	case event.ReasonAmbiguous:
+		return "ambiguous"
+	case event.ReasonOpaque:
+		return "opaque"
 	case event.ReasonNamesFull:
 		return "namesFull"
 	}

@@ -6,6 +6,7 @@
  */
 #include <linux/types.h>
 #include <abi/limits.h>
+#include <abi/request.h>
 
 /* As in probes/event. */
 enum ev_kind {
@@ -21,6 +22,7 @@ enum ev_kind {
 	EV_KIND_CGROUP = 10,
 	EV_KIND_BORROW = 12, /* 11, 13 and 15 are made in user space only */
 	EV_KIND_DNS = 14,
+	EV_KIND_REQUEST = 16,
 };
 
 enum call {
@@ -61,6 +63,8 @@ enum reason {
 	REASON_DNS_STREAM = 10, /* DNS that cannot be read: by its protocol, or what came before it, or its length */
 	REASON_UNASKED = 11,   /* an answer to no query */
 	REASON_NAMES_FULL = 12, /* DNS told more addresses than are remembered */
+	REASON_AMBIGUOUS = 13, /* no request, or one that two programs could read in two ways: enum flaw */
+	REASON_OPAQUE = 14, /* where rules.http governs, something that nobody reads */
 };
 
 /* Where an error or a loss was counted. */
@@ -77,8 +81,9 @@ enum site {
 	SITE_PENDING = 9, /* fmod_ret found no judgement: denied */
 	SITE_NAMES = 10,  /* an address was not remembered by its name: no room, or memory */
 	SITE_DNS_BUSY = 11, /* a query or answer was dropped because others were being read */
-	SITE_TAP_BUSY = 12, /* a write to a TLS library was denied because others were being read */
-	SITE_COUNT = 13,
+	SITE_TAP_BUSY = 12,  /* a write to a TLS library was denied because others were being read */
+	SITE_READ_BUSY = 13, /* a segment was dropped because others were being read */
+	SITE_COUNT = 14,
 };
 
 struct ev_header {
@@ -181,6 +186,29 @@ struct ev_dns {
 	__u8 reason;
 	__u8 severity;
 	__u8 name[256]; /* lower case, no last dot */
+};
+
+/* REQUEST: an HTTP request that was judged, or what is none where only requests may be */
+struct ev_request {
+	struct ev_header header;
+	struct ev_subject subject;
+	__u64 rule;
+	__u64 revision;
+	__u64 netns;
+	__u8 local[16];
+	__u8 remote[16];
+	__u16 local_port;
+	__u16 remote_port;
+	__u8 direction; /* enum direction */
+	__u8 verdict;
+	__u8 would;
+	__u8 reason;
+	__u8 severity;
+	__u8 flaw; /* enum flaw */
+	__u8 pad[6];
+	__u32 len[SAID_PARTS]; /* of the texts, which may be cut */
+	__u32 pad2;
+	__u8 text[SAID_PARTS][SAID_TEXT]; /* method; path, canonical, without the query; host */
 };
 
 /* CGROUP */

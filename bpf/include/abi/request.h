@@ -2,6 +2,7 @@
 #pragma once
 /* What is kept of a connection whose requests are judged. */
 #include <abi/http1.h>
+#include <abi/stream.h>
 
 enum request_limits {
 	REQUEST_ROOMS = 4, /* read in by one processor at a time, by programs that interrupt each other */
@@ -22,4 +23,26 @@ struct request {
 	__u64 met;	/* demands that its headers meet */
 	__u64 seen;	/* demanded headers that were there */
 	__u16 row[REQUEST_ROWS];
+};
+
+enum said_limits {
+	SAID_PARTS = 3, /* method, path, host: as enum request_rows */
+	SAID_TEXT = 256, /* bytes kept of each */
+};
+
+/* What a request says of itself, for reports; longer text is cut. */
+struct said {
+	__u32 len[SAID_PARTS];
+	__u32 pad;
+	__u8 text[SAID_PARTS][SAID_TEXT];
+	__u8 spare[2 * SAID_TEXT]; /* never written: 6.1 does not see where text ends */
+};
+
+/* A connection at the gate whose requests are judged. */
+struct requests {
+	struct stream stream;
+	struct request now;
+	struct request before; /* coming in: as it was before the last bytes that matter */
+	__u32 refused;	       /* enum verdict of the request behind which no byte passes; 0: none */
+	__u32 pad;
 };

@@ -83,6 +83,7 @@ enum flow_state {
 	FLOW_JUDGED = 0,
 	FLOW_PENDING = 1, /* came in and nobody has judged it: only the kernel itself may answer */
 	FLOW_DNS = 2,	  /* judged, and rules.dns has a say about each of its packets */
+	FLOW_HTTP = 3,	  /* the same of rules.http, about each request */
 };
 
 struct flow {

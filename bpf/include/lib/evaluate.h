@@ -43,6 +43,9 @@ enum answer_flags {
 	ANSWER_NAMED = 1, /* allowed by a name, as long as it does not expire */
 	ANSWER_DNS = 2,	  /* allowed by rules with rules.dns: every packet is to be read */
 	ANSWER_FILLS = 4, /* what is answered to the query is to be remembered */
+	ANSWER_HTTP = 8, /* allowed only by rules with rules.http: every request is to be read */
+	ANSWER_SPOKEN = 16, /* while it is picked: allowed by a rule with rules.http */
+	ANSWER_PLAIN = 32, /* the same, without */
 };
 
 /* What is answered. */
@@ -122,6 +125,7 @@ __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct b
 	}
 	/* Kept there and not in registers, of which there are too few: the stack is short on 6.1. */
 	pick->deny = pick->allow = pick->select = pick->silent = PICK_NONE;
+	pick->flags &= ~(ANSWER_SPOKEN | ANSWER_PLAIN); /* of the picking without Audit */
 	direction = pick->direction & 1;
 	for (i = RULE_WORDS - 1; i >= 0; i--) {
 		__u64 denies = ruleset->deny[direction].word[i];
@@ -150,7 +154,13 @@ __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct b
 		}
 		if (hit)
 			pick->allow = i * 64 + first_bit(hit);
+		if (hit & ruleset->http.word[i])
+			pick->flags |= ANSWER_SPOKEN;
+		if (hit & ~ruleset->http.word[i])
+			pick->flags |= ANSWER_PLAIN;
 	}
+	if ((pick->flags & (ANSWER_SPOKEN | ANSWER_PLAIN)) == ANSWER_SPOKEN)
+		pick->flags |= ANSWER_HTTP;
 	return 0;
 }
 

@@ -18,6 +18,7 @@ enum keep {
 	KEEP = 1,
 	KEEP_NAMED = 2, /* by the connection, not for new ones: the name expires */
 	KEEP_DNS = 4,	/* for the flow, each of whose packets is read */
+	KEEP_HTTP = 8,	/* the same, for requests */
 };
 
 /* A socket call (or packet) to be judged, with what a report about it says. */
@@ -262,7 +263,8 @@ static __always_inline int answer_query(struct query *query, struct label *label
 		if (ruleset->flags & RULESET_RULES)
 			judge_named(ruleset, label, query, scratch, answer);
 		return KEEP | (answer->flags & ANSWER_NAMED ? KEEP_NAMED : 0) |
-		       (answer->flags & ANSWER_DNS ? KEEP_DNS : 0);
+		       (answer->flags & ANSWER_DNS ? KEEP_DNS : 0) |
+		       (answer->flags & ANSWER_HTTP ? KEEP_HTTP : 0);
 	default:
 		evaluate_broken(answer);
 		return KEEP;

@@ -7,7 +7,9 @@
  *
  * A head that began under one policy is not judged by another: its automata are those of its tables.
  */
+#include <abi/state.h>
 #include <lib/judge.h>
+#include <lib/stream.h>
 #include <parse/http1.h>
 
 /* What reading and judging needs, off the stack. */
@@ -15,12 +17,39 @@ struct request_room {
 	__u32 place; /* of the room, and of its bits in request_selects */
 	__u32 event; /* enum http1_event of the last chunk */
 	__u32 flags; /* enum control_flags */
-	__u32 pad;
+	__u32 busy;
 	struct http1_room parse;
 	struct query query; /* the connection, as a call: revision, peer, port, direction; set by who feeds */
 	struct answer answer;
 	struct bits who;
+	struct said said;
+	struct flow_key key;	/* at the gate: the flow */
+	struct segment segment; /* that is read */
+	__u32 at;  /* in it, as an offset in its packet: the first byte that is not in parse */
+	__u32 end;
+	__u32 verdict; /* of the worst request in it; VERDICT_NONE: not all was read */
+	__u32 pad;
 };
+
+/* Keeps the text of a part for reports. */
+static __always_inline void request_note(struct request_room *room, __u32 part)
+{
+	__u32 at, n = room->parse.text_len;
+
+	if (part >= SAID_PARTS)
+		return;
+	at = room->said.len[part];
+	if (!n || at >= SAID_TEXT)
+		return;
+	if (n > SAID_TEXT - at)
+		n = SAID_TEXT - at;
+	room->said.len[part] = at + n;
+	n--;
+	PARSE_OPAQUE(n); /* 6.1 wants to see its bound here */
+	PARSE_OPAQUE(at);
+	bpf_probe_read_kernel(room->said.text[part] + (at & (SAID_TEXT - 1)), (n & (SAID_TEXT - 1)) + 1,
+			      room->parse.text);
+}
 
 /* Whether a head is being read. */
 static __always_inline int request_is_partial(const struct request *r)
@@ -81,6 +110,7 @@ static __always_inline int request_part(struct request_at *at, int whole)
 	r->row[part & (REQUEST_ROWS - 1)] =
 		dfa_row(dfa_page(at->revision, ref), ref, at->parse->text, r->row[part & (REQUEST_ROWS - 1)]);
 	if (part != REQUEST_ROW_LINE) {
+		request_note(at->room, part);
 		if (whole)
 			r->row[REQUEST_ROW_LINE] = 0; /* of what was the host's line */
 		return 1;
@@ -189,9 +219,10 @@ static __always_inline void request_select(struct request *r, struct ruleset *ru
 
 /*
  * Judges the request whose head was read, or with a flaw in the parser what is none. room->query says of
- * which connection. Returns a verdict; the answer is in the room.
+ * which connection. Returns a verdict; the answer is in the room. Inline:
+ * the stack below it is deep.
  */
-__noinline int request_judge(struct request *r, struct request_room *room, struct label *owner)
+static __always_inline int request_judge(struct request *r, struct request_room *room, struct label *owner)
 {
 	struct query *query;
 	struct bits *selects;

@@ -27,12 +27,14 @@ static __always_inline __u32 segment_begin(struct __sk_buff *skb)
  * Reads the segment of a packet at its socket. Returns 0 when it cannot be read: extension headers that no
  * program of ours allows to be there, or a packet that is cut (closed: to be dropped).
  */
-static __always_inline int segment_parse(struct __sk_buff *skb, int out, struct segment *seg)
+__noinline int segment_parse(struct __sk_buff *skb, int out, struct segment *seg)
 {
 	__u32 begin = segment_begin(skb);
 	__u8 head[TCP_LEN];
 	__u32 seq;
 
+	if (!seg)
+		return 0;
 	__builtin_memset(seg, 0, sizeof(*seg));
 	if (!begin || bpf_skb_load_bytes(skb, begin, head, sizeof(head)))
 		return 0;

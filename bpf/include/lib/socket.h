@@ -143,8 +143,8 @@ static __always_inline __u8 judge_addressed(struct ask *ask, struct label *label
 	if (judged_last(label, &ask->query))
 		return VERDICT_ALLOW;
 	verdict = judge(ask, label, final);
-	/* Of a stream to a resolver the gate must judge each: see hold_peer(). */
-	if (verdict == VERDICT_ALLOW && *final && !(*final & KEEP_NAMED) &&
+	/* Of what the gate reads packet by packet it must judge each connection: see hold_peer(). */
+	if (verdict == VERDICT_ALLOW && *final && !(*final & (KEEP_NAMED | KEEP_HTTP)) &&
 	    !(*final & KEEP_DNS && ask->query.protocol == PROTO_TCP))
 		remember_last(label, &ask->query);
 	return verdict;
@@ -256,7 +256,7 @@ static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 	verdict = judge_addressed(ask, label, &final);
 	if (state && ask->call == CALL_CONNECT) {
 		state->direction = DIR_EGRESS;
-		hold_peer(state, &ask->query, final & KEEP_DNS ? 0 : final);
+		hold_peer(state, &ask->query, final & (KEEP_DNS | KEEP_HTTP) ? 0 : final);
 		state->decision = decision_word(ask->query.revision, label->actor, verdict);
 	}
 	return left_to_gate(ask, label, state, verdict);
@@ -380,6 +380,7 @@ static __always_inline void own_socket(struct sock_state *state, const struct la
 {
 	state->netns = netns;
 	state->decision = state->served = state->hushed = state->looped = state->name_serial = 0;
+	state->looped_state = 0;
 	state->direction = DIR_EGRESS;
 	state->peer_port = 0;
 	__builtin_memcpy(&state->owner, label, sizeof(state->owner));

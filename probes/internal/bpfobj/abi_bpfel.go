@@ -196,7 +196,31 @@ const (
 	ABIEvKindEV_KIND_CGROUP        ABIEvKind = 10
 	ABIEvKindEV_KIND_BORROW        ABIEvKind = 12
 	ABIEvKindEV_KIND_DNS           ABIEvKind = 14
+	ABIEvKindEV_KIND_REQUEST       ABIEvKind = 16
 )
+
+type ABIEvRequest struct {
+	_          structs.HostLayout
+	Header     ABIEvHeader
+	Subject    ABIEvSubject
+	Rule       uint64
+	Revision   uint64
+	Netns      uint64
+	Local      [16]uint8
+	Remote     [16]uint8
+	LocalPort  uint16
+	RemotePort uint16
+	Direction  uint8
+	Verdict    uint8
+	Would      uint8
+	Reason     uint8
+	Severity   uint8
+	Flaw       uint8
+	Pad        [6]uint8
+	Len        [3]uint32
+	Pad2       uint32
+	Text       [3][256]uint8
+}
 
 type ABIEvSubject struct {
 	_         structs.HostLayout
@@ -213,6 +237,28 @@ type ABIEvSubject struct {
 	Exe       [256]uint8
 	Script    [256]uint8
 }
+
+type ABIFlaw uint32
+
+const (
+	ABIFlawFLAW_NONE     ABIFlaw = 0
+	ABIFlawFLAW_SYNTAX   ABIFlaw = 1
+	ABIFlawFLAW_TLS      ABIFlaw = 2
+	ABIFlawFLAW_HTTP2    ABIFlaw = 3
+	ABIFlawFLAW_LONG     ABIFlaw = 4
+	ABIFlawFLAW_LINE_END ABIFlaw = 5
+	ABIFlawFLAW_FOLDED   ABIFlaw = 6
+	ABIFlawFLAW_FRAMING  ABIFlaw = 7
+	ABIFlawFLAW_HOST     ABIFlaw = 8
+	ABIFlawFLAW_PATH     ABIFlaw = 9
+	ABIFlawFLAW_TUNNEL   ABIFlaw = 10
+	ABIFlawFLAW_HEADER   ABIFlaw = 11
+	ABIFlawFLAW_MIDWAY   ABIFlaw = 12
+	ABIFlawFLAW_URGENT   ABIFlaw = 13
+	ABIFlawFLAW_SHARED   ABIFlaw = 14
+	ABIFlawFLAW_UNREAD   ABIFlaw = 15
+	ABIFlawFLAW_HPACK    ABIFlaw = 16
+)
 
 type ABIFlow struct {
 	_         structs.HostLayout
@@ -245,6 +291,7 @@ const (
 	ABIFlowStateFLOW_JUDGED  ABIFlowState = 0
 	ABIFlowStateFLOW_PENDING ABIFlowState = 1
 	ABIFlowStateFLOW_DNS     ABIFlowState = 2
+	ABIFlowStateFLOW_HTTP    ABIFlowState = 3
 )
 
 type ABIFragKey struct {
@@ -472,6 +519,8 @@ const (
 	ABIReasonREASON_DNS_STREAM ABIReason = 10
 	ABIReasonREASON_UNASKED    ABIReason = 11
 	ABIReasonREASON_NAMES_FULL ABIReason = 12
+	ABIReasonREASON_AMBIGUOUS  ABIReason = 13
+	ABIReasonREASON_OPAQUE     ABIReason = 14
 )
 
 type ABIRule struct {
@@ -543,23 +592,24 @@ const (
 	ABISiteSITE_NAMES         ABISite = 10
 	ABISiteSITE_DNS_BUSY      ABISite = 11
 	ABISiteSITE_TAP_BUSY      ABISite = 12
-	ABISiteSITE_COUNT         ABISite = 13
+	ABISiteSITE_READ_BUSY     ABISite = 13
+	ABISiteSITE_COUNT         ABISite = 14
 )
 
 type ABISockState struct {
-	_          structs.HostLayout
-	Netns      uint64
-	Decision   uint64
-	Served     uint64
-	Hushed     uint64
-	Looped     uint64
-	Direction  uint32
-	PeerPort   uint16
-	Pad        uint16
-	NameHash   uint64
-	NameSerial uint64
-	Peer       [16]uint8
-	Owner      ABILabel
+	_           structs.HostLayout
+	Netns       uint64
+	Decision    uint64
+	Served      uint64
+	Hushed      uint64
+	Looped      uint64
+	Direction   uint32
+	PeerPort    uint16
+	LoopedState uint16
+	NameHash    uint64
+	NameSerial  uint64
+	Peer        [16]uint8
+	Owner       ABILabel
 }
 
 type ABIStep uint32
@@ -700,12 +750,14 @@ const (
 	ABIMapQueriesBySock     = "queries_by_sock"
 	ABIMapQueryBySock       = "query_by_sock"
 	ABIMapRefusals          = "refusals"
+	ABIMapRequestsBySock    = "requests_by_sock"
 	ABIMapRules             = "rules"
 	ABIMapRulesById         = "rules_by_id"
 	ABIMapRulesByPeer       = "rules_by_peer"
 	ABIMapRulesByPort       = "rules_by_port"
 	ABIMapRulesetByCgrp     = "ruleset_by_cgrp"
 	ABIMapRulesets          = "rulesets"
+	ABIMapSaidBySock        = "said_by_sock"
 	ABIMapStateBySock       = "state_by_sock"
 	ABIMapTieBySock         = "tie_by_sock"
 	ABIMapTlsByTask         = "tls_by_task"
@@ -720,6 +772,8 @@ const (
 	ABIVarAbiEvExec         = "abi_ev_exec"
 	ABIVarAbiEvExit         = "abi_ev_exit"
 	ABIVarAbiEvKind         = "abi_ev_kind"
+	ABIVarAbiEvRequest      = "abi_ev_request"
+	ABIVarAbiFlaw           = "abi_flaw"
 	ABIVarAbiFlowState      = "abi_flow_state"
 	ABIVarAbiFragKey        = "abi_frag_key"
 	ABIVarAbiIdKey          = "abi_id_key"
@@ -822,12 +876,14 @@ type ABIMapSpecs struct {
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestsBySock    *ebpf.MapSpec `ebpf:"requests_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
+	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
@@ -848,6 +904,8 @@ type ABIVariableSpecs struct {
 	AbiEvExec         *ebpf.VariableSpec `ebpf:"abi_ev_exec"`
 	AbiEvExit         *ebpf.VariableSpec `ebpf:"abi_ev_exit"`
 	AbiEvKind         *ebpf.VariableSpec `ebpf:"abi_ev_kind"`
+	AbiEvRequest      *ebpf.VariableSpec `ebpf:"abi_ev_request"`
+	AbiFlaw           *ebpf.VariableSpec `ebpf:"abi_flaw"`
 	AbiFlowState      *ebpf.VariableSpec `ebpf:"abi_flow_state"`
 	AbiFragKey        *ebpf.VariableSpec `ebpf:"abi_frag_key"`
 	AbiIdKey          *ebpf.VariableSpec `ebpf:"abi_id_key"`
@@ -922,12 +980,14 @@ type ABIMaps struct {
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestsBySock    *ebpf.Map `ebpf:"requests_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
+	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
@@ -962,12 +1022,14 @@ func (m *ABIMaps) Close() error {
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestsBySock,
 		m.Rules,
 		m.RulesById,
 		m.RulesByPeer,
 		m.RulesByPort,
 		m.RulesetByCgrp,
 		m.Rulesets,
+		m.SaidBySock,
 		m.StateBySock,
 		m.TieBySock,
 		m.TlsByTask,
@@ -989,6 +1051,8 @@ type ABIVariables struct {
 	AbiEvExec         *ebpf.Variable `ebpf:"abi_ev_exec"`
 	AbiEvExit         *ebpf.Variable `ebpf:"abi_ev_exit"`
 	AbiEvKind         *ebpf.Variable `ebpf:"abi_ev_kind"`
+	AbiEvRequest      *ebpf.Variable `ebpf:"abi_ev_request"`
+	AbiFlaw           *ebpf.Variable `ebpf:"abi_flaw"`
 	AbiFlowState      *ebpf.Variable `ebpf:"abi_flow_state"`
 	AbiFragKey        *ebpf.Variable `ebpf:"abi_frag_key"`
 	AbiIdKey          *ebpf.Variable `ebpf:"abi_id_key"`

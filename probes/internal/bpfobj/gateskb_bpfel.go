@@ -44,13 +44,16 @@ const (
 	GateSKBMapQueriesBySock     = "queries_by_sock"
 	GateSKBMapQueryBySock       = "query_by_sock"
 	GateSKBMapRefusals          = "refusals"
+	GateSKBMapRequestRooms      = "request_rooms"
 	GateSKBMapRequestSelects    = "request_selects"
+	GateSKBMapRequestsBySock    = "requests_by_sock"
 	GateSKBMapRules             = "rules"
 	GateSKBMapRulesById         = "rules_by_id"
 	GateSKBMapRulesByPeer       = "rules_by_peer"
 	GateSKBMapRulesByPort       = "rules_by_port"
 	GateSKBMapRulesetByCgrp     = "ruleset_by_cgrp"
 	GateSKBMapRulesets          = "rulesets"
+	GateSKBMapSaidBySock        = "said_by_sock"
 	GateSKBMapStateBySock       = "state_by_sock"
 	GateSKBMapToldZero          = "told_zero"
 	GateSKBProgGateSkbEgress    = "gate_skb_egress"
@@ -135,13 +138,16 @@ type GateSKBMapSpecs struct {
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestRooms      *ebpf.MapSpec `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
+	RequestsBySock    *ebpf.MapSpec `ebpf:"requests_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
+	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	ToldZero          *ebpf.MapSpec `ebpf:"told_zero"`
 }
@@ -200,13 +206,16 @@ type GateSKBMaps struct {
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestRooms      *ebpf.Map `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
+	RequestsBySock    *ebpf.Map `ebpf:"requests_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
+	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	ToldZero          *ebpf.Map `ebpf:"told_zero"`
 }
@@ -241,13 +250,16 @@ func (m *GateSKBMaps) Close() error {
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestRooms,
 		m.RequestSelects,
+		m.RequestsBySock,
 		m.Rules,
 		m.RulesById,
 		m.RulesByPeer,
 		m.RulesByPort,
 		m.RulesetByCgrp,
 		m.Rulesets,
+		m.SaidBySock,
 		m.StateBySock,
 		m.ToldZero,
 	)

@@ -49,6 +49,8 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 		err = borrow(raw, &e)
 	case event.KindDNS:
 		err = dns(raw, &e)
+	case event.KindRequest:
+		err = request(raw, &e)
 	case event.KindLost, event.KindLate: // made in user space only
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
 	default:
@@ -174,6 +176,29 @@ func dns(raw []byte, e *event.Event) error {
 	e.Query, e.QType, e.Answer, e.RCode, e.Told = text(r.Name[:]), r.Type, r.IsAnswer != 0, r.Rcode, r.Addresses
 	return nil
 }
+
+func request(raw []byte, e *event.Event) error {
+	var r bpfobj.ABIEvRequest
+	if err := read(raw, &r); err != nil {
+		return err
+	}
+	e.Subject = subject(&r.Subject)
+	e.Rule, e.Revision, e.NetNS = r.Rule, r.Revision, r.Netns
+	e.Local, e.Remote = endpoint(r.Local, r.LocalPort), endpoint(r.Remote, r.RemotePort)
+	e.Protocol, e.Step, e.Call = unix.IPPROTO_TCP, event.StepGate, event.CallPacketOut
+	if r.Direction == uint8(policyIngress) {
+		e.Call = event.CallPacketIn
+	}
+	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
+	e.Reason, e.Severity, e.Flaw = event.Reason(r.Reason), event.Severity(r.Severity), event.Flaw(r.Flaw)
+	for i, to := range []*string{&e.Method, &e.Path, &e.Host} {
+		*to = string(r.Text[i][:min(int(r.Len[i]), len(r.Text[i]))])
+	}
+	return nil
+}
+
+// policyIngress is DIR_INGRESS of bpf/include/abi/policy.h.
+const policyIngress = 1
 
 // endpoint unmaps IPv4; an all-zero address with no port is no endpoint.
 func endpoint(addr [16]byte, port uint16) netip.AddrPort {

@@ -1186,6 +1186,9 @@ type Event struct {
 	Answer        bool                   `protobuf:"varint,31,opt,name=answer,proto3" json:"answer,omitempty"`
 	Rcode         uint32                 `protobuf:"varint,32,opt,name=rcode,proto3" json:"rcode,omitempty"`
 	Told          uint32                 `protobuf:"varint,33,opt,name=told,proto3" json:"told,omitempty"`
+	Method        []byte                 `protobuf:"bytes,34,opt,name=method,proto3" json:"method,omitempty"` // of request: this, path and host may be cut
+	Host          []byte                 `protobuf:"bytes,35,opt,name=host,proto3" json:"host,omitempty"`
+	Flaw          uint32                 `protobuf:"varint,36,opt,name=flaw,proto3" json:"flaw,omitempty"` // enum flaw
 	Workload      []byte                 `protobuf:"bytes,40,opt,name=workload,proto3" json:"workload,omitempty"`
 	Namespace     string                 `protobuf:"bytes,41,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Pod           string                 `protobuf:"bytes,42,opt,name=pod,proto3" json:"pod,omitempty"`
@@ -1462,6 +1465,27 @@ func (x *Event) GetRcode() uint32 {
 func (x *Event) GetTold() uint32 {
 	if x != nil {
 		return x.Told
+	}
+	return 0
+}
+
+func (x *Event) GetMethod() []byte {
+	if x != nil {
+		return x.Method
+	}
+	return nil
+}
+
+func (x *Event) GetHost() []byte {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+func (x *Event) GetFlaw() uint32 {
+	if x != nil {
+		return x.Flaw
 	}
 	return 0
 }
@@ -1799,7 +1823,8 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x0fObserveResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.sallyport.v1.EventH\x00R\x05event\x12\x14\n" +
 	"\x04lost\x18\x02 \x01(\x04H\x00R\x04lostB\x06\n" +
-	"\x04item\"\xf6\t\n" +
+	"\x04item\"\xb6\n" +
+	"\n" +
 	"\x05Event\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12/\n" +
@@ -1835,7 +1860,10 @@ const file_sallyport_proto_rawDesc = "" +
 	"query_type\x18\x1e \x01(\rR\tqueryType\x12\x16\n" +
 	"\x06answer\x18\x1f \x01(\bR\x06answer\x12\x14\n" +
 	"\x05rcode\x18  \x01(\rR\x05rcode\x12\x12\n" +
-	"\x04told\x18! \x01(\rR\x04told\x12\x1a\n" +
+	"\x04told\x18! \x01(\rR\x04told\x12\x16\n" +
+	"\x06method\x18\" \x01(\fR\x06method\x12\x12\n" +
+	"\x04host\x18# \x01(\fR\x04host\x12\x12\n" +
+	"\x04flaw\x18$ \x01(\rR\x04flaw\x12\x1a\n" +
 	"\bworkload\x18( \x01(\fR\bworkload\x12\x1c\n" +
 	"\tnamespace\x18) \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18* \x01(\tR\x03pod\x12\x1c\n" +

@@ -1,0 +1,68 @@
+package alert
+
+import "github.com/sallyport/sallyport/probes/event"
+
+// request is about an HTTP request, or what is none.
+func (r *Record) request() string {
+	e := &r.Event
+	what := "what cannot be read as a request"
+	if e.Method != "" {
+		what = "request " + Escape(e.Method) + " " + Escape(e.Host+e.Path)
+	}
+	at := "to"
+	if e.Call == event.CallPacketIn {
+		at = "from"
+	}
+	line := words(verb(e), what, at, r.Peer(), "of", who(r), r.where())
+	if e.Verdict == event.VerdictAudit && e.Would != event.VerdictNone {
+		line += ", would get " + VerdictName(e.Would)
+	}
+	if why := why(r); why != "" {
+		line += ": " + why
+	}
+	return line
+}
+
+// flawField is why something is no request; a request has none.
+func flawField(r *Record) Value {
+	if r.Event.Flaw == event.FlawNone {
+		return text("")
+	}
+	return text(FlawName(r.Event.Flaw))
+}
+
+// FlawName says why something cannot be judged as a request.
+func FlawName(f event.Flaw) string {
+	switch f {
+	case event.FlawNone: // a request
+	case event.FlawSyntax:
+		return "it is no HTTP/1"
+	case event.FlawTLS:
+		return "it is TLS, which no tap reads"
+	case event.FlawHTTP2:
+		return "it is HTTP/2, which is not read yet"
+	case event.FlawLong:
+		return "its head is longer than 8 KiB"
+	case event.FlawLineEnd:
+		return "a line does not end in CR LF"
+	case event.FlawFolded:
+		return "a header goes on in the next line"
+	case event.FlawFraming:
+		return "where its body ends can be read in two ways"
+	case event.FlawHost:
+		return "it has no host, two, or another than its target names"
+	case event.FlawPath:
+		return "its path can be read in two ways"
+	case event.FlawTunnel:
+		return "it asks for a tunnel"
+	case event.FlawHeader:
+		return "a header that a rule demands is there twice"
+	case event.FlawMidway:
+		return "the connection is older than the policy"
+	case event.FlawUrgent:
+		return "it is in urgent data"
+	case event.FlawShared:
+		return "it lies in memory that its sender can still change"
+	}
+	return number(f)
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * GATE, for flows that only rules.http allow: every request is read at its socket, of a client when it leaves, of
+ * a server when it comes in, and judged when its head is whole. What follows a request that was denied does not
+ * pass, until the connection ends.
+ *
+ * Fails closed: what is no HTTP/1, may be read in two ways, came before anybody read, or lies in memory that its
+ * sender can still change is judged as a request that no rule selects.
+ */
+#include <lib/http_room.h>
+#include <lib/segment.h>
+
+enum http_gate_limits {
+	READING_STEPS = 1 << 17, /* more than the longest segment makes */
+};
+
+/* One segment being read. */
+struct reading {
+	struct __sk_buff *skb;
+	struct requests *requests;
+	struct request_room *room;
+	struct label *owner;
+};
+
+/* Judges the request that was read, or the flaw. Returns the verdict. */
+static __always_inline __u32 reading_judge(struct reading *g)
+{
+	struct request *r = &g->requests->now;
+	struct request_room *room = g->room;
+	__u32 flaw = r->parser.flaw;
+	__u32 verdict = request_judge(r, room, g->owner);
+
+	if (flaw && verdict != VERDICT_ALLOW)
+		room->answer.reason = reason_of_flaw(flaw);
+	if (verdict != VERDICT_ALLOW || room->flags & CONTROL_TELL_CONNECT)
+		tell_request(room, g->owner, flaw);
+	r->revision = room->query.revision;
+	request_reset(r);
+	said_forget(&room->said);
+	return verdict;
+}
+
+/* Passes over what there is of a body. */
+static __always_inline void reading_skip(struct reading *g)
+{
+	struct http1_room *parse = &g->room->parse;
+	struct http1 *h = &g->requests->now.parser;
+	__u32 here = parse->len - parse->pos;
+	__u64 n = here + (g->room->end - g->room->at);
+
+	if (n > h->left)
+		n = h->left;
+	http1_skip(h, n);
+	if (n <= here) {
+		parse->pos += n;
+		return;
+	}
+	g->room->at += n - here;
+	parse->pos = parse->len = 0;
+}
+
+/* Loads the next bytes. Returns 0: there are none, or they cannot be read. */
+static __always_inline int reading_load(struct reading *g)
+{
+	struct http1_room *parse = &g->room->parse;
+	__u32 n = g->room->end - g->room->at;
+
+	parse->pos = parse->len = 0;
+	if (!n) {
+		g->room->verdict = VERDICT_ALLOW;
+		return 0;
+	}
+	if (n > HTTP1_CHUNK)
+		n = HTTP1_CHUNK;
+	if (bpf_skb_load_bytes(g->skb, g->room->at, parse->chunk, ((n - 1) & (HTTP1_TEXT - 1)) + 1))
+		return 0;
+	parse->len = n;
+	g->room->at += n;
+	return 1;
+}
+
+/* The only caller of reading_judge(), as its stack is deep. */
+static long reading_step(__u32 index, void *data)
+{
+	struct reading *g = data;
+	struct http1_room *parse = &g->room->parse;
+	int event = HTTP1_BAD;
+	__u32 verdict;
+
+	if (g->requests->now.parser.state != HTTP1_BROKEN) {
+		if (parse->pos >= parse->len && !reading_load(g))
+			return 1;
+		event = request_read(&g->requests->now, g->room, g->owner);
+	}
+	if (event == HTTP1_BODY)
+		reading_skip(g);
+	if (event != HTTP1_HEAD && event != HTTP1_BAD)
+		return 0;
+	verdict = reading_judge(g);
+	if (verdict_passes(verdict) && event == HTTP1_HEAD)
+		return 0;
+	g->room->verdict = verdict;
+	return 1;
+}
+
+/* What is judged: the connection. Returns 0: nothing is in force. */
+__noinline int reading_ask(struct request_room *room, const struct flow_key *key,
+			   const struct sock_state *state, __u32 direction)
+{
+	struct control *c = control_get();
+	struct query *query;
+
+	if (!c || !room || !key || !state)
+		return 0;
+	query = &room->query;
+	room->key = *key;
+	__builtin_memset(query, 0, sizeof(*query));
+	query->revision = c->revision; /* read once: a swap may come at any time */
+	query->protocol = PROTO_TCP;
+	query->direction = direction;
+	query->port = direction == DIR_INGRESS ? key->local_port : key->remote_port;
+	__builtin_memcpy(query->addr, key->remote, sizeof(query->addr));
+	recall_name(state, query);
+	room->flags = c->flags;
+	return 1;
+}
+
+/* A new connection, whose first byte has this sequence number. */
+static __always_inline void requests_begin(struct requests *requests, __u32 seq)
+{
+	struct control *c = control_get();
+
+	stream_begin(&requests->stream, seq);
+	requests->refused = 0;
+	__builtin_memset(&requests->now, 0, sizeof(requests->now));
+	http1_begin(&requests->now.parser, c ? c->seed : 0, 0);
+	requests->before = requests->now;
+}
+
+/* Begins where that can be known: with a client's SYN, with a server's first byte. */
+static __always_inline void requests_may_begin(struct requests *requests, struct bpf_sock *sk,
+					       const struct segment *seg)
+{
+	struct bpf_tcp_sock *tcp;
+
+	if (seg->out) {
+		if (seg->flags & TCP_SYN && sk->state == BPF_TCP_SYN_SENT)
+			requests_begin(requests, seg->seq + 1);
+		return;
+	}
+	if (requests->stream.begun)
+		return;
+	tcp = bpf_tcp_sock(sk);
+	if (tcp && !tcp->bytes_received)
+		requests_begin(requests, tcp->rcv_nxt);
+}
+
+/* Whether nothing of the connection can be read any more, and that was judged under this revision. */
+static __always_inline int is_given_up(const struct requests *requests, __u64 revision)
+{
+	return requests->now.parser.state == HTTP1_BROKEN && requests->now.revision == revision;
+}
+
+/* How many of the next bytes may be anything. */
+static __always_inline __u32 free_bytes(const struct request *r)
+{
+	if (!http1_in_body(&r->parser))
+		return 0;
+	return r->parser.left > ~0U ? ~0U : r->parser.left;
+}
+
+/* Ends a connection one of whose requests does not pass. */
+static __always_inline __u32 reading_end(struct requests *requests, __u32 verdict)
+{
+	if (!verdict_passes(verdict))
+		requests->refused = verdict == VERDICT_NONE ? VERDICT_DENY : verdict; /* closed: not all was read */
+	return verdict;
+}
+
+/* Reads the segment of a connection that is its reader's alone. Returns a verdict. */
+static __always_inline __u32 reading_run(struct reading *g)
+{
+	struct segment *seg = &g->room->segment;
+	struct requests *requests = g->requests;
+	struct request *r = &requests->now;
+	int order, flaw = 0;
+
+	if (is_given_up(requests, g->room->query.revision))
+		return VERDICT_ALLOW; /* Audit */
+	order = stream_order(&requests->stream, seg);
+	if (seg->again)
+		*r = requests->before;
+	if (seg->flags & TCP_URG && !(seg->flags & (TCP_SYN | TCP_RST)))
+		flaw = FLAW_URGENT;
+	else if (order == STREAM_PASS)
+		return VERDICT_ALLOW;
+	else if (order == STREAM_DROP)
+		return VERDICT_DROP;
+	else if (order == STREAM_LOST)
+		flaw = FLAW_MIDWAY;
+	else if (seg->out && seg->len > seg->free && segment_is_shared(g->skb))
+		flaw = FLAW_SHARED;
+	if (flaw)
+		http1_bad(&r->parser, flaw);
+	if (!seg->out)
+		requests->before = *r;
+	g->room->at = seg->at;
+	g->room->end = seg->at + seg->len;
+	g->room->verdict = VERDICT_NONE;
+	g->room->parse.pos = g->room->parse.len = 0;
+	bpf_loop(READING_STEPS, reading_step, g, 0);
+	if (order == STREAM_READ && verdict_passes(g->room->verdict))
+		stream_read(&requests->stream, seg, bpf_ktime_get_ns());
+	return reading_end(requests, g->room->verdict);
+}
+
+/* Takes out what the head has said in former packets, or (keep) puts it back; no memory: it is missing in reports. */
+__noinline int said_move(struct __sk_buff *skb, struct request_room *room, int keep)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct said *said;
+
+	if (!room || !sk)
+		return 0;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 0;
+	said = bpf_sk_storage_get(&said_by_sock, sk, 0, keep ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	if (!said)
+		return 0;
+	if (keep)
+		bpf_probe_read_kernel(said, sizeof(*said), &room->said);
+	else
+		bpf_probe_read_kernel(&room->said, sizeof(room->said), said);
+	return 0;
+}
+
+/* Reads a segment that is in the room. Returns a verdict. */
+static __always_inline __u32 reading_segment(struct bpf_sock *sk, struct reading *g)
+{
+	struct segment *seg = &g->room->segment;
+	struct requests *requests = g->requests;
+	__u32 verdict;
+
+	requests_may_begin(requests, sk, seg);
+	seg->free = free_bytes(&requests->now);
+	if (requests->refused)
+		return seg->len ? VERDICT_DENY : VERDICT_ALLOW;
+	if (!seg->len && !(seg->flags & TCP_URG))
+		return VERDICT_ALLOW;
+	if (!seg->out && !segment_socket(g->skb, sk, &requests->stream, seg))
+		return VERDICT_DENY;
+	said_forget(&g->room->said);
+	if (request_is_partial(&requests->now))
+		said_move(g->skb, g->room, 0);
+	verdict = reading_run(g);
+	if (request_is_partial(&requests->now))
+		said_move(g->skb, g->room, 1);
+	return verdict;
+}
+
+/* Reads a packet in its room. Returns a verdict. */
+static __always_inline __u32 reading_packet(struct reading *g, int out)
+{
+	struct segment *seg = &g->room->segment;
+	struct bpf_sock *sk = g->skb->sk;
+	__u32 verdict;
+
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	if (!sk || !segment_parse(g->skb, out, seg))
+		return VERDICT_DENY;
+	if (sk->state == BPF_TCP_LISTEN)
+		return seg->len ? VERDICT_DROP : VERDICT_ALLOW; /* nobody can say yet where its bytes begin */
+	g->requests = bpf_sk_storage_get(&requests_by_sock, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!g->requests) {
+		count_error(SITE_SOCK_STORAGE);
+		return VERDICT_DENY;
+	}
+	if (!stream_enter(&g->requests->stream))
+		return VERDICT_DROP;
+	verdict = reading_segment(sk, g);
+	stream_leave(&g->requests->stream);
+	return verdict;
+}
+
+/*
+ * A packet with requests, from its client or to its server. Returns a verdict: VERDICT_DROP where it is to come
+ * again.
+ */
+__noinline int http_pass(struct __sk_buff *skb, const struct flow_key *key, struct sock_state *state,
+			 int out)
+{
+	struct reading g = {.skb = skb};
+	int verdict = VERDICT_DENY;
+
+	if (!key || !state)
+		return VERDICT_DENY;
+	g.owner = &state->owner;
+	g.room = request_room_take();
+	if (!g.room)
+		return VERDICT_DROP;
+	if (reading_ask(g.room, key, state, out ? DIR_EGRESS : DIR_INGRESS))
+		verdict = reading_packet(&g, out);
+	request_room_give(g.room);
+	return verdict;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/* Room for reading and judging the requests of one packet, off the stack, and what is reported of them. */
+#include <lib/packet.h>
+#include <lib/request.h>
+#include <maps/requests.h>
+
+/* As dns_scratches: who is interrupted keeps its room. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REQUEST_ROOMS);
+	__type(key, __u32);
+	__type(value, struct request_room);
+} request_rooms SEC(".maps");
+
+/* NULL: none is free, which is counted; the packet is dropped and comes again. */
+static __always_inline struct request_room *request_room_take(void)
+{
+	struct request_room *room;
+	__u32 i;
+
+	for (i = 0; i < REQUEST_ROOMS; i++) {
+		__u32 key = i;
+
+		room = bpf_map_lookup_elem(&request_rooms, &key);
+		if (room && !__sync_val_compare_and_swap(&room->busy, 0, 1)) {
+			room->place = i;
+			return room;
+		}
+	}
+	count_error(SITE_READ_BUSY);
+	return 0;
+}
+
+static __always_inline void request_room_give(struct request_room *room)
+{
+	__sync_lock_test_and_set(&room->busy, 0);
+}
+
+static __always_inline void said_forget(struct said *said)
+{
+	said->len[0] = said->len[1] = said->len[2] = 0;
+}
+
+/* Why something that cannot be read as a request is denied. */
+static __always_inline __u8 reason_of_flaw(__u8 flaw)
+{
+	return flaw == FLAW_TLS || flaw == FLAW_HTTP2 ? REASON_OPAQUE : REASON_AMBIGUOUS;
+}
+
+/* Reports the request in the room, which was judged: an alert, unless it passed. */
+__noinline int tell_request(struct request_room *room, struct label *owner, __u32 flaw)
+{
+	const struct flow_key *key = &room->key;
+	struct ev_request *event;
+	__u8 verdict;
+
+	if (!room || !owner)
+		return 0;
+	verdict = room->answer.verdict;
+	if (verdict == VERDICT_ALLOW)
+		event = tell_flow(struct ev_request);
+	else
+		event = tell_alert(struct ev_request);
+	if (!event)
+		return 0; /* counted; the verdict stands */
+	tell_header(&event->header, EV_KIND_REQUEST, sizeof(*event));
+	tell_subject(&event->subject, owner, 0);
+	event->rule = room->answer.rule;
+	event->revision = room->query.revision;
+	event->netns = key->netns;
+	__builtin_memcpy(event->local, key->local, sizeof(event->local));
+	__builtin_memcpy(event->remote, key->remote, sizeof(event->remote));
+	event->local_port = key->local_port;
+	event->remote_port = key->remote_port;
+	event->direction = room->query.direction;
+	event->verdict = verdict;
+	event->would = room->answer.would;
+	event->reason = room->answer.reason;
+	event->severity = room->answer.severity;
+	event->flaw = flaw;
+	__builtin_memset(event->pad, 0, sizeof(event->pad));
+	event->pad2 = 0;
+	__builtin_memcpy(event->len, room->said.len, sizeof(event->len));
+	/* Behind a text there may be an older one's end; who reads stops at its length. */
+	bpf_probe_read_kernel(event->text, sizeof(event->text), room->said.text);
+	bpf_ringbuf_submit(event, verdict == VERDICT_ALLOW ? tell_flow_flags() : 0);
+	return 0;
+}

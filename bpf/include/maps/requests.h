@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+#include <bpf/bpf_helpers.h>
+#include <abi/request.h>
+
+/* Freed with the socket. Accepted sockets get none: their connection is not yet read. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct requests);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} requests_by_sock SEC(".maps");
+
+/* What a head has said that goes on in the next packet; only sockets have it to which that happened. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct said);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} said_by_sock SEC(".maps");

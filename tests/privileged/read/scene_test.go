@@ -1,0 +1,180 @@
+// Package read tests rules.http with real traffic: processes in a container behind a gated veth, and a web server behind
+// the node, over plain TCP.
+package read
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/vishvananda/netns"
+
+	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/compile"
+	"github.com/sallyport/sallyport/probes"
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/gate"
+	"github.com/sallyport/sallyport/probes/judge"
+	"github.com/sallyport/sallyport/probes/tell"
+	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/attached"
+	"github.com/sallyport/sallyport/tests/testutil/pod"
+)
+
+// port is where the web server listens.
+const port = 8080
+
+// rules lets the pod land at the server, and nothing else. %s is its mode.
+const rules = `
+apiVersion: sallyport.dev/v1alpha1
+kind: ProcessPolicy
+metadata: {name: web, namespace: default}
+spec:
+  podSelector: {}
+  mode: %s
+  rules:
+  - name: land
+    egress:
+    - toPorts: [{ports: [{port: 8080, protocol: TCP}], rules: {http: [{method: POST, path: "/v1/request-landing"}]}}]
+    ingress:
+    - toPorts: [{ports: [{port: 8081, protocol: TCP}], rules: {http: [{method: GET, path: "/open"}]}}]
+`
+
+// scene is a pod behind a gate, and a web server.
+type scene struct {
+	*testutil.Net
+	judge *judge.Judge
+	pod   *pod.Container
+
+	mu     sync.Mutex
+	events []event.Event
+	seen   []string // requests that the server saw: method and path
+}
+
+func newScene(t *testing.T, mode string) *scene {
+	t.Helper()
+	node := pod.NewNode(t)
+	s := &scene{Net: testutil.NewNet(t, testutil.NetOptions{})}
+	kernel, j := attached.Open(t, node, probes.Config{}, attached.Enforcing())
+	s.judge = j
+	g, err := gate.Attach(kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = g.Close() }) // handles only
+	s.listen(t, kernel)
+	ns, err := netns.GetFromPath(s.Pod.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ns.Close() }) // read only
+	s.pod = node.Container(t, "a", ns)
+	s.swap(t, mode)
+	veth := gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.Pod.Cookie(t), Container: s.pod.ID}
+	s.Node.Do(t, func() error { return g.Govern(veth) })
+	s.serve(t)
+	return s
+}
+
+// swap puts the policy in force.
+func (s *scene) swap(t *testing.T, mode string) {
+	t.Helper()
+	policies, err := policy.Parse("read", fmt.Appendf(nil, rules, mode))
+	if err != nil {
+		t.Fatal(err)
+	}
+	workload := compile.Workload{Key: s.pod.ID, Namespace: "default", Pod: "pod", Container: "c", ContainerType: "App"}
+	tables, err := compile.Enforced{HTTP: true}.Compile(compile.Input{Policies: policies, Workloads: []compile.Workload{workload}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.judge.Swap(tables); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listen collects what the kernel tells.
+func (s *scene) listen(t *testing.T, k *probes.Kernel) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	collect := func(e event.Event) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.events = append(s.events, e)
+	}
+	go func() { done <- tell.NewReader(k, collect).Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error("reading events: ", err)
+		}
+	})
+}
+
+// serve starts the web server, which writes down what it sees.
+func (s *scene) serve(t *testing.T) {
+	t.Helper()
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.seen = append(s.seen, r.Method+" "+r.URL.Path)
+		s.mu.Unlock()
+		_, _ = fmt.Fprint(w, "Ship landed") // who waits for it says that it did not come
+	})}
+	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
+		var listener net.Listener
+		s.Server.Do(t, func() (err error) {
+			listener, err = net.Listen("tcp", netip.AddrPortFrom(addr, port).String())
+			return err
+		})
+		go func() { _ = server.Serve(listener) }() // ends with Close
+	}
+	t.Cleanup(func() { _ = server.Close() })
+}
+
+// requests are what the server has seen, and forgets it.
+func (s *scene) requests() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := strings.Join(s.seen, ", ")
+	s.seen = nil
+	return seen
+}
+
+// await waits for an event about a request.
+func (s *scene) await(t *testing.T, wanted func(event.Event) bool) event.Event {
+	t.Helper()
+	var found event.Event
+	testutil.Eventually(t, "an event", func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		i := slices.IndexFunc(s.events, func(e event.Event) bool { return e.Kind == event.KindRequest && wanted(e) })
+		if i < 0 {
+			return fmt.Errorf("no such event among %d", len(s.events))
+		}
+		found = s.events[i]
+		return nil
+	})
+	return found
+}
+
+// curl runs curl in the pod. It returns what it printed, and its exit code.
+func (s *scene) curl(t *testing.T, args ...string) (text string, code int) {
+	t.Helper()
+	if _, err := os.Stat("/usr/bin/curl"); err != nil {
+		t.Fatal("curl is needed: ", err)
+	}
+	p := s.pod.Command(append([]string{"/usr/bin/curl", "-sS", "--max-time", "5"}, args...)...)
+	text = p.Run(t)
+	return text, p.ProcessState.ExitCode()
+}
+
+func at(a netip.Addr) string { return "http://" + netip.AddrPortFrom(a, port).String() }
