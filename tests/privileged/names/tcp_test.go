@@ -93,7 +93,7 @@ func (r *resolver) listenTCP(t *testing.T, s *scene) {
 
 // serveTCP answers until the connection ends: all the queries that are there at once, as one piece of text.
 func (r *resolver) serveTCP(conn net.Conn) {
-	defer conn.Close() //nolint:errcheck // the client says what it got
+	defer conn.Close() // the client says what it got
 	for {
 		q, err := message(conn, time.Minute)
 		if err != nil {

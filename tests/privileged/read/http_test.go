@@ -2,6 +2,7 @@ package read
 
 import (
 	"bytes"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -48,7 +49,7 @@ func TestStarWars(t *testing.T) {
 		}
 	}
 	e := s.await(t, func(e event.Event) bool { return e.Verdict == event.VerdictDeny })
-	if e.Method != "PUT" || e.Path != "/v1/exhaust-port" || e.Host == "" || e.Subject.Exe == "" || e.Reason != event.ReasonRule {
+	if e.Method != http.MethodPut || e.Path != "/v1/exhaust-port" || e.Host == "" || e.Subject.Exe == "" || e.Reason != event.ReasonRule {
 		t.Errorf("the denial is told as %+v", e)
 	}
 }
@@ -85,7 +86,7 @@ func TestAudit(t *testing.T) {
 			t.Errorf("%v: curl ended with %d and %q", c, code, text)
 		}
 	}
-	e := s.await(t, func(e event.Event) bool { return e.Method == "PUT" })
+	e := s.await(t, func(e event.Event) bool { return e.Method == http.MethodPut })
 	if e.Verdict != event.VerdictAudit || e.Would != event.VerdictDeny || e.Path != "/v1/exhaust-port" {
 		t.Errorf("a request that would be denied is told as %+v", e)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"testing"
@@ -98,7 +99,7 @@ func TestServer(t *testing.T) {
 		}
 	}
 	e := s.await(t, func(e event.Event) bool { return e.Path == "/closed" && e.Verdict == event.VerdictDeny })
-	if e.Call != event.CallPacketIn || e.Method != "GET" || e.Host != "a" {
+	if e.Call != event.CallPacketIn || e.Method != http.MethodGet || e.Host != "a" {
 		t.Errorf("a denied request that came in is told as %+v", e)
 	}
 }
