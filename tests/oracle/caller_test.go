@@ -32,7 +32,7 @@ const (
 // callerMain is the caller. Its first run goes where the second is to be found.
 func callerMain() int {
 	if root, exe, first := strings.Cut(os.Getenv(envCaller), " "); first {
-		err := errors.Join(unix.Chroot(root), unix.Chdir("/"))
+		err := enter(root)
 		if err == nil {
 			err = unix.Exec(exe, []string{exe}, []string{envCaller + "=here"})
 		}
@@ -52,6 +52,27 @@ func callerMain() int {
 		}
 		fmt.Fprintf(os.Stdout, formAnswer, call(name, protocol, peer))
 	}
+}
+
+// enter makes a directory the root of a mount namespace of the calling thread's own, as runtimes do: the root of a
+// namespace is what paths of programs count from, chroot(2) alone changes nothing. Moved there and not pivoted to,
+// which the first file system of a guest does not allow.
+func enter(root string) error {
+	runtime.LockOSThread()
+	for _, step := range []func() error{
+		func() error { return unix.Unshare(unix.CLONE_NEWNS) },
+		func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
+		func() error { return unix.Mount(root, root, "", unix.MS_BIND, "") },
+		func() error { return unix.Chdir(root) },
+		func() error { return unix.Mount(root, "/", "", unix.MS_MOVE, "") },
+		func() error { return unix.Chroot(".") },
+		func() error { return unix.Chdir("/") },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // call makes one call and returns its errno.

@@ -24,8 +24,9 @@ enum request_h2_limits {
 };
 
 /*
- * Decoded text that has not been walked, in parse.text. A whole room, because a DFA may look at EXE_LEN bytes
- * of it; used by one processor at a time, as the room that the bytes come in.
+ * Decoded text that has not been walked, in parse.text, and in said what a report has of the head. A whole room,
+ * because a DFA may look at EXE_LEN bytes of the text; used by one processor at a time, as the room that the bytes
+ * come in.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -34,15 +35,21 @@ struct {
 	__type(value, struct request_room);
 } request_texts SEC(".maps");
 
-static __always_inline struct http1_room *request_text(struct h2 *h)
+static __always_inline struct request_room *request_text_room(struct h2 *h)
 {
 	__u32 place = h->user.place;
 	struct request_room *room = bpf_map_lookup_elem(&request_texts, &place);
 
-	if (room)
-		return &room->parse;
-	http1_bad(&h->user.request.parser, FLAW_UNREAD); /* closed: who reads has no such place */
-	return 0;
+	if (!room)
+		http1_bad(&h->user.request.parser, FLAW_UNREAD); /* closed: who reads has no such place */
+	return room;
+}
+
+static __always_inline struct http1_room *request_text(struct h2 *h)
+{
+	struct request_room *room = request_text_room(h);
+
+	return room ? &room->parse : 0;
 }
 
 /* Walks the automaton of the part over the text so far, and empties it. */
@@ -53,9 +60,10 @@ __noinline int request_h2_walk(struct h2 *h, int whole)
 
 	if (!h)
 		return 0;
-	text = request_text(h);
-	if (!text)
+	at.room = request_text_room(h);
+	if (!at.room)
 		return 0;
+	text = &at.room->parse;
 	at.r = &h->user.request;
 	at.parse = text;
 	at.revision = h->user.request.revision;
@@ -273,18 +281,19 @@ static long request_h2_step(__u32 index, void *data)
 __noinline int request_h2_read(struct h2 *h, struct request_room *room, struct label *owner)
 {
 	struct request_h2_at at = {.h = h};
-	struct http1_room *text;
+	struct request_room *text;
 	struct http1 *parser;
 
 	if (!h || !room || !owner)
 		return HTTP1_BAD;
 	at.in = &room->parse;
 	h->user.place = room->place;
-	text = request_text(h);
+	text = request_text_room(h);
 	parser = &h->user.request.parser;
 	if (!text || parser->flaw)
 		return HTTP1_BAD;
-	text->text_len = 0; /* of whoever was here before and did not come to an end */
+	text->parse.text_len = 0; /* of whoever was here before and did not come to an end */
+	text->said.len[0] = text->said.len[1] = text->said.len[2] = 0;
 	if (h->open && h->user.request.revision != room->query.revision) {
 		http1_bad(parser, FLAW_MIDWAY);
 		return HTTP1_BAD;
