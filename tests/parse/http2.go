@@ -92,7 +92,7 @@ func ReferenceHTTP2(stream []byte) ([]Head, error) {
 			return requests, nil
 		}
 		if err != nil {
-			return requests, fmt.Errorf("%w: %w", err, framer.ErrorDetail())
+			return requests, errors.Join(err, framer.ErrorDetail())
 		}
 		head, ok := frame.(*http2.MetaHeadersFrame)
 		if !ok {
