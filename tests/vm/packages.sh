@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs the tests of packages in a guest.
+#
+#   tests/vm/packages.sh VMRUN KERNELDIR PACKAGE... -- FLAG-OF-VMRUN...
+#
+# Two emulated machines on two busy processors lose time that a test cannot always plan for. A package that fails runs once
+# more, and what failed the first time stays in the output: it is a defect of that test, to be mended, and not a reason to
+# throw half an hour of other tests away. Exit code 1: a package failed twice.
+set -euo pipefail
+vmrun=$1 kernel=$2
+shift 2
+packages=()
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+	packages+=("$1")
+	shift
+done
+shift
+
+run() {
+	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 "${GO:-go}" test -count=1 -timeout 30m -p "${VM_PARALLEL:-1}" \
+		-exec "$vmrun -kernel $kernel ${flags[*]}" "$@"
+}
+
+flags=("$@")
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+run "${packages[@]}" 2>&1 | tee "$log" && exit 0
+mapfile -t failed < <(awk -F '\t' '$1 == "FAIL" && $2 { sub(/ .*/, "", $2); print $2 }' "$log")
+if [ ${#failed[@]} = 0 ]; then
+	exit 1 # go test itself
+fi
+echo "== once more in a guest, having failed there: ${failed[*]}"
+run "${failed[@]}"
