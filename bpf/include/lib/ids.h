@@ -14,21 +14,24 @@ enum id_chunks {
 	CHUNKS = ID_GROUPS / CHUNK_GROUPS,
 };
 
-/* Writes an id. Returns whether it was another. */
-static __always_inline int id_set(__u32 *to, __u32 id)
+/*
+ * Writes an id. Returns whether it was another: 0 if not. By arithmetic, as twenty branches in a row are many ways
+ * for the verifier to walk.
+ */
+static __always_inline __u32 id_set(__u32 *to, __u32 id)
 {
-	int changed = *to != id;
+	__u32 changed = *to ^ id;
 
 	*to = id;
 	return changed;
 }
 
-/* The supplementary groups. Returns whether they were others. */
-static __always_inline int groups_read(struct label *label, struct group_info *info)
+/* The supplementary groups. Returns whether they were others, as id_set(). */
+static __always_inline __u32 groups_read(struct label *label, struct group_info *info)
 {
 	__u32 count = info->ngroups;
 	__u32 left = count > ID_GROUPS ? ID_GROUPS : count;
-	int changed = id_set(&label->group_count, count);
+	__u32 changed = id_set(&label->group_count, count);
 	__u32 i, j;
 
 	for (i = 0; i < CHUNKS; i++) {
@@ -47,14 +50,14 @@ static __always_inline int groups_read(struct label *label, struct group_info *i
 }
 
 /*
- * Reads the ids of a task into a label. Returns whether they were others. task is of the kernel's own types to
+ * Reads the ids of a task into a label. Returns whether they were others, as id_set(). task is of the kernel's own types to
  * the verifier (an argument, or the running one): it is read directly, which costs next to nothing.
  */
-static __always_inline int ids_read(struct label *label, struct task_struct *task)
+static __always_inline __u32 ids_read(struct label *label, struct task_struct *task)
 {
 	const struct cred *cred = task->cred;
 	__u32 *user = label->ids[ID_USER], *group = label->ids[ID_GROUP];
-	int changed = 0;
+	__u32 changed = 0;
 
 	changed |= id_set(&user[ID_REAL], cred->uid.val);
 	changed |= id_set(&user[ID_SAVED], cred->suid.val);
