@@ -20,7 +20,7 @@ import (
 )
 
 // callTime bounds one call of the CRI.
-const callTime = 2 * time.Minute
+const callTime = 5 * time.Minute
 
 // podSpec says which pod to make.
 type podSpec struct {
@@ -242,7 +242,7 @@ func (n *node) pidOf(t *testing.T, id string) int {
 
 // execSync runs a program in the container as the kubelet runs exec probes.
 func (c *container) execSync(ctx context.Context, args ...string) (testutil.ExecResult, error) {
-	answer, err := c.pod.node.cri.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: c.id, Cmd: args, Timeout: 60})
+	answer, err := c.pod.node.cri.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: c.id, Cmd: args, Timeout: int64(callTime.Seconds())})
 	if err != nil {
 		return testutil.ExecResult{}, err
 	}
