@@ -69,7 +69,7 @@ func (s *scene) run(t *testing.T, a *attack, c *pod.Container) string {
 	}
 	// What no hook tells of, the call's own result must show.
 	for end := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if e, ok := s.events.stopped(c); ok {
+		if e, ok := s.stopped(c); ok {
 			return where(e)
 		}
 		if time.Now().After(end) {
@@ -105,7 +105,7 @@ func (s *scene) attempt(t *testing.T, a *attack, c *pod.Container) (reached bool
 	}
 	s.mark(t)
 	s.witness.reset()
-	s.events.reset()
+	s.events.Reset()
 	line := a.line
 	if main != nil {
 		line = strings.ReplaceAll(line, "PID", strconv.Itoa(main.Process.Pid))

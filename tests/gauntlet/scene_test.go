@@ -1,14 +1,11 @@
 package gauntlet
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/vishvananda/netns"
@@ -19,7 +16,6 @@ import (
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/gate"
 	"github.com/sallyport/sallyport/probes/judge"
-	"github.com/sallyport/sallyport/probes/tell"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
@@ -46,14 +42,14 @@ type scene struct {
 	containers []*pod.Container // one for each attack
 	judge      *judge.Judge     // nil: without Sallyport
 	gate       *gate.Gate
-	events     recorder
+	events     *attached.Recorder
 }
 
 // newScene makes a pod with a container for each attack and, unless step is StepNone, puts the agent's kernel side in
 // place on that step.
 func newScene(t *testing.T, step event.Step, count int) *scene {
 	t.Helper()
-	s := &scene{node: pod.NewNode(t), Net: testutil.NewNet(t, testutil.NetOptions{}), program: victim.Build(t)}
+	s := &scene{node: pod.NewNode(t), Net: testutil.NewNet(t, testutil.NetOptions{}), program: victim.Build(t), events: &attached.Recorder{}}
 	for file, in := range map[string]*testutil.NetNS{"ping_group_range=0 0": s.Pod, "tcp_fastopen=1027": s.Server} {
 		name, value, _ := strings.Cut(file, "=")
 		in.Do(t, func() error { return os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0o644) })
@@ -90,15 +86,7 @@ func (s *scene) attach(t *testing.T, step event.Step) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.gate.Close() }) // handles
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- tell.NewReader(k, s.events.add).Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error("reading events: ", err)
-		}
-	})
+	s.events = attached.Record(t, k)
 }
 
 // swap puts a policy in force; "" is none.
@@ -172,36 +160,16 @@ func (s *scene) started(t *testing.T, c *pod.Container, line string) *pod.Proces
 	return p
 }
 
-// recorder keeps what the kernel tells.
-type recorder struct {
-	mu     sync.Mutex
-	events []event.Event
-}
-
-func (r *recorder) add(e event.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = append(r.events, e)
-}
-
-func (r *recorder) reset() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = nil
-}
-
 // stopped returns the first event that says that something of the container's sessions, or of nobody, was stopped.
-func (r *recorder) stopped(c *pod.Container) (event.Event, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	i := slices.IndexFunc(r.events, func(e event.Event) bool {
+func (s *scene) stopped(c *pod.Container) (event.Event, bool) {
+	found := s.events.Find(func(e event.Event) bool {
 		if e.Kind == event.KindForeign {
 			return true
 		}
 		return e.Subject.Container == c.ID && e.Subject.Origin == event.OriginExec && e.Verdict == event.VerdictDeny
 	})
-	if i < 0 {
+	if len(found) == 0 {
 		return event.Event{}, false
 	}
-	return r.events[i], true
+	return found[0], true
 }

@@ -4,15 +4,11 @@
 package gate
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"structs"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,7 +21,6 @@ import (
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/gate"
 	"github.com/sallyport/sallyport/probes/judge"
-	"github.com/sallyport/sallyport/probes/tell"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
@@ -43,8 +38,7 @@ type scene struct {
 	pod               netns.NsHandle
 	web, locked, free *pod.Container
 
-	mu     sync.Mutex
-	events []event.Event
+	events *attached.Recorder
 }
 
 // Ports of the tests' servers: of the pod, and of nobody.
@@ -98,7 +92,7 @@ func newScene(t *testing.T, flows uint32) *scene {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.gate.Close() }) // closes handles only
-	s.listen(t)
+	s.events = attached.Record(t, s.kernel)
 	if s.pod, err = netns.GetFromPath(s.Pod.Path()); err != nil {
 		t.Fatal(err)
 	}
@@ -141,31 +135,9 @@ func (s *scene) swap(t *testing.T, more string) {
 	}
 }
 
-// listen collects what the kernel tells.
-func (s *scene) listen(t *testing.T) {
-	t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- tell.NewReader(s.kernel, s.collect).Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			t.Error("reading events: ", err)
-		}
-	})
-}
-
-func (s *scene) collect(e event.Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.events = append(s.events, e)
-}
-
 // seen returns the events of a kind so far.
 func (s *scene) seen(kind event.Kind) []event.Event {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.events), func(e event.Event) bool { return e.Kind != kind })
+	return s.events.Find(func(e event.Event) bool { return e.Kind == kind })
 }
 
 // expectNoForeign fails if any packet was dropped as foreign.

@@ -188,7 +188,7 @@ func (f *freePod) check(t *testing.T, a *attempt) string {
 // checkMain tries the attempt as Main, which may reach the server.
 func (r *rig) checkMain(t *testing.T, a *attempt, c *pod.Container, free string) {
 	t.Helper()
-	r.events.reset()
+	r.events.Reset()
 	r.open.Reset()
 	want, contacts := a.main, 0
 	if want == "" || r.step == event.StepReport || r.passesCall(a) {
@@ -263,7 +263,7 @@ func (r *rig) checkEvent(t *testing.T, a *attempt, c *pod.Container, rules []com
 	}
 	if r.passesCall(a) {
 		if a.contacts > 0 {
-			r.events.wait(t, "a foreign packet", func(e event.Event) bool { return e.Kind == event.KindForeign && e.NetNS == r.veth.NetNS })
+			r.events.Wait(t, "a foreign packet", func(e event.Event) bool { return e.Kind == event.KindForeign && e.NetNS == r.veth.NetNS })
 		}
 		return
 	}
@@ -271,7 +271,7 @@ func (r *rig) checkEvent(t *testing.T, a *attempt, c *pod.Container, rules []com
 	if r.step == event.StepReport {
 		verdict, would = event.VerdictAudit, event.VerdictDeny
 	}
-	e := r.events.wait(t, "the denial", func(e event.Event) bool {
+	e := r.events.Wait(t, "the denial", func(e event.Event) bool {
 		return e.Subject.Container == c.ID && e.Subject.Origin == event.OriginExec && e.Verdict == verdict && e.Would == would
 	})
 	s := e.Subject

@@ -96,17 +96,17 @@ func TestDeletedBinary(t *testing.T) {
 	c := r.started(t, "web")
 	r.swap(t, strings.ReplaceAll(allowTool, "DIR", dir))
 	tool := filepath.Join(dir, "tool")
-	r.events.reset()
+	r.events.Reset()
 	p := r.victim(c, "copy "+tool+" sleep 3000 exec-self -- connect-tcp SERVER4 OPEN")
 	p.Start(t)
-	r.events.wait(t, "the execution of the copy", func(e event.Event) bool { return e.Kind == event.KindExec && e.Subject.Exe == tool })
+	r.events.Wait(t, "the execution of the copy", func(e event.Event) bool { return e.Kind == event.KindExec && e.Subject.Exe == tool })
 	if err := os.Remove(tool); err != nil {
 		t.Fatal(err)
 	}
 	if got := outcome(t, p); got != "EPERM" {
 		t.Errorf("got %s, want EPERM", got)
 	}
-	denial := r.events.wait(t, "the denial", func(e event.Event) bool { return e.Verdict == event.VerdictDeny })
+	denial := r.events.Wait(t, "the denial", func(e event.Event) bool { return e.Verdict == event.VerdictDeny })
 	if want := tool + " (deleted)"; denial.Subject.Exe != want {
 		t.Errorf("the binary is %q, want %q", denial.Subject.Exe, want)
 	}

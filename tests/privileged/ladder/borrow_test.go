@@ -34,7 +34,7 @@ func (r *rig) offering(t *testing.T, app string) (*pod.Container, *pod.Process) 
 		p.Result()
 	})
 	listens := func(e event.Event) bool { return e.Kind == event.KindConnect && e.Subject.Container == c.ID }
-	r.events.wait(t, "the connection that is offered", listens)
+	r.events.Wait(t, "the connection that is offered", listens)
 	return c, p
 }
 
@@ -54,7 +54,7 @@ func TestBorrowing(t *testing.T) {
 				r.attach(t)
 				c, main := r.offering(t, "web")
 				for _, b := range borrowings {
-					r.events.reset()
+					r.events.Reset()
 					line := replacePID(b.line, main)
 					want, verdict := b.refused, event.VerdictDeny
 					if !refuse {
@@ -73,7 +73,7 @@ func TestBorrowing(t *testing.T) {
 					if step == event.StepCgroup {
 						continue
 					}
-					e := r.events.wait(t, b.line, func(e event.Event) bool { return e.Kind == event.KindBorrow && e.Call == b.call })
+					e := r.events.Wait(t, b.line, func(e event.Event) bool { return e.Kind == event.KindBorrow && e.Call == b.call })
 					if e.Subject.Origin != event.OriginExec || e.Target == nil || e.Target.Origin != event.OriginMain ||
 						e.Target.PID != uint32(main.Process.Pid) || e.Verdict != verdict || e.Step != step {
 						t.Errorf("%s was told as %+v of %+v", b.line, e, e.Target)
@@ -105,7 +105,7 @@ func TestOwnProcessesMayBeReached(t *testing.T) {
 		for _, b := range borrowings {
 			r.expect(t, c, replacePID(b.line, main), "ok")
 		}
-		if told := r.events.find(func(e event.Event) bool { return e.Kind == event.KindBorrow }); len(told) > 0 {
+		if told := r.events.Find(func(e event.Event) bool { return e.Kind == event.KindBorrow }); len(told) > 0 {
 			t.Errorf("told without need: %+v", told)
 		}
 	})

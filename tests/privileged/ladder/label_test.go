@@ -71,12 +71,12 @@ func TestLabelSurvives(t *testing.T) {
 				line := fill(d.transforms) + " -- connect-tcp SERVER4 "
 				r.expect(t, c, line+"OPEN", "ok")
 				r.expect(t, denied, line+"CLOSED", "EPERM")
-				r.events.reset()
+				r.events.Reset()
 				r.expect(t, c, line+"OPEN", "EPERM")
-				start := r.events.wait(t, "the start of the session", func(e event.Event) bool {
+				start := r.events.Wait(t, "the start of the session", func(e event.Event) bool {
 					return e.Kind == event.KindSessionStart && e.Subject.Container == c.ID
 				})
-				denial := r.events.wait(t, "the denial", func(e event.Event) bool {
+				denial := r.events.Wait(t, "the denial", func(e event.Event) bool {
 					return e.Verdict == event.VerdictDeny && e.Subject.Container == c.ID
 				})
 				want := event.Subject{
@@ -90,7 +90,7 @@ func TestLabelSurvives(t *testing.T) {
 				if got != want {
 					t.Errorf("the label says %+v, want %+v", got, want)
 				}
-				r.events.wait(t, "the end of the session", func(e event.Event) bool {
+				r.events.Wait(t, "the end of the session", func(e event.Event) bool {
 					return e.Kind == event.KindSessionEnd && e.Subject.Session == start.Subject.Session
 				})
 			})
@@ -125,20 +125,20 @@ func TestRuntimeInit(t *testing.T) {
 		{"connect-tcp SERVER4 OPEN", "ok", event.OriginMain, 0},
 		{"connect-tcp SERVER4 OPEN", "EPERM", event.OriginExec, 1},
 	} {
-		r.events.reset()
+		r.events.Reset()
 		p := r.role(c, roleRuntime, append([]string{r.program, "--"}, strings.Fields(r.fill(tc.line))...)...)
 		p.HostMounts = true
 		p.Start(t)
 		if got := outcome(t, p); got != tc.want {
 			t.Errorf("%s as %d: got %s, want %s", tc.line, tc.origin, got, tc.want)
 		}
-		exit := r.events.wait(t, "the exit", func(e event.Event) bool {
+		exit := r.events.Wait(t, "the exit", func(e event.Event) bool {
 			return (e.Kind == event.KindExit || e.Kind == event.KindSessionEnd) && e.Subject.Container == c.ID
 		})
 		if exit.Subject.Origin != tc.origin || exit.Subject.Exe != r.program {
 			t.Errorf("the workload is %+v", exit.Subject)
 		}
-		execs := r.events.find(func(e event.Event) bool {
+		execs := r.events.Find(func(e event.Event) bool {
 			return (e.Kind == event.KindExec || e.Kind == event.KindSessionStart) && e.Subject.Container == c.ID
 		})
 		if len(execs) != 1 || execs[0].Subject.Exe != r.program || (execs[0].Kind == event.KindSessionStart) != (tc.sessions == 1) {

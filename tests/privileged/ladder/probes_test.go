@@ -43,9 +43,9 @@ func TestProbes(t *testing.T) {
 		}
 		origin := func(line, want string, expected event.Origin) {
 			t.Helper()
-			r.events.reset()
+			r.events.Reset()
 			r.expect(t, c, line, want)
-			judged := r.events.wait(t, "the call", func(e event.Event) bool {
+			judged := r.events.Wait(t, "the call", func(e event.Event) bool {
 				return e.Kind == event.KindConnect && e.Subject.Container == c.ID
 			})
 			if judged.Subject.Origin != expected || judged.Subject.Session == 0 && expected != event.OriginMain {

@@ -4,14 +4,12 @@
 package ladder
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/vishvananda/netns"
@@ -109,7 +107,7 @@ type rig struct {
 	veth      gate.Veth
 	open      *testutil.Echo // on openPort
 	local     *testutil.Echo // on localPort
-	events    *recorder
+	events    *attached.Recorder
 	flood     bool   // set before attach: more will be told than can be read
 	program   string // the victim
 	workloads []compile.Workload
@@ -299,65 +297,16 @@ func (r *rig) hook(t *testing.T, name string) probes.Hook {
 	return probes.Hook{}
 }
 
-// recorder keeps what the kernel tells.
-type recorder struct {
-	mu     sync.Mutex
-	events []event.Event
-}
-
 // record reads the rings until the end of the test. Nothing may be lost or go wrong, but for alerts
 // where a flood of them is made.
-func record(t *testing.T, k *probes.Kernel, flood bool) *recorder {
+func record(t *testing.T, k *probes.Kernel, flood bool) *attached.Recorder {
 	t.Helper()
-	rec := &recorder{}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- tell.NewReader(k, func(e event.Event) {
-			rec.mu.Lock()
-			defer rec.mu.Unlock()
-			rec.events = append(rec.events, e)
-		}).Run(ctx)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		for _, e := range rec.find(func(e event.Event) bool { return e.Kind == event.KindLost && (!flood || !tell.Lost(e.Site)) }) {
+	var rec *attached.Recorder
+	t.Cleanup(func() { // behind the end of the reading
+		for _, e := range rec.Find(func(e event.Event) bool { return e.Kind == event.KindLost && (!flood || !tell.Lost(e.Site)) }) {
 			t.Errorf("the kernel counted %d at %s", e.Lost, e.Site)
 		}
 	})
+	rec = attached.Record(t, k)
 	return rec
-}
-
-func (rec *recorder) find(match func(event.Event) bool) (found []event.Event) {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	for _, e := range rec.events {
-		if match(e) {
-			found = append(found, e)
-		}
-	}
-	return found
-}
-
-// wait returns the first event that matches.
-func (rec *recorder) wait(t *testing.T, what string, match func(event.Event) bool) event.Event {
-	t.Helper()
-	var found []event.Event
-	testutil.Eventually(t, what, func() error {
-		if found = rec.find(match); len(found) == 0 {
-			return errors.New("no such event")
-		}
-		return nil
-	})
-	return found[0]
-}
-
-// reset forgets what was told.
-func (rec *recorder) reset() {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	rec.events = nil
 }

@@ -50,7 +50,7 @@ func TestServe(t *testing.T) {
 				r.swap(t, serverPolicy)
 				p := r.victim(c, tc.line)
 				p.Start(t)
-				r.events.wait(t, "the server", func(e event.Event) bool {
+				r.events.Wait(t, "the server", func(e event.Event) bool {
 					last := event.CallBind
 					if tc.network == "tcp" {
 						last = listening(step)

@@ -99,7 +99,7 @@ func TestListenerOlderThanPolicy(t *testing.T) {
 		r.swap(t, allowMain)
 		p := r.victim(c, "listen-tcp POD4 4000 3000")
 		p.Start(t)
-		r.events.wait(t, "the call of listen", func(e event.Event) bool { return e.Subject.Container == c.ID && e.Call == listening(step) })
+		r.events.Wait(t, "the call of listen", func(e event.Event) bool { return e.Subject.Container == c.ID && e.Call == listening(step) })
 		r.swap(t, strings.ReplaceAll(denyMain, "VERDICT", "Deny"))
 		if answer, err := r.ask(t, r.net.Server, "tcp", netip.AddrPortFrom(r.net.PodAddr, 4000)); err == nil {
 			t.Errorf("the server still answers: %q", answer)
@@ -222,7 +222,7 @@ func TestOlderThanAgent(t *testing.T) {
 		if got, want := threads.Result(), "threads:"+strings.Repeat(" EPERM", threadCount); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		denial := r.events.wait(t, "a denial", func(e event.Event) bool { return e.Verdict == event.VerdictDeny })
+		denial := r.events.Wait(t, "a denial", func(e event.Event) bool { return e.Verdict == event.VerdictDeny })
 		if s := denial.Subject; !s.Inferred || s.Origin != event.OriginExec || s.Container != c.ID || s.Session == 0 {
 			t.Errorf("the label says %+v", s)
 		}

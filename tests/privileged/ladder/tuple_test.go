@@ -48,7 +48,7 @@ func TestSamePort(t *testing.T) {
 				serve := func(origin event.Origin) *pod.Process {
 					p := r.victim(c, tc.line)
 					p.Start(t)
-					r.events.wait(t, "the server", func(e event.Event) bool {
+					r.events.Wait(t, "the server", func(e event.Event) bool {
 						return e.Subject.Container == c.ID && e.Subject.Origin == origin && e.Call == tc.call
 					})
 					return p
@@ -67,7 +67,7 @@ func TestSamePort(t *testing.T) {
 				if got := outcome(t, shell); got != "ETIMEDOUT" { // nobody came
 					t.Errorf("the session got %s", got)
 				}
-				r.events.wait(t, "the denial", func(e event.Event) bool {
+				r.events.Wait(t, "the denial", func(e event.Event) bool {
 					return e.Subject.Container == c.ID && e.Subject.Origin == event.OriginExec && e.Verdict == event.VerdictDeny
 				})
 			})

@@ -158,19 +158,19 @@ func TestUnits(t *testing.T) {
 		u.wants(t, other, toClosed, "ok")
 		u.wants(t, main, toOpen, "ok") // the first: Main
 		u.wants(t, main, toOpen, "EPERM")
-		denial := u.events.wait(t, "the denial of Exec", func(e event.Event) bool { return e.Verdict == event.VerdictDeny })
+		denial := u.events.Wait(t, "the denial of Exec", func(e event.Event) bool { return e.Verdict == event.VerdictDeny })
 		if s := denial.Subject; s.Origin != event.OriginExec || s.Container != main.ID || s.Session == 0 || s.Exe != u.program {
 			t.Errorf("the label says %+v", s)
 		}
 
 		// Who is moved in is governed where it stands, by the program that it runs.
-		u.events.reset()
+		u.events.Reset()
 		pid, goOn := u.waiting(t, other, toClosed)
 		move(t, pid, moved.Dir)
 		if got := goOn(); got != "EPERM" {
 			t.Errorf("moved in: got %s", got)
 		}
-		denial = u.events.wait(t, "the denial of who was moved in", func(e event.Event) bool { return e.Verdict == event.VerdictDeny })
+		denial = u.events.Wait(t, "the denial of who was moved in", func(e event.Event) bool { return e.Verdict == event.VerdictDeny })
 		if s := denial.Subject; s.Origin != event.OriginMain || s.Container != moved.ID || s.Exe != u.program || s.Truncated {
 			t.Errorf("the label says %+v", s)
 		}
@@ -269,10 +269,10 @@ func TestUnitsAreTold(t *testing.T) {
 	news := func(id uint64) func(event.Event) bool {
 		return func(e event.Event) bool { return e.Kind == event.KindCgroup && e.Subject.Container == id }
 	}
-	if e := u.events.wait(t, "the container", news(container.ID)); e.Unit {
+	if e := u.events.Wait(t, "the container", news(container.ID)); e.Unit {
 		t.Error("a container is told of as a unit")
 	}
-	if e := u.events.wait(t, "the unit", news(told.ID)); !e.Unit || !strings.HasSuffix(told.Dir, e.Path) {
+	if e := u.events.Wait(t, "the unit", news(told.ID)); !e.Unit || !strings.HasSuffix(told.Dir, e.Path) {
 		t.Errorf("told of %+v", e)
 	}
 	if err := u.kernel.WatchUnits(false); err != nil {
@@ -280,8 +280,8 @@ func TestUnitsAreTold(t *testing.T) {
 	}
 	u.unit(t, u.slice, "later.service")
 	last := u.unit(t, u.slice, strings.Repeat("ef", 32))
-	u.events.wait(t, "the last container", news(last.ID))
-	inside := u.events.find(func(e event.Event) bool {
+	u.events.Wait(t, "the last container", news(last.ID))
+	inside := u.events.Find(func(e event.Event) bool {
 		return e.Kind == event.KindCgroup && (strings.HasSuffix(e.Path, "init.scope") || strings.HasSuffix(e.Path, "later.service"))
 	})
 	if len(inside) > 0 {

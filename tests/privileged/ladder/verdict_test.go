@@ -47,7 +47,7 @@ func TestVerdicts(t *testing.T) {
 		} {
 			r.swap(t, fmt.Sprintf(shellPolicy, tc.mode, tc.verdict))
 			for _, call := range verdictCalls {
-				r.events.reset()
+				r.events.Reset()
 				r.open.Reset()
 				want := tc.want
 				switch {
@@ -60,7 +60,7 @@ func TestVerdicts(t *testing.T) {
 					t.Errorf("%s %s: %s: got %s, want %s", tc.mode, tc.verdict, call.line, got, want)
 				}
 				told := func(e event.Event) bool { return e.Verdict == tc.told && e.Would == tc.would }
-				e := r.events.wait(t, tc.mode+" "+tc.verdict+" of "+call.line, told)
+				e := r.events.Wait(t, tc.mode+" "+tc.verdict+" of "+call.line, told)
 				if e.Severity != event.SeverityInfo {
 					t.Errorf("%s %s: %s: severity %d, want info", tc.mode, tc.verdict, call.line, e.Severity)
 				}
@@ -68,7 +68,7 @@ func TestVerdicts(t *testing.T) {
 					continue
 				}
 				expectContacts(t, r.open, 0)
-				if n := len(r.events.find(told)); tc.told == event.VerdictDrop && n != 1 {
+				if n := len(r.events.Find(told)); tc.told == event.VerdictDrop && n != 1 {
 					t.Errorf("%s: a call that is dropped is told %d times", call.line, n)
 				}
 			}

@@ -91,13 +91,13 @@ func TestDeniedName(t *testing.T) {
 			}
 		}
 	}
-	e := s.await(t, "the denial", func(e event.Event) bool { return e.Kind == event.KindDNS && e.Query == "secret.bad.example" })
+	e := s.events.Wait(t, "the denial", func(e event.Event) bool { return e.Kind == event.KindDNS && e.Query == "secret.bad.example" })
 	if e.Verdict != event.VerdictDeny || e.Reason != event.ReasonRule || e.Rule == 0 || e.Answer || e.QType != 1 || e.Subject.Container != s.a.ID {
 		t.Errorf("the denial is told as %+v", e)
 	}
 	// What is no query is not sent at all.
 	a.want(t, "EPERM", order{Do: "send", ID: 1, Address: at(s.ServerAddr, 53), Bytes: []byte("no query at all")})
-	e = s.await(t, "the malformed query", func(e event.Event) bool { return e.Kind == event.KindDNS && e.Reason == event.ReasonMalformed })
+	e = s.events.Wait(t, "the malformed query", func(e event.Event) bool { return e.Kind == event.KindDNS && e.Reason == event.ReasonMalformed })
 	if e.Query != "" {
 		t.Errorf("the malformed query is told with the name %q of another", e.Query)
 	}
@@ -172,10 +172,10 @@ func TestForged(t *testing.T) {
 			a.want(t, "ok", order{Do: "connect", Address: at(unique(question(name, 1))[0], 443)})
 		})
 	}
-	s.await(t, "an answer to nothing", func(e event.Event) bool {
+	s.events.Wait(t, "an answer to nothing", func(e event.Event) bool {
 		return e.Kind == event.KindDNS && e.Answer && e.Reason == event.ReasonUnasked && e.Verdict == event.VerdictDrop
 	})
-	s.await(t, "a malformed answer", func(e event.Event) bool {
+	s.events.Wait(t, "a malformed answer", func(e event.Event) bool {
 		return e.Kind == event.KindDNS && e.Answer && e.Reason == event.ReasonMalformed
 	})
 }
@@ -281,7 +281,7 @@ func TestBound(t *testing.T) {
 	ask(a, 1, 0, 150)
 	a.want(t, "ok", order{Do: "connect", Address: at(all[99], 443)})
 	a.want(t, "EPERM", order{Do: "connect", Address: at(all[100], 443)})
-	e := s.await(t, "that the bound was reached", func(e event.Event) bool { return e.Kind == event.KindDNS && e.Reason == event.ReasonNamesFull })
+	e := s.events.Wait(t, "that the bound was reached", func(e event.Event) bool { return e.Kind == event.KindDNS && e.Reason == event.ReasonNamesFull })
 	if e.Verdict != event.VerdictAudit || e.Would != event.VerdictDeny || e.Query != "many.good.example" || e.Subject.Container != s.a.ID {
 		t.Errorf("the bound is told as %+v", e)
 	}

@@ -3,8 +3,6 @@
 package names
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -20,10 +18,8 @@ import (
 	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/compile"
 	"github.com/sallyport/sallyport/probes"
-	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/gate"
 	"github.com/sallyport/sallyport/probes/judge"
-	"github.com/sallyport/sallyport/probes/tell"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
@@ -60,8 +56,7 @@ type scene struct {
 	a, b     *pod.Container
 	resolver *resolver
 
-	mu     sync.Mutex
-	events []event.Event
+	events *attached.Recorder
 }
 
 func newScene(t *testing.T, names probes.Names) *scene {
@@ -77,7 +72,7 @@ func newScene(t *testing.T, names probes.Names) *scene {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.gate.Close() }) // handles only
-	s.listen(t)
+	s.events = attached.Record(t, s.kernel)
 	ns, err := netns.GetFromPath(s.Pod.Path())
 	if err != nil {
 		t.Fatal(err)
@@ -109,42 +104,6 @@ func (s *scene) swap(t *testing.T, more string) {
 	if _, err := s.judge.Swap(tables); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// listen collects what the kernel tells.
-func (s *scene) listen(t *testing.T) {
-	t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	collect := func(e event.Event) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.events = append(s.events, e)
-	}
-	go func() { done <- tell.NewReader(s.kernel, collect).Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			t.Error("reading events: ", err)
-		}
-	})
-}
-
-// await waits for an event that is wanted.
-func (s *scene) await(t *testing.T, what string, wanted func(event.Event) bool) event.Event {
-	t.Helper()
-	var found event.Event
-	testutil.Eventually(t, what, func() error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		i := slices.IndexFunc(s.events, wanted)
-		if i < 0 {
-			return errors.New("no such event")
-		}
-		found = s.events[i]
-		return nil
-	})
-	return found
 }
 
 // resolver is a DNS server in the server's namespace that answers every query as respond says.

@@ -186,7 +186,7 @@ func TestDeniedOverTCP(t *testing.T) {
 	s.dialResolver(t, a, 1)
 	a.want(t, "ok", order{Do: "write", ID: 1, Bytes: framed(query(7, "secret.bad.example.", dnsmessage.TypeA))})
 	a.want(t, "timeout", order{Do: "message", ID: 1, Wait: impatience})
-	s.await(t, "the denied query", func(e event.Event) bool {
+	s.events.Wait(t, "the denied query", func(e event.Event) bool {
 		return e.Kind == event.KindDNS && !e.Answer && e.Verdict == event.VerdictDeny && e.Query == "secret.bad.example"
 	})
 	if s.resolver.wasAsked("secret.bad.example.") {
@@ -210,7 +210,7 @@ func TestDeniedOverTCP(t *testing.T) {
 			a.want(t, "ok", order{Do: "write", ID: 10 + i, Bytes: framed(query(uint16(i), "host.good.example.", dnsmessage.TypeA))})
 			a.want(t, "timeout", order{Do: "message", ID: 10 + i, Wait: impatience})
 			a.want(t, "EPERM", order{Do: "connect", Address: at(evil, 443)})
-			s.await(t, "the answer that was dropped", func(e event.Event) bool {
+			s.events.Wait(t, "the answer that was dropped", func(e event.Event) bool {
 				return e.Kind == event.KindDNS && e.Verdict == event.VerdictDrop && e.Reason == forge.reason
 			})
 		})

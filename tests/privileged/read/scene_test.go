@@ -3,14 +3,11 @@
 package read
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +20,6 @@ import (
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/gate"
 	"github.com/sallyport/sallyport/probes/judge"
-	"github.com/sallyport/sallyport/probes/tell"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
@@ -55,7 +51,7 @@ type scene struct {
 	pod   *pod.Container
 
 	mu     sync.Mutex
-	events []event.Event
+	events *attached.Recorder
 	seen   []string // requests that the server saw: method and path
 }
 
@@ -70,7 +66,7 @@ func newScene(t *testing.T, mode string) *scene {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.Close() }) // handles only
-	s.listen(t, kernel)
+	s.events = attached.Record(t, kernel)
 	ns, err := netns.GetFromPath(s.Pod.Path())
 	if err != nil {
 		t.Fatal(err)
@@ -99,25 +95,6 @@ func (s *scene) swap(t *testing.T, mode string) {
 	if _, err := s.judge.Swap(tables); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// listen collects what the kernel tells.
-func (s *scene) listen(t *testing.T, k *probes.Kernel) {
-	t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	collect := func(e event.Event) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.events = append(s.events, e)
-	}
-	go func() { done <- tell.NewReader(k, collect).Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			t.Error("reading events: ", err)
-		}
-	})
 }
 
 // serve starts the web server, which writes down what it sees.
@@ -152,18 +129,7 @@ func (s *scene) requests() string {
 // await waits for an event about a request.
 func (s *scene) await(t *testing.T, wanted func(event.Event) bool) event.Event {
 	t.Helper()
-	var found event.Event
-	testutil.Eventually(t, "an event", func() error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		i := slices.IndexFunc(s.events, func(e event.Event) bool { return e.Kind == event.KindRequest && wanted(e) })
-		if i < 0 {
-			return fmt.Errorf("no such event among %d", len(s.events))
-		}
-		found = s.events[i]
-		return nil
-	})
-	return found
+	return s.events.Wait(t, "an event", func(e event.Event) bool { return e.Kind == event.KindRequest && wanted(e) })
 }
 
 // curl runs curl in the pod. It returns what it printed, and its exit code.

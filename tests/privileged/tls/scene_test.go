@@ -3,7 +3,6 @@
 package tls
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +27,6 @@ import (
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/judge"
 	"github.com/sallyport/sallyport/probes/read"
-	"github.com/sallyport/sallyport/probes/tell"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
@@ -100,7 +98,7 @@ type scene struct {
 
 	mu     sync.Mutex
 	seen   []string // paths of the requests that reached the server
-	events []event.Event
+	events *attached.Recorder
 }
 
 func newScene(t *testing.T, step event.Step) *scene {
@@ -120,7 +118,7 @@ func newScene(t *testing.T, step event.Step) *scene {
 	t.Cleanup(func() { _ = ns.Close() }) // read only
 	s.box = node.Container(t, "box", ns)
 	s.serve(t)
-	s.listen(t)
+	s.events = attached.Record(t, s.kernel)
 	return s
 }
 
@@ -142,37 +140,12 @@ func (s *scene) swap(t *testing.T, mode, ports string) {
 	}
 }
 
-// listen collects what the kernel tells.
-func (s *scene) listen(t *testing.T) {
-	t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	collect := func(e event.Event) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.events = append(s.events, e)
-	}
-	go func() { done <- tell.NewReader(s.kernel, collect).Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			t.Error("reading events: ", err)
-		}
-	})
-}
-
 // told waits until a tap has told a verdict about a process.
 func (s *scene) told(t *testing.T, pid int, want event.Verdict, why event.Reason) {
 	t.Helper()
 	testutil.Eventually(t, "what the tap tells", func() error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		var about []event.Event
-		for _, e := range s.events {
-			if e.Subject.PID != uint32(pid) {
-				continue
-			}
-			about = append(about, e)
+		about := s.events.Find(func(e event.Event) bool { return e.Subject.PID == uint32(pid) })
+		for _, e := range about {
 			if e.Step == event.StepTap && e.Verdict == want && e.Reason == why && e.Remote == s.server && e.Rule != 0 {
 				return nil
 			}
