@@ -115,7 +115,6 @@ struct file {
 };
 
 struct fs_struct {
-	struct path root;
 	struct path pwd;
 };
 

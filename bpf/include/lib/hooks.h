@@ -9,7 +9,6 @@
 
 enum uapi {
 	MESSAGE_FASTOPEN = 0x20000000, /* MSG_FASTOPEN: the send connects */
-	SIGNAL_KILL = 9,
 };
 
 /* What the caller gets. Kill is Deny and a signal, taken before the task returns to user space. */

@@ -298,7 +298,7 @@ __noinline int http_pass(struct __sk_buff *skb, const struct flow_key *key, stru
 	if (!key || !state)
 		return VERDICT_DENY;
 	g.owner = &state->owner;
-	g.room = request_room_take();
+	g.room = request_room_take(SITE_READ_BUSY);
 	if (!g.room)
 		return VERDICT_DROP;
 	if (reading_ask(g.room, key, state, out ? DIR_EGRESS : DIR_INGRESS))

@@ -1,46 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #pragma once
-/* Room for reading and judging the requests of one packet, off the stack, and what is reported of them. */
+/* What is reported of the requests of a packet. */
 #include <lib/packet.h>
-#include <lib/request.h>
+#include <lib/request_room.h>
 #include <maps/requests.h>
-
-/* As dns_scratches: who is interrupted keeps its room. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, REQUEST_ROOMS);
-	__type(key, __u32);
-	__type(value, struct request_room);
-} request_rooms SEC(".maps");
-
-/* NULL: none is free, which is counted; the packet is dropped and comes again. */
-static __always_inline struct request_room *request_room_take(void)
-{
-	struct request_room *room;
-	__u32 i;
-
-	for (i = 0; i < REQUEST_ROOMS; i++) {
-		__u32 key = i;
-
-		room = bpf_map_lookup_elem(&request_rooms, &key);
-		if (room && !__sync_val_compare_and_swap(&room->busy, 0, 1)) {
-			room->place = i;
-			return room;
-		}
-	}
-	count_error(SITE_READ_BUSY);
-	return 0;
-}
-
-static __always_inline void request_room_give(struct request_room *room)
-{
-	__sync_lock_test_and_set(&room->busy, 0);
-}
-
-static __always_inline void said_forget(struct said *said)
-{
-	said->len[0] = said->len[1] = said->len[2] = 0;
-}
 
 /* Why something that cannot be read as a request is denied. */
 static __always_inline __u8 reason_of_flaw(__u8 flaw)

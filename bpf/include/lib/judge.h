@@ -13,6 +13,10 @@ enum errnos {
 	ERR_PROTONOSUPPORT = 93,
 };
 
+enum signals {
+	SIGNAL_KILL = 9,
+};
+
 /* Whether and how far a judgement may be remembered. */
 enum keep {
 	KEEP = 1,

@@ -51,6 +51,11 @@ static __always_inline void request_note(struct request_room *room, __u32 part)
 			      room->parse.text);
 }
 
+static __always_inline void said_forget(struct said *said)
+{
+	said->len[0] = said->len[1] = said->len[2] = 0;
+}
+
 /* Whether a head is being read. */
 static __always_inline int request_is_partial(const struct request *r)
 {

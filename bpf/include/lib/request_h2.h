@@ -148,24 +148,34 @@ static __always_inline void request_h2_path(struct h2 *h, struct http1_room *tex
 		request_h2_walk(h, 1);
 }
 
+/* What a value is read into, as parser.part; NULL: no rule can ask for it, or the request has a flaw. */
+static __always_inline struct http1_room *request_h2_into(struct h2 *h)
+{
+	struct http1 *parser = &h->user.request.parser;
+	__u32 part = request_h2_part(&h->head, parser);
+	struct http1_room *text = part ? request_text(h) : 0;
+
+	if (!text || parser->flaw)
+		return 0;
+	parser->part = part;
+	return text;
+}
+
 /* A byte of a value. */
 __noinline int request_h2_value(struct h2 *h, __u32 c)
 {
 	struct http1_room *text;
 	struct http1 *parser;
-	__u32 part;
 
 	if (!h)
 		return 0;
 	parser = &h->user.request.parser;
-	part = request_h2_part(&h->head, parser);
-	text = part ? request_text(h) : 0;
-	if (!text || parser->flaw)
+	text = request_h2_into(h);
+	if (!text)
 		return 0;
 	if (text->text_len >= REQUEST_H2_FULL)
 		request_h2_walk(h, 0);
-	parser->part = part;
-	switch (part) {
+	switch (parser->part) {
 	case HTTP1_PART_METHOD:
 		if (!http1_is_token(c))
 			http1_bad(parser, FLAW_SYNTAX);
@@ -198,19 +208,16 @@ __noinline int request_h2_value_end(struct h2 *h)
 {
 	struct http1_room *text;
 	struct http1 *parser;
-	__u32 part;
 
 	if (!h)
 		return 0;
 	parser = &h->user.request.parser;
-	part = request_h2_part(&h->head, parser);
-	text = part ? request_text(h) : 0;
-	if (!text || parser->flaw)
+	text = request_h2_into(h);
+	if (!text)
 		return 0;
-	parser->part = part;
-	if (part == HTTP1_PART_PATH && http1_request_line(parser, text, ' ') != HTTP1_PART)
+	if (parser->part == HTTP1_PART_PATH && http1_request_line(parser, text, ' ') != HTTP1_PART)
 		return 0; /* behind the query; or it has a flaw */
-	if (part == HTTP1_PART_LINE && !h->head.value_len)
+	if (parser->part == HTTP1_PART_LINE && !h->head.value_len)
 		request_h2_name(&h->head, text);
 	return request_h2_walk(h, 1);
 }
@@ -293,7 +300,7 @@ __noinline int request_h2_read(struct h2 *h, struct request_room *room, struct l
 	if (!text || parser->flaw)
 		return HTTP1_BAD;
 	text->parse.text_len = 0; /* of whoever was here before and did not come to an end */
-	text->said.len[0] = text->said.len[1] = text->said.len[2] = 0;
+	said_forget(&text->said);
 	if (h->open && h->user.request.revision != room->query.revision) {
 		http1_bad(parser, FLAW_MIDWAY);
 		return HTTP1_BAD;

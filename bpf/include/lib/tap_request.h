@@ -6,51 +6,13 @@
  * encrypts it. Where nothing can be read, what is written is judged as no request: only rules without
  * rules.http allow it.
  */
-#include <lib/request.h>
+#include <lib/request_room.h>
 #include <lib/socket.h>
 #include <maps/taps.h>
 
 enum tap_limits {
 	TAP_STEPS = 1 << 15, /* of reading one write; what is longer is hostile: 8 bytes a step */
-	TAP_KILL = 9,	     /* SIGKILL */
 };
-
-/* Room for reading. Probes are moved aside by other tasks, so each takes a room of its own. */
-struct tap_room {
-	__u32 busy;
-	__u32 pad;
-	struct request_room request;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, REQUEST_ROOMS);
-	__type(key, __u32);
-	__type(value, struct tap_room);
-} tap_rooms SEC(".maps");
-
-/* NULL: none is free. */
-static __always_inline struct tap_room *tap_room_take(void)
-{
-	struct tap_room *room;
-	__u32 i;
-
-	for (i = 0; i < REQUEST_ROOMS; i++) {
-		__u32 key = i;
-
-		room = bpf_map_lookup_elem(&tap_rooms, &key);
-		if (room && !__sync_val_compare_and_swap(&room->busy, 0, 1)) {
-			room->request.place = i;
-			return room;
-		}
-	}
-	return 0;
-}
-
-static __always_inline void tap_room_give(struct tap_room *room)
-{
-	__sync_lock_test_and_set(&room->busy, 0);
-}
 
 /* The connection as a call, as it is asked about each of its requests: an answer changes the question. */
 static __always_inline void tap_query(struct query *query, const struct tls_conn *conn, __u64 revision)
@@ -103,7 +65,7 @@ static __always_inline int tap_judge(struct tls_conn *conn, struct request_room 
 		return 1;
 	conn->state = TLS_DENIED;
 	if (verdict == VERDICT_KILL)
-		bpf_send_signal(TAP_KILL);
+		bpf_send_signal(SIGNAL_KILL);
 	return 0;
 }
 
@@ -224,21 +186,24 @@ static __always_inline void tap_read(struct tls_conn *conn, const void *bytes, _
 {
 	struct tap_feed feed = {.conn = conn, .at = bytes, .left = len};
 	struct control *c = control_get();
-	struct tap_room *room;
+	struct request_room *room;
 
 	if (conn->direction != DIR_EGRESS)
 		return; /* answers; that nobody reads the requests is for the gate to know */
 	feed.label = label_current();
-	room = tap_room_take();
-	if (!c || !feed.label || !room) {
+	if (!c || !feed.label) {
 		conn->state = TLS_DENIED; /* closed */
 		count_error(SITE_TAP_BUSY);
-	} else {
-		feed.room = &room->request;
-		room->request.flags = c->flags;
-		room->request.query.revision = c->revision;
-		tap_read_in(&feed);
+		return;
 	}
-	if (room)
-		tap_room_give(room);
+	room = request_room_take(SITE_TAP_BUSY);
+	if (!room) {
+		conn->state = TLS_DENIED; /* closed */
+		return;
+	}
+	feed.room = room;
+	room->flags = c->flags;
+	room->query.revision = c->revision;
+	tap_read_in(&feed);
+	request_room_give(room);
 }

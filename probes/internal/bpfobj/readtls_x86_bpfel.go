@@ -44,6 +44,7 @@ const (
 	ReadTLSMapQueriesBySock     = "queries_by_sock"
 	ReadTLSMapQueryBySock       = "query_by_sock"
 	ReadTLSMapRefusals          = "refusals"
+	ReadTLSMapRequestRooms      = "request_rooms"
 	ReadTLSMapRequestSelects    = "request_selects"
 	ReadTLSMapRules             = "rules"
 	ReadTLSMapRulesById         = "rules_by_id"
@@ -52,7 +53,6 @@ const (
 	ReadTLSMapRulesetByCgrp     = "ruleset_by_cgrp"
 	ReadTLSMapRulesets          = "rulesets"
 	ReadTLSMapStateBySock       = "state_by_sock"
-	ReadTLSMapTapRooms          = "tap_rooms"
 	ReadTLSMapTieBySock         = "tie_by_sock"
 	ReadTLSMapTlsByTask         = "tls_by_task"
 	ReadTLSProgReadTlsAgain     = "read_tls_again"
@@ -151,6 +151,7 @@ type ReadTLSMapSpecs struct {
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestRooms      *ebpf.MapSpec `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
@@ -159,7 +160,6 @@ type ReadTLSMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
-	TapRooms          *ebpf.MapSpec `ebpf:"tap_rooms"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 }
@@ -218,6 +218,7 @@ type ReadTLSMaps struct {
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestRooms      *ebpf.Map `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
@@ -226,7 +227,6 @@ type ReadTLSMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
-	TapRooms          *ebpf.Map `ebpf:"tap_rooms"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 }
@@ -261,6 +261,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestRooms,
 		m.RequestSelects,
 		m.Rules,
 		m.RulesById,
@@ -269,7 +270,6 @@ func (m *ReadTLSMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.StateBySock,
-		m.TapRooms,
 		m.TieBySock,
 		m.TlsByTask,
 	)
