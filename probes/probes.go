@@ -196,27 +196,25 @@ func (k *Kernel) Pins() attach.Pins { return k.pins }
 // GateInPlace tells the programs that those of the gate at the sockets are in place: calls that are judged
 // Drop go on, for the gate drops what they send, and rules.dns count, for DNS is read there.
 func (k *Kernel) GateInPlace() error {
-	return k.maps.UpdateControl(func(c *bpfobj.ABIControl) { c.Flags |= uint32(bpfobj.ABIControlFlagsCONTROL_GATE) })
+	return k.setFlag(bpfobj.ABIControlFlagsCONTROL_GATE, true)
 }
 
 // TapsInPlace tells the programs whether there are taps on TLS libraries: sends on streams look for the object that
 // encrypts what they carry, and execs are told, by whose files taps are placed.
 func (k *Kernel) TapsInPlace(yes bool) error {
-	flag := uint32(bpfobj.ABIControlFlagsCONTROL_TAPS)
-	return k.maps.UpdateControl(func(c *bpfobj.ABIControl) {
-		c.Flags &^= flag
-		if yes {
-			c.Flags |= flag
-		}
-	})
+	return k.setFlag(bpfobj.ABIControlFlagsCONTROL_TAPS, yes)
 }
 
 // WatchUnits says whether the programs are to tell of new cgroups that are no container's (event.KindCgroup with Unit).
 func (k *Kernel) WatchUnits(on bool) error {
+	return k.setFlag(bpfobj.ABIControlFlagsCONTROL_UNITS, on)
+}
+
+func (k *Kernel) setFlag(flag bpfobj.ABIControlFlags, on bool) error {
 	return k.maps.UpdateControl(func(c *bpfobj.ABIControl) {
-		c.Flags &^= uint32(bpfobj.ABIControlFlagsCONTROL_UNITS)
+		c.Flags &^= uint32(flag)
 		if on {
-			c.Flags |= uint32(bpfobj.ABIControlFlagsCONTROL_UNITS)
+			c.Flags |= uint32(flag)
 		}
 	})
 }

@@ -107,13 +107,7 @@ func (s *scene) swap(t *testing.T, text string) {
 			t.Fatal(err)
 		}
 	}
-	tables, err := compile.Compile(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.judge.Swap(tables); err != nil {
-		t.Fatal(err)
-	}
+	attached.InForce(t, s.judge, compile.Enforced{}, in)
 }
 
 // fill puts the scene's addresses and ports into a line or a policy.

@@ -23,6 +23,7 @@ import (
 	"github.com/sallyport/sallyport/probes/judge"
 	"github.com/sallyport/sallyport/tests/internal/oracle"
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
 
@@ -46,13 +47,7 @@ func expect(d match.Decision) compile.Decision {
 // kernel would judge by if it did.
 func inForce(t testing.TB, j *judge.Judge, in policy.Input) {
 	t.Helper()
-	tables, err := compile.Enforced{Scripts: true, World: true, HTTP: true}.Compile(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := j.Swap(tables); err != nil {
-		t.Fatal(err)
-	}
+	attached.InForce(t, j, compile.Enforced{Scripts: true, World: true, HTTP: true}, in)
 }
 
 // open opens a kernel side of the test's own, with nothing attached.

@@ -123,16 +123,10 @@ func (s *scene) swap(t *testing.T, more string) {
 	workload := func(c *pod.Container, app string) compile.Workload {
 		return compile.Workload{Key: c.ID, Namespace: "default", Pod: "pod", Container: app, ContainerType: "App", Labels: map[string]string{"app": app}}
 	}
-	tables, err := compile.Compile(compile.Input{
+	attached.InForce(t, s.judge, compile.Enforced{}, compile.Input{
 		Policies:  policies,
 		Workloads: []compile.Workload{workload(s.web, "web"), workload(s.locked, "locked"), workload(s.free, "free")},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.judge.Swap(tables); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // seen returns the events of a kind so far.

@@ -97,13 +97,7 @@ func (s *scene) swap(t *testing.T, more string) {
 	workload := func(c *pod.Container) compile.Workload {
 		return compile.Workload{Key: c.ID, Namespace: "default", Pod: "pod", Container: "c", ContainerType: "App"}
 	}
-	tables, err := compile.Compile(compile.Input{Policies: policies, Workloads: []compile.Workload{workload(s.a), workload(s.b)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.judge.Swap(tables); err != nil {
-		t.Fatal(err)
-	}
+	attached.InForce(t, s.judge, compile.Enforced{}, compile.Input{Policies: policies, Workloads: []compile.Workload{workload(s.a), workload(s.b)}})
 }
 
 // resolver is a DNS server in the server's namespace that answers every query as respond says.

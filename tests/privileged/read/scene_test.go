@@ -88,13 +88,7 @@ func (s *scene) swap(t *testing.T, mode string) {
 		t.Fatal(err)
 	}
 	workload := compile.Workload{Key: s.pod.ID, Namespace: "default", Pod: "pod", Container: "c", ContainerType: "App"}
-	tables, err := compile.Enforced{HTTP: true}.Compile(compile.Input{Policies: policies, Workloads: []compile.Workload{workload}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.judge.Swap(tables); err != nil {
-		t.Fatal(err)
-	}
+	attached.InForce(t, s.judge, compile.Enforced{HTTP: true}, compile.Input{Policies: policies, Workloads: []compile.Workload{workload}})
 }
 
 // serve starts the web server, which writes down what it sees.

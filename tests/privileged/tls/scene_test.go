@@ -129,15 +129,9 @@ func (s *scene) swap(t *testing.T, mode, ports string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables, err := compile.Enforced{HTTP: true}.Compile(compile.Input{Policies: policies, Workloads: []compile.Workload{
+	attached.InForce(t, s.judge, compile.Enforced{HTTP: true}, compile.Input{Policies: policies, Workloads: []compile.Workload{
 		{Key: s.box.ID, Namespace: "default", Pod: "pod", Container: "c", ContainerType: "App"},
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.judge.Swap(tables); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // told waits until a tap has told a verdict about a process.

@@ -277,13 +277,7 @@ func (s *scene) input(t *testing.T, text string) policy.Input {
 // enforce puts policies in force.
 func (s *scene) enforce(t *testing.T, in policy.Input) {
 	t.Helper()
-	tables, err := compile.Enforced{World: true}.Compile(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.judge.Swap(tables); err != nil {
-		t.Fatal(err)
-	}
+	attached.InForce(t, s.judge, compile.Enforced{World: true}, in)
 	for _, m := range append([]*member{s.web}, s.peers...) {
 		m.contacts.reset()
 	}

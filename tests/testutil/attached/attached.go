@@ -40,3 +40,15 @@ func Open(t testing.TB, node *pod.Node, cfg probes.Config, steps []event.Step) (
 	}
 	return k, j
 }
+
+// InForce compiles policies by what may be asked of the kernel, and puts them in force.
+func InForce(t testing.TB, j *judge.Judge, enforced compile.Enforced, in compile.Input) {
+	t.Helper()
+	tables, err := enforced.Compile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Swap(tables); err != nil {
+		t.Fatal(err)
+	}
+}
