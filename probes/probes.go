@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/probes/event"
@@ -78,6 +79,9 @@ type Kernel struct {
 // Open opens the pins, or makes them. It fails with ErrIncompatible for another version's pins, and
 // then changes nothing.
 func Open(cfg Config) (*Kernel, error) {
+	if err := checkBTF(); err != nil {
+		return nil, err
+	}
 	if err := checkBPFFS(cfg.BPFFS); err != nil {
 		return nil, err
 	}
@@ -95,6 +99,14 @@ func Open(cfg Config) (*Kernel, error) {
 		return nil, errors.Join(err, maps.Close())
 	}
 	return k, nil
+}
+
+// checkBTF makes sure that programs can be fitted to this kernel, before anything is put into it.
+func checkBTF() error {
+	if _, err := btf.LoadKernelSpec(); err != nil { // kept by the library, which needs it for each program
+		return fmt.Errorf("reading the kernel's types: %w: a kernel is needed, 6.1 or newer, that was built with CONFIG_DEBUG_INFO_BTF=y and shows them in /sys/kernel/btf/vmlinux", err)
+	}
+	return nil
 }
 
 // checkBPFFS makes sure that pins will be pins.

@@ -23,7 +23,7 @@ const (
 	KindConnect                      // a socket call to a peer was judged: connect, or a send that names its peer
 	KindListen                       // a bind, listen or accept was judged
 	KindSocket                       // the creation of a socket was judged
-	KindFlow                         // a flow was seen at the gate, or its counters are reported
+	KindFlow                         // the first packet of a flow was judged at the gate
 	KindForeign                      // a packet at the gate belonged to no judged flow, and was dropped
 	KindCgroup                       // a container's cgroup appeared or went
 	KindLost                         // records were lost; Lost counts them

@@ -50,7 +50,10 @@ func StartDaemon(spec DaemonSpec) (*Daemon, error) {
 			return err // however the daemon ended: that it did is what counts
 		})
 	}()
-	return d, <-started
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // enter gives the thread the namespaces of the daemon.

@@ -8,6 +8,14 @@ import (
 	"github.com/sallyport/sallyport/probes/event"
 )
 
+// KindNames are the names of all kinds, in the order of the kernel ABI.
+func KindNames() (names []string) {
+	for k := event.KindExec; KindName(k) != number(k); k++ {
+		names = append(names, KindName(k))
+	}
+	return names
+}
+
 // KindName is the name of a kind in every output: exec, exit, session-start, …
 func KindName(k event.Kind) string {
 	switch k {

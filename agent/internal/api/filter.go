@@ -23,7 +23,7 @@ func newFilter(req *apiv1.ObserveRequest) (func(*alert.Record) bool, error) {
 	}{
 		{"origin", req.GetOrigins(), names(event.OriginUnknown, event.OriginHost, alert.OriginName)},
 		{"verdict", req.GetVerdicts(), names(event.VerdictAllow, event.VerdictKill, alert.VerdictName)},
-		{"kind", req.GetKinds(), names(event.KindExec, event.KindStale, alert.KindName)},
+		{"kind", req.GetKinds(), alert.KindNames()},
 	} {
 		for _, word := range list.asked {
 			if !slices.Contains(list.known, word) {

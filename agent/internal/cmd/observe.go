@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,7 +58,7 @@ func (p Program) observe() *cobra.Command {
 		{&req.Binaries, "binary", "globs for the path of the program or script"},
 		{&req.Verdicts, "verdict", "verdicts: Allow, Audit, Deny, Drop, Reset, Kill"},
 		{&req.Peers, "peer", "addresses or CIDRs of the other end"},
-		{&req.Kinds, "kind", "kinds: exec, exit, session-start, session-end, connect, listen, socket, flow, foreign, cgroup, lost, borrow, late"},
+		{&req.Kinds, "kind", "kinds: " + strings.Join(alert.KindNames(), ", ")},
 	} {
 		flags.StringSliceVar(f.to, f.name, nil, "only these "+f.usage)
 	}

@@ -73,6 +73,18 @@ func TestAgentRefusesToStart(t *testing.T) {
 	}
 }
 
+// TestAgentNeedsBTF holds that a kernel that does not show its types is said first, and that nothing is left in it.
+func TestAgentNeedsBTF(t *testing.T) {
+	a := newAgent(t, testutil.NewNetNS(t), conf{containerd: "/nowhere"})
+	a.configure(t)
+	args := []string{"-m", "sh", "-c", `mount -t tmpfs none /sys/kernel/btf && exec "$@"`, "sh", a.program, "run", "--config", a.path("config.yaml")}
+	a.program = "unshare"
+	wantRefusal(t, a.run(t, args...), 1, "BTF", "6.1", "CONFIG_DEBUG_INFO_BTF")
+	if _, err := os.Stat(filepath.Join(a.path("bpf"), "sallyport")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("there is a directory of pins: %v", err)
+	}
+}
+
 func TestOnlyRootMayRunAnAgent(t *testing.T) {
 	dir, err := os.MkdirTemp("", "sallyport-") //nolint:usetesting // the folders above t.TempDir are root's only
 	if err != nil {

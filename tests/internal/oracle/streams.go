@@ -5,6 +5,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/sallyport/sallyport/tests/testutil"
 )
 
 //go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type h2 -type h2_field -type ordered -type stream_order Streams ../../../bpf/progs/streams.bpf.c
@@ -17,9 +19,10 @@ type Streams struct {
 	coll *ebpf.Collection
 }
 
-// NewStreams loads the parsers. They are gone at the end of the test.
+// NewStreams loads the parsers, which needs root. They are gone at the end of the test.
 func NewStreams(t testing.TB) *Streams {
 	t.Helper()
+	testutil.RequireRoot(t)
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
 	}

@@ -51,10 +51,11 @@ type API struct {
 	admin   string         // path of the kubeconfig
 }
 
-// NewAPI starts an API server and waits until it is ready, which takes some 3 s. It needs root only where it gets a
-// network namespace.
+// NewAPI starts an API server and waits until it is ready, which takes some 3 s. It needs root, which a daemon's
+// own namespaces do.
 func NewAPI(t testing.TB, options APIOptions) *API {
 	t.Helper()
+	testutil.RequireRoot(t)
 	etcd, err := testutil.LookPath("etcd")
 	if err != nil {
 		testutil.Unsupported(t, "etcd", err.Error())

@@ -142,13 +142,14 @@ func (r *rig) swapUnderLoad(t *testing.T, containers []*pod.Container, tables []
 		processes[i].Start(t)
 	}
 	swaps = 1
-	for start := time.Now(); time.Since(start) < 7500*time.Millisecond; swaps++ {
+	start := time.Now()
+	for ; time.Since(start) < 7500*time.Millisecond; swaps++ {
 		swap(swaps)
 	}
-	calls := 0
+	took, calls := time.Since(start), 0
 	for i, l := range loops {
 		calls += r.tally(t, processes[i], l.line, l.passes)
 	}
-	t.Logf("%d calls judged during %d swaps", calls, swaps)
+	t.Logf("%d calls judged during %d swaps, %.0f a second", calls, swaps, float64(calls)/took.Seconds())
 	return swaps
 }

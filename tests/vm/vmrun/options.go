@@ -14,7 +14,7 @@ import (
 // defaultModules is what the tests of this project need beyond what the kernels have built in. A name ending in "?"
 // is left out where the kernel has no such module. Nothing is loaded on demand in the guest: there is no modprobe.
 const defaultModules = "tls,veth,sch_ingress,cls_bpf,dummy?,netkit?,aesni_intel?,gcm?,ghash_generic?,overlay,af_packet?," +
-	"inet_diag?,tcp_diag?,udp_diag?,8021q?,sctp?,vsock?,vsock_loopback?"
+	"tun?,inet_diag?,tcp_diag?,udp_diag?,8021q?,sctp?,vsock?,vsock_loopback?"
 
 const (
 	defaultTimeout = 5 * time.Minute
