@@ -28,6 +28,9 @@ import (
 // port is where the web server listens.
 const port = 8080
 
+// holdQuery in a request makes the server answer it only when its connection has ended.
+const holdQuery = "hold"
+
 // rules lets the pod land at the server, and nothing else. %s is its mode.
 const rules = `
 apiVersion: sallyport.dev/v1alpha1
@@ -98,6 +101,10 @@ func (s *scene) serve(t *testing.T) {
 		s.mu.Lock()
 		s.seen = append(s.seen, r.Method+" "+r.URL.Path)
 		s.mu.Unlock()
+		if r.URL.RawQuery == holdQuery {
+			<-r.Context().Done() // the end of the connection
+			return
+		}
 		_, _ = fmt.Fprint(w, "Ship landed") // who waits for it says that it did not come
 	})}
 	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
