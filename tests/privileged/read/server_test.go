@@ -43,8 +43,8 @@ func TestServer(t *testing.T) {
 	t.Cleanup(func() { _ = server.Process.Kill(); server.Result() }) // it never ends by itself
 	const open, closed = "GET /open HTTP/1.1\r\nHost: a\r\n\r\n", "GET /closed HTTP/1.1\r\nHost: a\r\n\r\n"
 	for _, addr := range []netip.Addr{s.PodAddr, s.PodAddr6} {
-		to := netip.AddrPortFrom(addr, 8081)
-		s.awaitServer(t, to)
+		to := netip.AddrPortFrom(addr, inPort)
+		awaitServer(t, s.Server, to)
 		for _, c := range []conversation{
 			{Name: "allowed", Pieces: []string{open}, Back: open},
 			{Name: "two in one", Pieces: []string{open + open}, Back: open + open},
@@ -69,11 +69,11 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// awaitServer waits until the server in the pod listens.
-func (s *scene) awaitServer(t *testing.T, to netip.AddrPort) {
+// awaitServer waits until a server listens, as seen from a namespace.
+func awaitServer(t *testing.T, from *testutil.NetNS, to netip.AddrPort) {
 	t.Helper()
-	testutil.Eventually(t, "a connection to the server in the pod", func() error {
-		return s.Server.Try(func() error {
+	testutil.Eventually(t, "a connection to a server", func() error {
+		return from.Try(func() error {
 			conn, err := net.DialTimeout("tcp", to.String(), 2*time.Second)
 			if err != nil {
 				return err
