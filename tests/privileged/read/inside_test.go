@@ -62,7 +62,7 @@ func (c conversation) hold(addr string) string {
 	if err != nil {
 		return err.Error()
 	}
-	defer conn.Close() //nolint:errcheck // its end is not what counts
+	defer func() { _ = conn.Close() }() // its end is not what counts
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err.Error()
 	}
