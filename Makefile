@@ -23,7 +23,7 @@ UNIT_TESTS  = $$($(GO) list ./... | grep -Ev '/tests/(bpf|privileged|oracle|cont
 
 # What the guest of a VM test gets beside the test program. There is no compiler in it.
 VMRUN_FLAGS ?= -f $(CURDIR)/$(BUILD)/victim:/bin/victim -env SALLYPORT_VICTIM=/bin/victim \
-	-dyn /usr/bin/curl -dyn /usr/bin/openssl -dyn /usr/bin/gnutls-cli
+	-dyn /usr/bin/curl -dyn /usr/bin/openssl -dyn /usr/bin/gnutls-cli -dyn /usr/sbin/nginx
 VM_PARALLEL ?= 1
 
 # Include paths are relative to where bpf2go runs, so that no path of this machine gets into an object. libbpf's headers

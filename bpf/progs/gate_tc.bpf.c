@@ -14,7 +14,8 @@
  * came in. An echo request that comes in is judged here, as the pod's kernel answers it: see lib/echo.h. A
  * frame made by hand with the tuple of an allowed flow is that flow's: the socket hooks deny packet sockets to
  * governed processes, except on the cgroup step.
- * Queries for names that may not be asked for are turned round here into the answer REFUSED.
+ * Queries for names that may not be asked for are turned round here into the answer REFUSED, and HTTP requests that
+ * were denied into 403: see lib/http_answer.h.
  * Interfaces without an entry in gate_by_ifindex pass: they are being attached or taken down.
  */
 #include <linux/bpf.h>
@@ -22,6 +23,7 @@
 #include <lib/dns_refuse.h>
 #include <lib/echo.h>
 #include <lib/flow.h>
+#include <lib/http_answer.h>
 #include <lib/link.h>
 #include <lib/packet.h>
 
@@ -34,6 +36,7 @@ static long dns_address(struct dns_message *m, const __u8 *address, __u32 ttl)
 }
 
 enum tc_verdict {
+	GATE_LONG = -3, /* of passes_at_once() only: the long way says */
 	GATE_ECHO = -2, /* of to_pod() only: an echo request, which is to be judged */
 	GATE_NEXT = -1, /* TC_ACT_UNSPEC, TCX_NEXT: on to the next program */
 	GATE_DROP = 2,	/* TC_ACT_SHOT, TCX_DROP */
@@ -104,6 +107,11 @@ static __always_inline int fragment(struct packet *packet, struct gate *gate, st
 	return 1;
 }
 
+static __always_inline int is_fragment(const struct packet *packet)
+{
+	return packet->kind == PACKET_FRAGMENT || packet->first;
+}
+
 static __always_inline int is_arp(struct __sk_buff *skb)
 {
 	return skb->protocol == bpf_htons(ETHERTYPE_ARP);
@@ -145,9 +153,27 @@ __noinline int error_passes(struct __sk_buff *skb, struct gate *gate, const stru
 	return flow && (flow->state == FLOW_PENDING || verdict_passes(flow->decision));
 }
 
+/* What becomes of a segment with requests. opened: who opened the connection. Returns an enum http_next. */
+static __always_inline int http_segment(struct __sk_buff *skb, const struct flow_key *key, __u32 opened, __u32 direction)
+{
+	if (direction == DIR_EGRESS)
+		return opened == DIR_EGRESS ? http_from_client(skb, key) : HTTP_PASS;
+	return opened == DIR_EGRESS ? http_to_client(skb, key) : http_to_server(skb, key);
+}
+
+/* The same as a verdict. What goes back to the pod does not come by here again, where it would be the server's. */
+static __always_inline int http_verdict(struct __sk_buff *skb, int next, __u32 direction)
+{
+	if (next == HTTP_PASS)
+		return GATE_NEXT;
+	if (next != HTTP_BACK)
+		return GATE_DROP;
+	return direction == DIR_EGRESS ? bpf_redirect_peer(skb->ifindex, 0) : bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+}
+
 /*
- * Whether the packet is a common one of a flow that may pass: nothing more is to be known of it. What
- * this does not find, the long way does.
+ * A verdict for a common packet of a flow that may pass, of which nothing more is to be known. What this does not find,
+ * the long way does: GATE_LONG.
  */
 static __always_inline int passes_at_once(struct __sk_buff *skb, __u32 direction)
 {
@@ -155,16 +181,24 @@ static __always_inline int passes_at_once(struct __sk_buff *skb, __u32 direction
 	struct gate_slot *held = bpf_map_lookup_elem(&gate_slots, &slot);
 	struct flow_key key;
 	struct flow *flow;
+	int next;
 
 	if (!held || held->ifindex != skb->ifindex || !is_ip(skb) || skb->vlan_present ||
 	    !packet_common_flow(skb, ETHER_LEN, held->netns, direction == DIR_EGRESS, &key))
-		return 0;
+		return GATE_LONG;
 	flow = bpf_map_lookup_elem(&flow_by_tuple, &key);
 	if (!flow || (flow->state != FLOW_JUDGED && flow->state != FLOW_HTTP) ||
 	    !verdict_passes(flow->decision))
-		return 0;
+		return GATE_LONG;
+	if (flow->state == FLOW_HTTP) {
+		next = http_segment(skb, &key, flow->direction, direction);
+		if (next == HTTP_FOREIGN)
+			return GATE_LONG;
+		flow_count(flow, skb, direction);
+		return http_verdict(skb, next, direction);
+	}
 	flow_count(flow, skb, direction);
-	return 1;
+	return GATE_NEXT;
 }
 
 /* A packet to a resolver: passes, or is refused where gate_skb, which judged the name, says so. */
@@ -193,6 +227,7 @@ __noinline int from_pod(struct __sk_buff *skb)
 	struct packet packet;
 	struct flow_key key;
 	struct flow *flow;
+	int next;
 
 	if (!gate)
 		return GATE_NEXT;
@@ -230,9 +265,17 @@ __noinline int from_pod(struct __sk_buff *skb)
 	}
 	if (!verdict_passes(flow->decision))
 		return GATE_DROP; /* reported when it was judged */
+	if (flow->state == FLOW_HTTP && flow->direction == DIR_EGRESS && is_fragment(&packet))
+		goto foreign; /* requests are read in whole segments, and no TCP of a pod's kernel cuts them */
 	if (packet.first)
 		fragment(&packet, gate, &key);
 	flow_count(flow, skb, DIR_EGRESS);
+	if (flow->state == FLOW_HTTP) {
+		next = http_segment(skb, &key, flow->direction, DIR_EGRESS);
+		if (next != HTTP_FOREIGN)
+			return http_verdict(skb, next, DIR_EGRESS);
+		goto foreign;
+	}
 	return flow->state == FLOW_DNS ? query_from_pod(skb, &key) : GATE_NEXT;
 foreign:
 	tell_foreign(skb, &packet, gate);
@@ -242,9 +285,9 @@ foreign:
 SEC("tc")
 int gate_tc_from_pod(struct __sk_buff *skb)
 {
-	if (passes_at_once(skb, DIR_EGRESS))
-		return GATE_NEXT;
-	return from_pod(skb);
+	int verdict = passes_at_once(skb, DIR_EGRESS);
+
+	return verdict == GATE_LONG ? from_pod(skb) : verdict;
 }
 
 /* Whether a packet to the pod is one that the pod's kernel may have to refuse. */
@@ -320,16 +363,18 @@ __noinline int to_pod(struct __sk_buff *skb)
 	if (!verdict_passes(flow->decision))
 		return stays_denied(flow) ? GATE_DROP : to_socket(&packet, &key, BPF_ANY);
 	flow_count(flow, skb, DIR_INGRESS);
+	if (flow->state == FLOW_HTTP)
+		return http_verdict(skb, http_segment(skb, &key, flow->direction, DIR_INGRESS), DIR_INGRESS);
 	return GATE_NEXT;
 }
 
 SEC("tc")
 int gate_tc_to_pod(struct __sk_buff *skb)
 {
-	int verdict;
+	int verdict = passes_at_once(skb, DIR_INGRESS);
 
-	if (passes_at_once(skb, DIR_INGRESS))
-		return GATE_NEXT;
+	if (verdict != GATE_LONG)
+		return verdict;
 	verdict = to_pod(skb);
 	if (verdict == GATE_ECHO)
 		verdict = echo_enters(skb) ? GATE_NEXT : GATE_DROP; /* reported when judged */

@@ -120,28 +120,47 @@ func (g *Gate) Govern(v Veth) error {
 	if !g.owned {
 		v.Ifindex = 0
 	}
+	// Who is denied is answered at the interface, once that can be: until then it is not known from inside.
 	value := bpfobj.ABINetns{Container: v.Container, Ifindex: v.Ifindex}
-	if err := g.kernel.Maps().Map("netns_by_cookie").Put(v.NetNS, &value); err != nil {
-		return fmt.Errorf("governing network namespace %d: %w", v.NetNS, err)
-	}
-	if v.Ifindex == 0 {
+	govern := func() error {
+		if err := g.kernel.Maps().Map("netns_by_cookie").Put(v.NetNS, &value); err != nil {
+			return fmt.Errorf("governing network namespace %d: %w", v.NetNS, err)
+		}
 		return nil
 	}
-	if g.veths[v.Ifindex] == v {
-		return nil
+	if v.Ifindex != 0 && g.veths[v.Ifindex] == v {
+		value.Inside = inside(v.Ifindex)
+		return govern()
+	}
+	if err := govern(); err != nil || v.Ifindex == 0 {
+		return err
 	}
 	if err := g.attach(v.Ifindex); err != nil {
 		return err
 	}
-	// The entry last: a program without it lets packets pass, so none is dropped half configured.
+	// The entry late: a program without it lets packets pass, so none is dropped half configured.
 	if err := g.kernel.Maps().Map("gate_by_ifindex").Put(v.Ifindex, &bpfobj.ABIGate{Netns: v.NetNS}); err != nil {
 		return fmt.Errorf("gating interface %d: %w", v.Ifindex, err)
 	}
 	if err := g.setSlot(v.Ifindex, v.NetNS); err != nil {
 		return err
 	}
+	value.Inside = inside(v.Ifindex)
+	if err := govern(); err != nil {
+		return err
+	}
 	g.veths[v.Ifindex] = v
 	return nil
+}
+
+// inside is the index that the other end of an interface has in the pod. 0, where that cannot be told, means that what is
+// denied there is dropped and not answered.
+func inside(ifindex uint32) uint32 {
+	l, err := netlink.LinkByIndex(int(ifindex))
+	if err != nil || l.Type() != "veth" || l.Attrs().ParentIndex < 0 {
+		return 0
+	}
+	return uint32(l.Attrs().ParentIndex)
 }
 
 // setSlot takes the slot of an interface where the gate looks first, or frees it with netns 0. A slot

@@ -38,11 +38,32 @@ struct said {
 	__u8 spare[2 * SAID_TEXT]; /* never written: 6.1 does not see where text ends */
 };
 
+/* How a connection ends when one of its requests is denied. */
+enum http_end {
+	HTTP_END_SILENT = 0, /* nothing is answered, nothing more passes */
+	HTTP_END_TEXT = 1,   /* the client gets 403, the server a reset */
+	HTTP_END_HEAD = 2,   /* the same without a body: what was denied is HEAD */
+	HTTP_END_RESET = 3,  /* both get a reset: nobody waits for an answer in HTTP/1 at that place */
+};
+
 /* A connection at the gate whose requests are judged. */
 struct requests {
 	struct stream stream;
 	struct request now;
 	struct request before; /* coming in: as it was before the last bytes that matter */
 	__u32 refused;	       /* enum verdict of the request behind which no byte passes; 0: none */
-	__u32 pad;
+	__u32 end;	       /* enum http_end: what follows that request */
+	__u32 heard;	       /* up to where the client had been answered when the last of a request passed */
+	__u32 asked;	       /* 1: a request has passed, and heard is known */
+};
+
+/*
+ * What gate_skb tells gate_tc of a connection with requests: what of it may pass at the veth, or how it ends. Sequence
+ * numbers, in host byte order.
+ */
+struct passed {
+	__u32 first; /* of the bytes of a client in the pod that may pass */
+	__u32 next;  /* behind the last of them; of a connection that ends: what the server has, from either side */
+	__u32 end;   /* enum http_end; HTTP_END_SILENT: it goes on */
+	__u32 place; /* of the answer's first byte: behind all that the server has said */
 };

@@ -48,7 +48,7 @@ struct inferred {
 struct netns {
 	__u64 container; /* whose pod-level rules judge processes of the node in here */
 	__u32 ifindex;	 /* of the veth on the node; 0: no gate */
-	__u32 pad;
+	__u32 inside;	 /* of its other end, in the namespace; 0: not known */
 };
 
 /* A gated veth by its interface index on the node. */

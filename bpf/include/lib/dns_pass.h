@@ -2,6 +2,7 @@
 #pragma once
 /* GATE, what becomes of one packet of a flow to a resolver: see lib/dns_gate.h. */
 #include <lib/dns_gate.h>
+#include <lib/gated.h>
 
 /* Besides an enum reason, why an answer is not simply delivered. */
 enum not_told {
@@ -20,15 +21,6 @@ static __always_inline struct pending *pending_of(struct __sk_buff *skb, __u64 f
 	return sk ? bpf_sk_storage_get(&query_by_sock, sk, 0, flags) : 0;
 }
 
-/* Whether a packet passes gate_tc, which can answer it: not in a stream. */
-static __always_inline int is_gated(const struct flow_key *key)
-{
-	__u64 cookie = key->netns;
-	struct netns *netns = bpf_map_lookup_elem(&netns_by_cookie, &cookie);
-
-	return key->protocol == PROTO_UDP && netns && netns->ifindex;
-}
-
 /* A query, read into s->m if read. Returns a verdict. Inline: stacks below it are deep. */
 static __always_inline int query_out(struct __sk_buff *skb, struct dns_scratch *s,
 				     const struct flow_key *key, struct sock_state *state,
@@ -41,7 +33,8 @@ static __always_inline int query_out(struct __sk_buff *skb, struct dns_scratch *
 	verdict = judge_name(s, key, &state->owner, read);
 	if (verdict != VERDICT_ALLOW)
 		tell_dns(s, key, &state->owner, 1);
-	refused = read && is_gated(key) && (verdict == VERDICT_DENY || verdict == VERDICT_RESET);
+	refused = read && key->protocol == PROTO_UDP && is_gated(skb, key) &&
+		  (verdict == VERDICT_DENY || verdict == VERDICT_RESET);
 	if (!refused && (!verdict_passes(verdict) || !(s->answer.flags & ANSWER_FILLS)))
 		return verdict;
 	pending = pending_of(skb, BPF_SK_STORAGE_GET_F_CREATE);

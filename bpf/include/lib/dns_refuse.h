@@ -6,6 +6,7 @@
  * The note is looked up by all of flow, id and name, so that it says nothing of any other query.
  */
 #include <lib/dns_room.h>
+#include <lib/turn.h>
 
 enum refuse_limits {
 	REFUSE_NS = 30000000000ULL, /* how long a query may take to the veth */
@@ -13,7 +14,6 @@ enum refuse_limits {
 	IP6_PSEUDO = 40,
 	DNS_KEPT = 0x0110, /* bits of a query that its answer keeps: RD, CD */
 	DNS_REFUSAL = 0x8085, /* QR, RA, REFUSED */
-	TC_REDIRECT = 7,
 };
 
 static __always_inline void refusal_key(struct refusal_key *key, const struct flow_key *flow,
@@ -52,54 +52,6 @@ static __always_inline int is_refused(const struct flow_key *flow, const struct 
 
 	refusal_key(&key, flow, m);
 	return !!bpf_map_lookup_elem(&refusals, &key);
-}
-
-static __always_inline __u16 fold(__s64 sum)
-{
-	__u32 folded = sum;
-
-	folded = (folded & 0xffff) + (folded >> 16);
-	folded = (folded & 0xffff) + (folded >> 16);
-	return ~folded;
-}
-
-/* The IPv4 header of the answer. Returns 0 when it cannot be made. */
-static __always_inline int turn_ip4(struct __sk_buff *skb, __u32 len)
-{
-	struct ip4_header ip;
-	__u32 src;
-
-	if (packet_load(skb, 0, &ip, sizeof(ip)) || ip.version_ihl != IP4_PLAIN)
-		return 0;
-	src = ip.src;
-	ip.src = ip.dst;
-	ip.dst = src;
-	ip.total_be = bpf_htons(IP4_LEN + len);
-	ip.frag_be = 0;
-	ip.ttl = 64;
-	ip.check = 0;
-	ip.check = fold(bpf_csum_diff(0, 0, (__u32 *)&ip, sizeof(ip), 0));
-	return !bpf_skb_store_bytes(skb, ETHER_LEN, &ip, sizeof(ip), 0);
-}
-
-/* The same for IPv6; its addresses go into the pseudo header at the beginning of buffer. */
-static __always_inline int turn_ip6(struct __sk_buff *skb, __u32 len, __u8 *buffer)
-{
-	struct ip6_header ip;
-	__u8 src[16];
-
-	if (packet_load(skb, 0, &ip, sizeof(ip)) || ip.next != PROTO_UDP)
-		return 0;
-	__builtin_memcpy(src, ip.src, sizeof(src));
-	__builtin_memcpy(ip.src, ip.dst, sizeof(ip.src));
-	__builtin_memcpy(ip.dst, src, sizeof(ip.dst));
-	ip.len_be = bpf_htons(len);
-	ip.hops = 64;
-	__builtin_memcpy(buffer, ip.src, 32);
-	buffer[34] = len >> 8;
-	buffer[35] = len;
-	buffer[39] = PROTO_UDP;
-	return !bpf_skb_store_bytes(skb, ETHER_LEN, &ip, sizeof(ip), 0);
 }
 
 /* The UDP and DNS headers of the answer, at off. Returns 0 when they cannot be made. */
@@ -144,7 +96,7 @@ static __always_inline int sum_ip6(struct __sk_buff *skb, __u32 off, __u32 len, 
 __noinline int turn_round(struct __sk_buff *skb, struct dns_message *m)
 {
 	__u32 off, len, i, ip6;
-	__u8 link[12], *buffer;
+	__u8 *buffer;
 
 	if (!m)
 		return 0;
@@ -154,12 +106,13 @@ __noinline int turn_round(struct __sk_buff *skb, struct dns_message *m)
 	buffer = m->name; /* has been read */
 	for (i = 0; i < REFUSE_BUFFER / 8; i++)
 		((__u64 *)buffer)[i] = 0;
-	if (bpf_skb_change_tail(skb, m->question, 0) || bpf_skb_load_bytes(skb, 0, link, 12))
+	if (bpf_skb_change_tail(skb, m->question, 0) || !turn_link(skb))
 		return 0;
-	if (bpf_skb_store_bytes(skb, 0, link + 6, 6, 0) || bpf_skb_store_bytes(skb, 6, link, 6, 0))
+	if (ip6 ? !turn_ip6(skb, len, 1, PROTO_UDP, buffer) : !turn_ip4(skb, len, 1, buffer))
 		return 0;
-	if (ip6 ? !turn_ip6(skb, len, buffer) : !turn_ip4(skb, len))
-		return 0;
+	buffer[34] = len >> 8;
+	buffer[35] = len;
+	buffer[39] = PROTO_UDP;
 	if (!turn_udp(skb, m, off, len))
 		return 0;
 	return !ip6 || sum_ip6(skb, off, len, buffer);

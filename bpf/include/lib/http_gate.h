@@ -8,6 +8,7 @@
  * Fails closed: what is no HTTP/1, may be read in two ways, came before anybody read, or lies in memory that its
  * sender can still change is judged as a request that no rule selects.
  */
+#include <lib/http_passed.h>
 #include <lib/http_room.h>
 #include <lib/segment.h>
 
@@ -33,6 +34,8 @@ static __always_inline __u32 reading_judge(struct reading *g)
 
 	if (flaw && verdict != VERDICT_ALLOW)
 		room->answer.reason = reason_of_flaw(flaw);
+	if (!verdict_passes(verdict))
+		g->requests->end = http_end_of(room, g->requests, verdict, flaw);
 	if (verdict != VERDICT_ALLOW || room->flags & CONTROL_TELL_CONNECT)
 		tell_request(room, g->owner, flaw);
 	r->revision = room->query.revision;
@@ -51,6 +54,7 @@ static __always_inline void reading_skip(struct reading *g)
 
 	if (n > h->left)
 		n = h->left;
+	g->room->others = 1;
 	http1_skip(h, n);
 	if (n <= here) {
 		parse->pos += n;
@@ -98,8 +102,10 @@ static long reading_step(__u32 index, void *data)
 	if (event != HTTP1_HEAD && event != HTTP1_BAD)
 		return 0;
 	verdict = reading_judge(g);
-	if (verdict_passes(verdict) && event == HTTP1_HEAD)
+	if (verdict_passes(verdict) && event == HTTP1_HEAD) {
+		g->room->others = 1;
 		return 0;
+	}
 	g->room->verdict = verdict;
 	return 1;
 }
@@ -132,7 +138,7 @@ static __always_inline void requests_begin(struct requests *requests, __u32 seq)
 	struct control *c = control_get();
 
 	stream_begin(&requests->stream, seq);
-	requests->refused = 0;
+	requests->refused = requests->end = requests->asked = 0;
 	__builtin_memset(&requests->now, 0, sizeof(requests->now));
 	http1_begin(&requests->now.parser, c ? c->seed : 0, 0);
 	requests->before = requests->now;
@@ -171,10 +177,21 @@ static __always_inline __u32 free_bytes(const struct request *r)
 }
 
 /* Ends a connection one of whose requests does not pass. */
-static __always_inline __u32 reading_end(struct requests *requests, __u32 verdict)
+static __always_inline __u32 reading_end(struct reading *g, __u32 verdict)
 {
-	if (!verdict_passes(verdict))
-		requests->refused = verdict == VERDICT_NONE ? VERDICT_DENY : verdict; /* closed: not all was read */
+	struct requests *requests = g->requests;
+
+	if (verdict_passes(verdict)) {
+		if (g->room->others)
+			requests->heard = g->room->edge;
+		requests->asked |= g->room->others;
+		return verdict;
+	}
+	if (verdict == VERDICT_NONE) {
+		requests->end = HTTP_END_RESET;
+		verdict = VERDICT_DENY; /* closed: not all was read */
+	}
+	requests->refused = verdict;
 	return verdict;
 }
 
@@ -208,11 +225,11 @@ static __always_inline __u32 reading_run(struct reading *g)
 	g->room->at = seg->at;
 	g->room->end = seg->at + seg->len;
 	g->room->verdict = VERDICT_NONE;
-	g->room->parse.pos = g->room->parse.len = 0;
+	g->room->parse.pos = g->room->parse.len = g->room->others = 0;
 	bpf_loop(READING_STEPS, reading_step, g, 0);
 	if (order == STREAM_READ && verdict_passes(g->room->verdict))
 		stream_read(&requests->stream, seg, bpf_ktime_get_ns());
-	return reading_end(requests, g->room->verdict);
+	return reading_end(g, g->room->verdict);
 }
 
 /* Takes out what the head has said in former packets, or (keep) puts it back; no memory: it is missing in reports. */
@@ -280,7 +297,9 @@ static __always_inline __u32 reading_packet(struct reading *g, int out)
 	}
 	if (!stream_enter(&g->requests->stream))
 		return VERDICT_DROP;
+	g->room->edge = answered_edge(sk, out);
 	verdict = reading_segment(sk, g);
+	verdict = passed_note(g->skb, g->room, g->requests, verdict);
 	stream_leave(&g->requests->stream);
 	return verdict;
 }

@@ -28,6 +28,8 @@ struct request_room {
 	__u32 at;  /* in it, as an offset in its packet: the first byte that is not in parse */
 	__u32 end;
 	__u32 verdict; /* of the worst request in it; VERDICT_NONE: not all was read */
+	__u32 others;  /* 1: something in it is of a request that passed */
+	__u32 edge;    /* sequence number up to where the client has been answered */
 	__u32 pad;
 };
 

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #pragma once
-/* READ, segments of TCP at their socket (cgroup_skb), for lib/stream.h. */
+/* READ, segments of TCP at their socket (cgroup_skb), for lib/stream.h, or at a veth (tc). */
 #include <bpf/bpf_core_read.h>
 #include <lib/packet.h>
 #include <lib/stream.h>
 
-/* Where TCP begins in the packet, whose network header is at skb->data; 0: it is not found. */
+/* Where TCP begins behind the network header; 0: it is not found. */
 static __always_inline __u32 segment_begin(struct __sk_buff *skb)
 {
 	__u8 head[IP6_LEN + 2];
 
-	if (bpf_skb_load_bytes(skb, 0, head, IP4_LEN))
+	if (packet_load(skb, 0, head, IP4_LEN))
 		return 0;
 	if (head[0] >> 4 == 4)
 		return head[9] == PROTO_TCP ? (head[0] & 15) * 4 : 0;
-	if (bpf_skb_load_bytes(skb, 0, head, sizeof(head)))
+	if (packet_load(skb, 0, head, sizeof(head)))
 		return 0;
 	if (head[6] == PROTO_TCP)
 		return IP6_LEN;
@@ -24,29 +24,34 @@ static __always_inline __u32 segment_begin(struct __sk_buff *skb)
 }
 
 /*
- * Reads the segment of a packet at its socket. Returns 0 when it cannot be read: extension headers that no
- * program of ours allows to be there, or a packet that is cut (closed: to be dropped).
+ * Reads the segment of a packet whose network header is link bytes behind skb->data. Returns 0 when it cannot be read:
+ * extension headers that no program of ours allows to be there, or a packet that is cut (closed: to be dropped).
  */
-__noinline int segment_parse(struct __sk_buff *skb, int out, struct segment *seg)
+static __always_inline int segment_read(struct __sk_buff *skb, __u32 link, int out, struct segment *seg)
 {
 	__u32 begin = segment_begin(skb);
 	__u8 head[TCP_LEN];
 	__u32 seq;
 
-	if (!seg)
-		return 0;
 	__builtin_memset(seg, 0, sizeof(*seg));
-	if (!begin || bpf_skb_load_bytes(skb, begin, head, sizeof(head)))
+	if (!begin || packet_load(skb, begin, head, sizeof(head)))
 		return 0;
 	__builtin_memcpy(&seq, head + TCP_SEQ, sizeof(seq));
-	seg->seq = bpf_ntohl(seq);
+	seg->first = seg->seq = bpf_ntohl(seq);
 	seg->flags = head[TCP_FLAGS];
 	seg->out = out;
+	begin += link;
 	seg->at = begin + (head[TCP_DATA_OFFSET] >> 4) * 4;
 	if (seg->at > skb->len || seg->at < begin + TCP_LEN)
 		return 0;
 	seg->len = skb->len - seg->at;
 	return 1;
+}
+
+/* The same of a packet at its socket. */
+__noinline int segment_parse(struct __sk_buff *skb, int out, struct segment *seg)
+{
+	return seg ? segment_read(skb, 0, out, seg) : 0;
 }
 
 /* Reads a member of a kernel's structure through a pointer that the verifier knows as another. */

@@ -23,7 +23,8 @@ enum stream_limits {
 /* A segment of TCP, and what its socket knows. */
 struct segment {
 	__u64 now_ns; /* CLOCK_MONOTONIC; asked for when it is needed, 0 before */
-	__u32 seq;    /* of its first byte */
+	__u32 first;  /* sequence number of its first byte */
+	__u32 seq;    /* the same; behind stream_order(): of the first new one */
 	__u32 len;    /* of its bytes */
 	__u32 at;     /* offset of its first byte from skb->data; behind stream_order(): of the first new one */
 	__u32 taken;  /* coming in: sequence number up to which TCP has the bytes (rcv_nxt) */
@@ -32,6 +33,7 @@ struct segment {
 	__u8 out;     /* 1: leaving its socket */
 	__u8 at_rest; /* coming in: 1: no packet of the connection waits for its socket */
 	__u8 again;   /* result: what was read last is to be forgotten */
+	__u32 pad;
 };
 
 /* What is to be done with a segment. */

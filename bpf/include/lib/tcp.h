@@ -13,6 +13,7 @@ enum tcp_flags {
 
 enum tcp_header {
 	TCP_SEQ = 4, /* offsets */
+	TCP_ACK_SEQ = 8,
 	TCP_DATA_OFFSET = 12,
 	TCP_FLAGS = 13,
 	TCP_LEN = 20, /* without options */

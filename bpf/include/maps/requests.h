@@ -2,6 +2,7 @@
 #pragma once
 #include <bpf/bpf_helpers.h>
 #include <abi/request.h>
+#include <abi/state.h>
 
 /* Freed with the socket. Accepted sockets get none: their connection is not yet read. */
 struct {
@@ -20,3 +21,15 @@ struct {
 	__type(value, struct said);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } said_by_sock SEC(".maps");
+
+/*
+ * Of connections with requests at a gated veth, by their flow. LRU: where an entry is lost no byte of a client passes
+ * until gate_skb has seen it again.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct flow_key);
+	__type(value, struct passed);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} passed_by_flow SEC(".maps");

@@ -401,7 +401,7 @@ const (
 type ABILimits uint32
 
 const (
-	ABILimitsABI_VERSION     ABILimits = 4
+	ABILimitsABI_VERSION     ABILimits = 5
 	ABILimitsRULE_WORDS      ABILimits = 8
 	ABILimitsRULE_MAX        ABILimits = 512
 	ABILimitsEXE_LEN         ABILimits = 256
@@ -453,7 +453,7 @@ type ABINetns struct {
 	_         structs.HostLayout
 	Container uint64
 	Ifindex   uint32
-	Pad       uint32
+	Inside    uint32
 }
 
 type ABIOrigin uint32
@@ -746,6 +746,7 @@ const (
 	ABIMapNamesByAddr       = "names_by_addr"
 	ABIMapNamesOfCgrp       = "names_of_cgrp"
 	ABIMapNetnsByCookie     = "netns_by_cookie"
+	ABIMapPassedByFlow      = "passed_by_flow"
 	ABIMapProbeBySlot       = "probe_by_slot"
 	ABIMapQueriesBySock     = "queries_by_sock"
 	ABIMapQueryBySock       = "query_by_sock"
@@ -872,6 +873,7 @@ type ABIMapSpecs struct {
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	PassedByFlow      *ebpf.MapSpec `ebpf:"passed_by_flow"`
 	ProbeBySlot       *ebpf.MapSpec `ebpf:"probe_by_slot"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
@@ -976,6 +978,7 @@ type ABIMaps struct {
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	PassedByFlow      *ebpf.Map `ebpf:"passed_by_flow"`
 	ProbeBySlot       *ebpf.Map `ebpf:"probe_by_slot"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
@@ -1018,6 +1021,7 @@ func (m *ABIMaps) Close() error {
 		m.NamesByAddr,
 		m.NamesOfCgrp,
 		m.NetnsByCookie,
+		m.PassedByFlow,
 		m.ProbeBySlot,
 		m.QueriesBySock,
 		m.QueryBySock,

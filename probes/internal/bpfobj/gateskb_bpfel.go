@@ -41,6 +41,7 @@ const (
 	GateSKBMapNamesOfCgrp       = "names_of_cgrp"
 	GateSKBMapNamesRooms        = "names_rooms"
 	GateSKBMapNetnsByCookie     = "netns_by_cookie"
+	GateSKBMapPassedByFlow      = "passed_by_flow"
 	GateSKBMapQueriesBySock     = "queries_by_sock"
 	GateSKBMapQueryBySock       = "query_by_sock"
 	GateSKBMapRefusals          = "refusals"
@@ -135,6 +136,7 @@ type GateSKBMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	PassedByFlow      *ebpf.MapSpec `ebpf:"passed_by_flow"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
@@ -203,6 +205,7 @@ type GateSKBMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	PassedByFlow      *ebpf.Map `ebpf:"passed_by_flow"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
@@ -247,6 +250,7 @@ func (m *GateSKBMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.PassedByFlow,
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,

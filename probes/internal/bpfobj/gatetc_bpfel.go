@@ -40,16 +40,19 @@ const (
 	GateTCMapNamesOfCgrp       = "names_of_cgrp"
 	GateTCMapNamesRooms        = "names_rooms"
 	GateTCMapNetnsByCookie     = "netns_by_cookie"
+	GateTCMapPassedByFlow      = "passed_by_flow"
 	GateTCMapQueriesBySock     = "queries_by_sock"
 	GateTCMapQueryBySock       = "query_by_sock"
 	GateTCMapRefusals          = "refusals"
 	GateTCMapRequestSelects    = "request_selects"
+	GateTCMapRequestsBySock    = "requests_by_sock"
 	GateTCMapRules             = "rules"
 	GateTCMapRulesById         = "rules_by_id"
 	GateTCMapRulesByPeer       = "rules_by_peer"
 	GateTCMapRulesByPort       = "rules_by_port"
 	GateTCMapRulesetByCgrp     = "ruleset_by_cgrp"
 	GateTCMapRulesets          = "rulesets"
+	GateTCMapSaidBySock        = "said_by_sock"
 	GateTCMapStateBySock       = "state_by_sock"
 	GateTCProgGateTcFromPod    = "gate_tc_from_pod"
 	GateTCProgGateTcToPod      = "gate_tc_to_pod"
@@ -129,16 +132,19 @@ type GateTCMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	PassedByFlow      *ebpf.MapSpec `ebpf:"passed_by_flow"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
+	RequestsBySock    *ebpf.MapSpec `ebpf:"requests_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
+	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 }
 
@@ -192,16 +198,19 @@ type GateTCMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	PassedByFlow      *ebpf.Map `ebpf:"passed_by_flow"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
+	RequestsBySock    *ebpf.Map `ebpf:"requests_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
+	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 }
 
@@ -231,16 +240,19 @@ func (m *GateTCMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.PassedByFlow,
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
 		m.RequestSelects,
+		m.RequestsBySock,
 		m.Rules,
 		m.RulesById,
 		m.RulesByPeer,
 		m.RulesByPort,
 		m.RulesetByCgrp,
 		m.Rulesets,
+		m.SaidBySock,
 		m.StateBySock,
 	)
 }

@@ -124,6 +124,7 @@ type StreamsOrdered struct {
 	Segment struct {
 		_      structs.HostLayout
 		NowNs  uint64
+		First  uint32
 		Seq    uint32
 		Len    uint32
 		At     uint32
@@ -133,6 +134,7 @@ type StreamsOrdered struct {
 		Out    uint8
 		AtRest uint8
 		Again  uint8
+		Pad    uint32
 	}
 	NowNs  uint64
 	Order  uint32

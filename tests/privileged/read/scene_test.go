@@ -25,8 +25,15 @@ import (
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
 
-// port is where the web server listens.
-const port = 8080
+// Where servers listen: outside that of the scene and nginx, and in the pod.
+const (
+	port      = 8080
+	nginxPort = 8082
+	inPort    = 8081
+)
+
+// holdQuery in a request makes the server answer it only when its connection has ended.
+const holdQuery = "hold"
 
 // rules lets the pod land at the server, and nothing else. %s is its mode.
 const rules = `
@@ -39,7 +46,7 @@ spec:
   rules:
   - name: land
     egress:
-    - toPorts: [{ports: [{port: 8080, protocol: TCP}], rules: {http: [{method: POST, path: "/v1/request-landing"}]}}]
+    - toPorts: [{ports: [{port: 8080, protocol: TCP}, {port: 8082, protocol: TCP}], rules: {http: [{method: POST, path: "/v1/request-landing"}]}}]
     ingress:
     - toPorts: [{ports: [{port: 8081, protocol: TCP}], rules: {http: [{method: GET, path: "/open"}]}}]
 `
@@ -98,6 +105,10 @@ func (s *scene) serve(t *testing.T) {
 		s.mu.Lock()
 		s.seen = append(s.seen, r.Method+" "+r.URL.Path)
 		s.mu.Unlock()
+		if r.URL.RawQuery == holdQuery {
+			<-r.Context().Done() // the end of the connection
+			return
+		}
 		_, _ = fmt.Fprint(w, "Ship landed") // who waits for it says that it did not come
 	})}
 	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * What gate_skb tells gate_tc of a connection with requests (struct passed). A request that a client in the pod may not
+ * make goes on as far as the veth, where gate_tc makes the answer of it: that it does not pass there rests on what gate_tc
+ * has been told may pass, and not on it having been told of the denial. One that comes in is dropped, and answered when
+ * its client sends it again.
+ */
+#include <lib/gated.h>
+#include <lib/request_room.h>
+#include <maps/requests.h>
+
+enum passed_limits {
+	PASSED_WINDOW = 1 << 30, /* bytes that may pass again; sequence numbers are compared over less than half of all */
+};
+
+/* Up to where the client has been answered, as a sequence number; 0: nobody knows. */
+static __always_inline __u32 answered_edge(struct bpf_sock *sk, int out)
+{
+	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+	__u32 edge;
+
+	if (!tcp)
+		return 0;
+	edge = tcp->snd_nxt;
+	asm volatile("" : "+r"(edge)); /* two loads: no address of one or the other may be computed */
+	return out ? tcp->rcv_nxt : edge;
+}
+
+/* A segment of a client may pass at the veth. */
+static __always_inline void passed_widen(struct passed *passed, const struct segment *seg)
+{
+	__u32 end = seg->seq + seg->len;
+
+	if (seq_past(end, passed->next) > 0)
+		passed->next = end;
+	if (seq_past(passed->first, seg->first) > 0)
+		passed->first = seg->first;
+	if (passed->next - passed->first > PASSED_WINDOW)
+		passed->first = passed->next - PASSED_WINDOW;
+}
+
+/* What is to be told of a segment; passed: what was told before, or nothing. */
+static __always_inline void passed_tell(struct passed *passed, const struct request_room *room,
+					const struct requests *requests)
+{
+	const struct segment *seg = &room->segment;
+
+	if (requests->refused) {
+		if (passed->end)
+			return; /* once: a segment that comes again gets the same answer */
+		passed->place = room->edge;
+		passed->next = requests->stream.next;
+		passed->end = requests->end;
+	} else if (seg->flags & TCP_SYN) {
+		passed->first = passed->next = seg->first + 1;
+		passed->end = HTTP_END_SILENT;
+	} else {
+		passed_widen(passed, seg);
+	}
+}
+
+/*
+ * Tells gate_tc of a segment that was read: its verdict. Returns the one that it has at its socket: what a client may not
+ * send passes there where gate_tc makes the answer of it.
+ */
+__noinline int passed_note(struct __sk_buff *skb, struct request_room *room, struct requests *requests, int verdict)
+{
+	struct passed fresh = {}, *passed;
+	struct flow_key key;
+	int out;
+
+	if (!room || !requests)
+		return VERDICT_DENY;
+	out = room->segment.out;
+	if (requests->refused ? !requests->end : !out || !verdict_passes(verdict))
+		return verdict; /* nothing is answered; or gate_tc lets it pass unasked; or it comes again */
+	if (!requests->refused && !room->segment.len && !(room->segment.flags & TCP_SYN))
+		return verdict;
+	key = room->key;
+	if (!is_gated(skb, &key))
+		return verdict;
+	passed = bpf_map_lookup_elem(&passed_by_flow, &key);
+	if (passed) {
+		passed_tell(passed, room, requests);
+	} else {
+		fresh.first = fresh.next = room->segment.first;
+		passed_tell(&fresh, room, requests);
+		if (bpf_map_update_elem(&passed_by_flow, &key, &fresh, BPF_ANY)) {
+			count_error(SITE_FLOW_MAP);
+			return requests->refused ? VERDICT_DENY : verdict; /* closed: gate_tc was not told that it may pass */
+		}
+	}
+	return requests->refused && out ? VERDICT_ALLOW : verdict;
+}

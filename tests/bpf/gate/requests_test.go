@@ -1,0 +1,278 @@
+package gate
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"structs"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
+	"github.com/sallyport/sallyport/probes/event"
+)
+
+// passed is struct passed: what gate_skb says of a connection with requests.
+type passed struct {
+	_                       structs.HostLayout
+	First, Next, End, Place uint32
+}
+
+// How a connection ends: enum http_end.
+const (
+	goesOn = iota
+	text
+	head
+	reset
+)
+
+const (
+	redirected = uint32(7) // TC_ACT_REDIRECT
+	flowHTTP   = 3
+)
+
+// The answer to a denied request, and what of it a HEAD gets.
+const (
+	answerHead = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 15\r\nConnection: close\r\n\r\n"
+	answer     = answerHead + "Access denied\r\n"
+)
+
+// exchange is a segment of a connection with requests, and what becomes of it.
+type exchange struct {
+	name    string
+	passed  *passed // nil: nothing is known
+	inward  bool    // the server is in the pod
+	back    bool    // the segment is the server's
+	segment layers.TCP
+	payload string
+	want    uint32
+	said    string      // for redirected: what the answer carries
+	is      *layers.TCP // its sequence numbers and flags
+}
+
+// want is a segment's place and flags.
+func segment(seq, ack uint32, flags string) layers.TCP {
+	return layers.TCP{
+		Seq: seq, Ack: ack, SYN: strings.Contains(flags, "S"), ACK: strings.Contains(flags, "A"),
+		FIN: strings.Contains(flags, "F"), RST: strings.Contains(flags, "R"), PSH: strings.Contains(flags, "P"),
+	}
+}
+
+func said(seq, ack uint32, flags string) *layers.TCP {
+	s := segment(seq, ack, flags)
+	return &s
+}
+
+// exchanges of a client that has sent what is before 1000, and a server that has answered as far as 5000.
+func exchanges() (all []exchange) {
+	open, wraps := &passed{First: 900, Next: 1000}, &passed{First: ^uint32(49), Next: 50}
+	all = []exchange{
+		{name: "what was read", passed: open, segment: segment(900, 5000, "A"), payload: strings.Repeat("x", 100), want: next},
+		{name: "the last byte of it", passed: open, segment: segment(999, 5000, "A"), payload: "x", want: next},
+		{name: "one byte more", passed: open, segment: segment(900, 5000, "A"), payload: strings.Repeat("x", 101), want: drop},
+		{name: "what nobody has read", passed: open, segment: segment(1000, 5000, "A"), payload: "x", want: drop},
+		{name: "what was before", passed: open, segment: segment(899, 5000, "A"), payload: "x", want: drop},
+		{name: "an acknowledgement", passed: open, segment: segment(1000, 5000, "A"), want: next},
+		{name: "an end", passed: open, segment: segment(1000, 5000, "AF"), want: next},
+		{name: "around the end of the numbers", passed: wraps, segment: segment(^uint32(49), 5000, "A"), payload: strings.Repeat("x", 100), want: next},
+		{name: "around it, one byte more", passed: wraps, segment: segment(^uint32(49), 5000, "A"), payload: strings.Repeat("x", 101), want: drop},
+		{name: "data of an unknown connection", segment: segment(900, 5000, "A"), payload: "x", want: drop},
+		{name: "the beginning of an unknown connection", segment: segment(900, 0, "S"), want: next},
+		{name: "an answer", passed: open, back: true, segment: segment(5000, 1000, "A"), payload: "x", want: next},
+		{name: "a request to a server in the pod", passed: nil, inward: true, segment: segment(1000, 5000, "A"), payload: "x", want: next},
+		{name: "an answer of a server in the pod", passed: nil, inward: true, back: true, segment: segment(5000, 1000, "A"), payload: "x", want: next},
+	}
+	for _, inward := range []bool{false, true} {
+		all = append(all, endings(inward)...)
+	}
+	return all
+}
+
+// endings are exchanges on a connection whose request at 1000 was denied.
+func endings(inward bool) (all []exchange) {
+	denied, headed, broken := &passed{Next: 1000, End: text, Place: 5000}, &passed{Next: 1000, End: head, Place: 5000}, &passed{Next: 1000, End: reset, Place: 5000}
+	const end = 5000 + uint32(len(answer)) + 1
+	all = []exchange{
+		{name: "the denied request", passed: denied, segment: segment(1000, 5000, "PA"), payload: "GET", want: redirected, said: answer, is: said(5000, 1003, "PAF")},
+		{name: "again, with more", passed: denied, segment: segment(1000, 5000, "PA"), payload: "GET /", want: redirected, said: answer, is: said(5000, 1005, "PAF")},
+		{name: "with its end", passed: denied, segment: segment(1000, 5000, "PAF"), payload: "GET", want: redirected, said: answer, is: said(5000, 1004, "PAF")},
+		{name: "a denied HEAD", passed: headed, segment: segment(1000, 5000, "PA"), payload: "HEAD", want: redirected, said: answerHead, is: said(5000, 1004, "PAF")},
+		{name: "one that is reset", passed: broken, segment: segment(1000, 5000, "PA"), payload: "GET", want: redirected, is: said(5000, 1003, "RA")},
+		{name: "of a client that lacks an answer", passed: denied, segment: segment(1000, 4990, "PA"), payload: "GET", want: redirected, is: said(4990, 1003, "RA")},
+		{name: "more behind the answer", passed: denied, segment: segment(1003, end, "A"), payload: "more", want: redirected, is: said(end, 1007, "A")},
+		{name: "the client's end", passed: denied, segment: segment(1003, end, "AF"), want: redirected, is: said(end, 1004, "A")},
+		{name: "the answer acknowledged", passed: denied, segment: segment(1003, end, "A"), want: drop},
+		{name: "a reset by the client", passed: denied, segment: segment(1003, 0, "R"), want: next},
+		{name: "without an acknowledgement", passed: denied, segment: segment(1000, 0, "P"), payload: "GET", want: drop},
+	}
+	if !inward {
+		all = append(all,
+			exchange{name: "what the server says then", passed: denied, back: true, segment: segment(5000, 1000, "PA"), payload: "HTTP", want: redirected, is: said(1000, 5004, "RA")},
+			exchange{name: "a reset by the server", passed: denied, back: true, segment: segment(5000, 1000, "RA"), want: drop})
+	} else {
+		all = append(all, exchange{name: "another connection", passed: denied, segment: segment(77, 0, "S"), want: next})
+	}
+	for i := range all {
+		all[i].inward = inward
+		all[i].name += map[bool]string{false: ", out", true: ", in"}[inward]
+	}
+	return all
+}
+
+// frameOf is the frame of an exchange, and whether it goes to the pod.
+func (x exchange) frameOf(t testing.TB, ip6 bool) (f []byte, toPod bool) {
+	t.Helper()
+	pod, peer := pod4, peer4
+	if ip6 {
+		pod, peer = pod6, peer6
+	}
+	toPod = x.inward != x.back
+	h, from, to := x.segment, pod, peer
+	h.SrcPort, h.DstPort, h.Window = podPort, peerPort, 1000
+	if toPod {
+		from, to = peer, pod
+		h.SrcPort, h.DstPort = h.DstPort, h.SrcPort
+	}
+	b := serialize(t, &h, gopacket.Payload(x.payload))
+	if ip6 {
+		return frame(t, v6(t, from, to, tcp, b)), toPod
+	}
+	return frame(t, v4(t, from, to, tcp, b)), toPod
+}
+
+// TestRequests: of a client in the pod only what was read passes; the rest, on either side of a connection whose request
+// was denied, is answered at the right place, with the right checksums.
+func TestRequests(t *testing.T) {
+	w := newWorld(t)
+	for _, slow := range []bool{false, true} {
+		w.setSlot(t, &gateSlot{NetNS: cookie, Ifindex: map[bool]uint32{false: ifindex, true: 0}[slow]})
+		for _, ip6 := range []bool{false, true} {
+			for _, x := range exchanges() {
+				t.Run(fmt.Sprintf("slow=%t/ip6=%t/%s", slow, ip6, x.name), func(t *testing.T) { x.check(t, w, ip6) })
+			}
+		}
+	}
+}
+
+func (x exchange) check(t *testing.T, w *world, ip6 bool) {
+	key := tuple4(tcp).key()
+	if ip6 {
+		key = tuple6(tcp).key()
+	}
+	f := flow{Decision: revision<<8 | uint64(event.VerdictAllow), State: flowHTTP}
+	if x.inward {
+		f.Direction = 1
+	}
+	defer w.forget(t)
+	if err := w.flows.Put(key, &f); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.passed.Delete(key) // of the case before
+	if x.passed != nil {
+		if err := w.passed.Put(key, x.passed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in, toPod := x.frameOf(t, ip6)
+	program := w.fromPod
+	if toPod {
+		program = w.toPod
+	}
+	out := make([]byte, len(in)+1000)
+	o := &ebpf.RunOptions{Data: in, DataOut: out}
+	got, err := program.Run(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != x.want {
+		t.Fatalf("the verdict is %#x, want %#x", got, x.want)
+	}
+	if got == redirected {
+		x.answered(t, in, o.DataOut)
+	}
+	if err := w.passed.Lookup(key, &passed{}); x.segment.SYN && x.passed != nil && err == nil {
+		t.Error("the end of one connection is left to the next")
+	}
+}
+
+// answered checks the frame that was made of another.
+func (x exchange) answered(t *testing.T, in, out []byte) {
+	t.Helper()
+	p, was := gopacket.NewPacket(out, layers.LayerTypeEthernet, gopacket.Default), gopacket.NewPacket(in, layers.LayerTypeEthernet, gopacket.Default)
+	if e := p.ErrorLayer(); e != nil {
+		t.Fatalf("%x: %v", out, e.Error())
+	}
+	if got, want := p.LinkLayer().LinkFlow(), was.LinkLayer().LinkFlow().Reverse(); got != want {
+		t.Errorf("it goes %v, want %v", got, want)
+	}
+	if got, want := p.NetworkLayer().NetworkFlow(), was.NetworkLayer().NetworkFlow().Reverse(); got != want {
+		t.Errorf("it goes %v, want %v", got, want)
+	}
+	h, ok := p.TransportLayer().(*layers.TCP)
+	if !ok {
+		t.Fatalf("%x has no TCP", out)
+	}
+	if got, want := h.TransportFlow(), was.TransportLayer().TransportFlow().Reverse(); got != want {
+		t.Errorf("it goes %v, want %v", got, want)
+	}
+	got := segment(h.Seq, h.Ack, "")
+	got.ACK, got.FIN, got.RST, got.PSH, got.SYN = h.ACK, h.FIN, h.RST, h.PSH, h.SYN
+	if fmt.Sprint(got) != fmt.Sprint(*x.is) || string(h.Payload) != x.said {
+		t.Errorf("it is %+v with %q, want %+v with %q", got, h.Payload, *x.is, x.said)
+	}
+	if ip, ok := p.NetworkLayer().(*layers.IPv4); ok && sum(ip.Contents) != 0xffff {
+		t.Errorf("the checksum of %x is wrong", ip.Contents)
+	}
+	if transportSum(p) != 0xffff {
+		t.Errorf("the checksum of %x is wrong", h.Contents)
+	}
+}
+
+// transportSum is 0xffff when the checksum of a packet's TCP is right.
+func transportSum(p gopacket.Packet) uint16 {
+	src, dst := p.NetworkLayer().NetworkFlow().Endpoints()
+	b := append(append([]byte{}, src.Raw()...), dst.Raw()...)
+	body := append(append([]byte{}, p.TransportLayer().LayerContents()...), p.TransportLayer().LayerPayload()...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(body)))
+	b = binary.BigEndian.AppendUint32(b, uint32(tcp))
+	return sum(append(b, body...))
+}
+
+// sum is the ones' complement sum of RFC 1071.
+func sum(b []byte) uint16 {
+	if len(b)%2 == 1 {
+		b = append(b, 0)
+	}
+	var n uint32
+	for i := 0; i < len(b); i += 2 {
+		n += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	for n > 0xffff {
+		n = n&0xffff + n>>16
+	}
+	return uint16(n)
+}
+
+// TestRequestsInFragments: no fragment of a client's segment passes, whatever was read.
+func TestRequestsInFragments(t *testing.T) {
+	w := newWorld(t)
+	key := tuple4(tcp).key()
+	if err := w.flows.Put(key, &flow{Decision: revision<<8 | uint64(event.VerdictAllow), State: flowHTTP}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.passed.Put(key, &passed{First: 0, Next: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	more := func(ip *layers.IPv4) { ip.Flags = layers.IPv4MoreFragments }
+	later := func(ip *layers.IPv4) { ip.FragOffset = 3 }
+	for name, f := range map[string][]byte{
+		"first": v4(t, pod4, peer4, tcp, append(transport(t, tcp, podPort, peerPort), "GET "...), more),
+		"later": v4(t, pod4, peer4, tcp, []byte("/exhaust"), later),
+	} {
+		if got, ok := give(t, w.fromPod, frame(t, f)); ok && got != drop {
+			t.Errorf("the %s fragment gets %#x", name, got)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package read
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What makes the test binary a server in the pod, or a client, of the conversations behind it.
+const (
+	serveArg = "sallyport-serve"
+	holdArg  = "sallyport-hold"
+)
+
+func TestMain(m *testing.M) {
+	var err error
+	switch {
+	case len(os.Args) == 2 && os.Args[1] == serveArg:
+		err = serve()
+	case len(os.Args) == 4 && os.Args[1] == holdArg:
+		err = holdAll(os.Args[2], os.Args[3])
+	default:
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// How a connection ends.
+const (
+	open  = ""      // by who made it
+	ended = "ended" // by the other end, in order
+	reset = "reset"
+)
+
+// conversation is what is said on a connection, and what is to come of it.
+type conversation struct {
+	Name   string
+	Pieces []string // each in segments of its own
+	Wait   bool     // before the next piece, until Back has begun to come as far as what was said is long
+	Back   string   // all that comes back
+	Ends   string
+}
+
+// patience is how long anything may take: far more than it does, on a slow machine too.
+const patience = 20 * time.Second
+
+// hold holds the conversation with a server. It returns what is wrong with it, or nothing.
+func (c conversation) hold(addr string) string {
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = conn.Close() }() // its end is not what counts
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err.Error()
+	}
+	said, back := 0, make([]byte, len(c.Back))
+	for i, piece := range c.Pieces {
+		if i > 0 && !c.Wait {
+			time.Sleep(time.Millisecond) // else they could leave together
+		}
+		if _, err := io.WriteString(conn, piece); err != nil {
+			return fmt.Sprintf("piece %d: %v", i, err)
+		}
+		was := said
+		said += len(piece)
+		if !c.Wait || i == len(c.Pieces)-1 {
+			continue
+		}
+		if _, err := io.ReadFull(conn, back[was:said]); err != nil {
+			return fmt.Sprintf("after piece %d: %v", i, err)
+		}
+	}
+	read := 0
+	if c.Wait {
+		read = said - len(c.Pieces[len(c.Pieces)-1])
+	}
+	n, err := io.ReadFull(conn, back[read:])
+	if got := string(back[:read+n]); got != c.Back {
+		return fmt.Sprintf("%q comes back (%v)", got, err)
+	}
+	return c.end(conn)
+}
+
+// end waits for the end of the connection. It returns what is wrong with it.
+func (c conversation) end(conn net.Conn) string {
+	if c.Ends == open {
+		return ""
+	}
+	more, err := io.ReadAll(conn)
+	how := ended
+	if errors.Is(err, unix.ECONNRESET) {
+		how, err = reset, nil
+	}
+	if err != nil || how != c.Ends || len(more) > 0 {
+		return fmt.Sprintf("it is %s with %q: %v", how, more, err)
+	}
+	return ""
+}
+
+// holdAll holds conversations, all at a time, and prints what is wrong.
+func holdAll(addr, conversations string) error {
+	var all []conversation
+	if err := json.Unmarshal([]byte(conversations), &all); err != nil {
+		return err
+	}
+	fmt.Print(strings.Join(atOnce(addr, all), "\n"))
+	return nil
+}
+
+func atOnce(addr string, all []conversation) (wrong []string) {
+	var (
+		mu sync.Mutex
+		wg sync.WaitGroup
+	)
+	for _, c := range all {
+		wg.Go(func() {
+			if got := c.hold(addr); got != "" {
+				mu.Lock()
+				defer mu.Unlock()
+				wrong = append(wrong, c.Name+": "+got)
+			}
+		})
+	}
+	wg.Wait()
+	return wrong
+}
+
+// splits are conversations in which a denied request is said in two pieces, one for each place between its bytes.
+func splits(request string) (all []conversation) {
+	for i := 1; i < len(request); i++ {
+		all = append(all, conversation{
+			Name: fmt.Sprintf("split behind %d bytes", i), Pieces: []string{request[:i], request[i:]}, Back: answer, Ends: ended,
+		})
+	}
+	return all
+}
