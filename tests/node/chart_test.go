@@ -16,6 +16,7 @@ import (
 
 	"github.com/sallyport/sallyport/tests/node/kubernetes"
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
 	"github.com/sallyport/sallyport/tests/testutil/program"
 )
 
@@ -70,6 +71,8 @@ func TestChart(t *testing.T) {
 			Files: []testutil.File{{Path: "/sallyport", Source: program.Binary(t)}},
 		})
 		c.Namespace(t, "sallyport")
+		at := inventory.Place{NetNS: c.net.Node, Pins: c.path("bpf")}
+		before := inventory.Take(t, at)
 		c.install(t, nil)
 		c.Apply(t, c.webPolicy())
 		// It tolerates nothing: that it runs says that the agent has removed the node's taint.
@@ -99,18 +102,37 @@ func TestChart(t *testing.T) {
 		}
 		c.forbidden.ExpectNone(t)
 
-		c.install(t, map[string]any{"cleanup": true})
-		left, err := os.ReadDir(filepath.Join(c.path("bpf"), "sallyport"))
-		if err == nil || !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("after the clean-up there is %v: %v", left, err)
-		}
-		if err := c.execGets(t, "ok"); err != nil {
-			t.Error("an exec without Sallyport: ", err)
-		}
-		if out := c.Must(t, "get", "validatingwebhookconfigurations", "-o", "name"); out != "" {
-			t.Errorf("after the clean-up the API asks %s", out)
-		}
+		c.uninstall(t, at, before)
 	})
+}
+
+// uninstall takes everything out as the README says: out of the kernel first, and then out of the API.
+func (c *cluster) uninstall(t *testing.T, at inventory.Place, before inventory.Inventory) {
+	t.Helper()
+	if here := inventory.Take(t, at).But(before); !here.Has("program", "gate_") || !here.Has("link", "") || !here.Has("pin", "") {
+		t.Errorf("the chart's agent has put too little into the kernel for this test:\n%s", here)
+	}
+	c.install(t, map[string]any{"cleanup": true})
+	left, err := os.ReadDir(filepath.Join(c.path("bpf"), "sallyport"))
+	if err == nil || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after the clean-up there is %v: %v", left, err)
+	}
+	if err := c.execGets(t, "ok"); err != nil {
+		t.Error("an exec without Sallyport: ", err)
+	}
+	if out := c.Must(t, "get", "validatingwebhookconfigurations", "-o", "name"); out != "" {
+		t.Errorf("after the clean-up the API asks %s", out)
+	}
+	c.Helm(t, "uninstall", "sallyport", "--namespace", "sallyport", "--wait", "--timeout", "60s")
+	const kinds = "daemonsets,deployments,pods,services,configmaps,secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,priorityclasses"
+	testutil.Eventually(t, "helm uninstall leaves nothing in the API", func() error { // the kubelet lets containers end
+		if out := c.Must(t, "get", kinds, "--all-namespaces", "-o", "name", "--selector", "app.kubernetes.io/instance=sallyport"); out != "" {
+			return fmt.Errorf("there is\n%s", out)
+		}
+		return nil
+	})
+	c.Must(t, "-n", "shop", "delete", "pod", "web", "--now")
+	inventory.AwaitGone(t, at, before)
 }
 
 // execGets executes a program in the pod web that connects to what its main program may reach, and checks what it gets.
