@@ -52,6 +52,7 @@ func TestMessage(t *testing.T) {
 		{"denied connect", denied(), "denied connect 10.0.0.5:443/TCP by Exec /bin/sh in shop/checkout-7d (container app): rule shop/checkout/shells-stay-inside"},
 		{"audit names what would be", edit(func(r *Record) { r.Event.Verdict, r.Event.Would = event.VerdictAudit, event.VerdictReset }), "audited connect 10.0.0.5:443/TCP by Exec /bin/sh in shop/checkout-7d (container app), would get Reset: rule shop/checkout/shells-stay-inside"},
 		{"default deny", edit(func(r *Record) { r.Event.Reason = event.ReasonDefault }), "denied connect 10.0.0.5:443/TCP by Exec /bin/sh in shop/checkout-7d (container app): no rule allows it, default of rule shop/checkout/shells-stay-inside"},
+		{"nobody reads requests", edit(func(r *Record) { r.Event.Reason = event.ReasonOpaque }), "denied connect 10.0.0.5:443/TCP by Exec /bin/sh in shop/checkout-7d (container app): rule shop/checkout/shells-stay-inside allows requests only, and nobody can read them here"},
 		{"no names yet", edit(func(r *Record) { *r = Record{Event: r.Event} }), "denied connect 10.0.0.5:443/TCP by Exec /bin/sh in cgroup 4711: rule #abc"},
 		{"a peer by its name", edit(func(r *Record) { r.PeerName = "pay\x1b.example" }), `denied connect 10.0.0.5:443/TCP (pay\x1b.example) by Exec /bin/sh in shop/checkout-7d (container app): rule shop/checkout/shells-stay-inside`},
 		{"raw socket", edit(func(r *Record) {

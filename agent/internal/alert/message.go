@@ -185,7 +185,12 @@ func why(r *Record) string {
 		return "this DNS cannot be read, and " + ruleOf(r) + " allows no other"
 	case event.ReasonUnasked:
 		return "it answers no query"
-	case event.ReasonAmbiguous, event.ReasonOpaque:
+	case event.ReasonAmbiguous:
+		return FlawName(r.Event.Flaw)
+	case event.ReasonOpaque:
+		if r.Event.Flaw == event.FlawNone {
+			return ruleOf(r) + " allows requests only, and nobody can read them here"
+		}
 		return FlawName(r.Event.Flaw)
 	case event.ReasonNamesFull:
 		return "the container has been told more addresses than are remembered for it"

@@ -15,8 +15,9 @@ enum query_flags {
 	QUERY_PORT = 2,	   /* protocol and port count */
 	QUERY_LISTEN = 4,  /* bind, listen, accept: no peer yet, so only a Deny of every peer counts */
 	QUERY_NAME = 8,	   /* a DNS query: accept says which rules.dns match the name in it */
-	QUERY_UNREAD = 16, /* nobody would read a query in this call */
+	QUERY_UNREAD = 16, /* nobody would read a query or request in this call */
 	QUERY_REQUEST = 32, /* a request: accept is the place of the rules that select it in request_selects */
+	QUERY_BORROWED = 64, /* on a socket of another's, by which the gate judges what is sent */
 };
 
 /* What is asked. */
@@ -188,12 +189,21 @@ static __always_inline struct outcome outcome(__u16 bit, __u8 verdict, __u8 reas
 	return out;
 }
 
+/* Whether only requests are allowed, where nobody would read them: in a call behind which no gate does. */
+static __always_inline int nobody_reads(const struct pick *pick, const struct query *query)
+{
+	return pick->flags & ANSWER_HTTP && !(query->flags & QUERY_REQUEST) &&
+	       query->flags & (QUERY_UNREAD | QUERY_BORROWED);
+}
+
 static __always_inline struct outcome decide(const struct pick *pick, const struct query *query)
 {
 	if (pick->deny != PICK_NONE)
 		return outcome(pick->deny, VERDICT_DENY, REASON_RULE);
 	if (query->flags & QUERY_LISTEN)
 		return outcome(PICK_NONE, VERDICT_ALLOW, REASON_UNGOVERNED);
+	if (pick->allow != PICK_NONE && nobody_reads(pick, query))
+		return outcome(pick->allow, VERDICT_DENY, REASON_OPAQUE);
 	if (pick->allow != PICK_NONE)
 		return outcome(pick->allow, VERDICT_ALLOW, REASON_RULE);
 	if (pick->silent != PICK_NONE)

@@ -263,7 +263,7 @@ static __always_inline int answer_query(struct query *query, struct label *label
 		return 0;
 	case RULESET_FOUND:
 		if (!(flags & CONTROL_GATE))
-			query->flags |= QUERY_UNREAD; /* closed: as over TCP, rules.dns allow nothing */
+			query->flags |= QUERY_UNREAD; /* closed: rules.dns and rules.http allow nothing */
 		if (ruleset->flags & RULESET_RULES)
 			judge_named(ruleset, label, query, scratch, answer);
 		return KEEP | (answer->flags & ANSWER_NAMED ? KEEP_NAMED : 0) |

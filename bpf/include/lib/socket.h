@@ -236,6 +236,17 @@ static __always_inline void recall_name(const struct sock_state *state, struct q
 	query->name_serial = state->name_serial;
 }
 
+/*
+ * Says of a call that the gate will judge what it sends by another, who made the socket: what only rules.http
+ * allow this caller is then not read as its own. The step that reports knows no owner.
+ */
+static __always_inline void mark_borrowed(struct ask *ask, const struct label *label,
+					  const struct sock_state *state)
+{
+	if (state && !is_owner(label, state))
+		ask->query.flags |= QUERY_BORROWED;
+}
+
 /* connect(2), and the sends that connect (MSG_FASTOPEN) or name their peer. */
 static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 					  struct sock_state *state)
@@ -253,6 +264,7 @@ static __always_inline __u8 judge_connect(struct ask *ask, struct label *label,
 		ask->query.direction = DIR_INGRESS;
 		ask->query.port = ask->local_port;
 	}
+	mark_borrowed(ask, label, state);
 	verdict = judge_addressed(ask, label, &final);
 	if (state && ask->call == CALL_CONNECT) {
 		state->direction = DIR_EGRESS;
@@ -278,6 +290,7 @@ static __always_inline __u8 judge_connected(struct ask *ask, struct label *label
 	}
 	if (state)
 		recall_name(state, &ask->query);
+	mark_borrowed(ask, label, state);
 	verdict = judge(ask, label, &final);
 	if (state && final)
 		state->decision = decision_word(ask->query.revision, label->actor, verdict);

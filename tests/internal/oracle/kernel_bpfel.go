@@ -338,12 +338,13 @@ type KernelQuery struct {
 type KernelQueryFlags uint32
 
 const (
-	KernelQueryFlagsQUERY_ADDRESS KernelQueryFlags = 1
-	KernelQueryFlagsQUERY_PORT    KernelQueryFlags = 2
-	KernelQueryFlagsQUERY_LISTEN  KernelQueryFlags = 4
-	KernelQueryFlagsQUERY_NAME    KernelQueryFlags = 8
-	KernelQueryFlagsQUERY_UNREAD  KernelQueryFlags = 16
-	KernelQueryFlagsQUERY_REQUEST KernelQueryFlags = 32
+	KernelQueryFlagsQUERY_ADDRESS  KernelQueryFlags = 1
+	KernelQueryFlagsQUERY_PORT     KernelQueryFlags = 2
+	KernelQueryFlagsQUERY_LISTEN   KernelQueryFlags = 4
+	KernelQueryFlagsQUERY_NAME     KernelQueryFlags = 8
+	KernelQueryFlagsQUERY_UNREAD   KernelQueryFlags = 16
+	KernelQueryFlagsQUERY_REQUEST  KernelQueryFlags = 32
+	KernelQueryFlagsQUERY_BORROWED KernelQueryFlags = 64
 )
 
 type KernelQuestion struct {

@@ -54,8 +54,9 @@ spec:
 // scene is a pod behind a gate, and a web server.
 type scene struct {
 	*testutil.Net
-	judge *judge.Judge
-	pod   *pod.Container
+	kernel *probes.Kernel
+	judge  *judge.Judge
+	pod    *pod.Container
 
 	mu     sync.Mutex
 	events *attached.Recorder
@@ -64,16 +65,24 @@ type scene struct {
 
 func newScene(t *testing.T, mode string) *scene {
 	t.Helper()
-	node := pod.NewNode(t)
-	s := &scene{Net: testutil.NewNet(t, testutil.NetOptions{})}
-	kernel, j := attached.Open(t, node, probes.Config{}, attached.Enforcing())
-	s.judge = j
-	g, err := gate.Attach(kernel)
+	s := newUngated(t, mode)
+	g, err := gate.Attach(s.kernel)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.Close() }) // handles only
-	s.events = attached.Record(t, kernel)
+	veth := gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.Pod.Cookie(t), Container: s.pod.ID}
+	s.Node.Do(t, func() error { return g.Govern(veth) })
+	return s
+}
+
+// newUngated is a scene without the gate.
+func newUngated(t *testing.T, mode string) *scene {
+	t.Helper()
+	node := pod.NewNode(t)
+	s := &scene{Net: testutil.NewNet(t, testutil.NetOptions{})}
+	s.kernel, s.judge = attached.Open(t, node, probes.Config{}, attached.Enforcing())
+	s.events = attached.Record(t, s.kernel)
 	ns, err := netns.GetFromPath(s.Pod.Path())
 	if err != nil {
 		t.Fatal(err)
@@ -81,8 +90,6 @@ func newScene(t *testing.T, mode string) *scene {
 	t.Cleanup(func() { _ = ns.Close() }) // read only
 	s.pod = node.Container(t, "a", ns)
 	s.swap(t, mode)
-	veth := gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.Pod.Cookie(t), Container: s.pod.ID}
-	s.Node.Do(t, func() error { return g.Govern(veth) })
 	s.serve(t)
 	return s
 }
