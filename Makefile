@@ -16,7 +16,7 @@ existing   = $(patsubst %,./%/...,$(wildcard $(1)))
 PRIVILEGED := tests/bpf tests/privileged tests/oracle tests/gauntlet
 BPF_TESTS   = $(call existing,$(PRIVILEGED) tests/victim tests/parse)
 # The truth tables are about policies and not about kernels: 1,500 connections are too many for an emulated machine.
-VM_TESTS    = $$($(GO) list $(call existing,tests/vm/selftest $(PRIVILEGED)) | grep -v '/tests/privileged/truth$$')
+VM_TESTS    = $$($(GO) list $(call existing,tests/vm/selftest tests/victim $(PRIVILEGED)) | grep -v '/tests/privileged/truth$$')
 CONTAINERS  = $(call existing,tests/containers)
 NODE_TESTS  = $(call existing,tests/node)
 UNIT_TESTS  = $$($(GO) list ./... | grep -Ev '/tests/(bpf|privileged|oracle|containers|node|bench|gauntlet|victim|parse|vm/selftest)(/|$$)')
@@ -105,13 +105,14 @@ test-vm: build ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernels in QE
 .PHONY: test-vm-kernel
 test-vm-kernel:
 	status=0; kernel=$$(tests/vm/kernels.sh "$(KERNEL)"); \
+	$(if $(filter $(KERNEL),$(lastword $(KERNELS))),VMRUN_KERNEL="$$kernel" CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -run '^TestBoot$$$$' ./tests/vm/vmrun || status=1;) \
 	GO='$(GO)' VM_PARALLEL=$(VM_PARALLEL) tests/vm/packages.sh "$(CURDIR)/$(BUILD)/vmrun" "$$kernel" $(VM_TESTS) -- $(VMRUN_FLAGS) || status=1; \
 	for step in lsm fmod_ret; do \
 	  tests/vm/demo.sh $(BUILD)/vmrun "$$kernel" $(BUILD)/sallyport "$$step" || status=1; \
 	done; exit $$status
 
 .PHONY: test-containers
-test-containers: ## tier 4: a real containerd, podman, runc and crun (root)
+test-containers: demo ## tier 4: the demo on this kernel, a real containerd, podman, runc and crun (root)
 	@contrib/tools/setup.sh test
 	$(if $(CONTAINERS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(CONTAINERS),@echo 'there is no tests/containers')
 

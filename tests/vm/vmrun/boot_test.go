@@ -100,7 +100,7 @@ func TestBoot(t *testing.T) {
 		{"taint", nil, exitFault, []string{"FAULT", "tainted: kernel warning"}},
 		{"kmsg", nil, 0, []string{"role kmsg"}},
 		{"crash", nil, exitFault, []string{"sysrq triggered crash"}},
-		{"hang", []string{"-timeout", "15s"}, exitTimeout, []string{"role hang", "longer than 15s"}},
+		{"hang", []string{"-timeout", "45s"}, exitTimeout, []string{"role hang", "longer than 45s"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.role, func(t *testing.T) {
