@@ -30,6 +30,7 @@ const (
 	port      = 8080
 	nginxPort = 8082
 	inPort    = 8081
+	loopPort  = 8083
 )
 
 // holdQuery in a request makes the server answer it only when its connection has ended.
@@ -46,9 +47,11 @@ spec:
   rules:
   - name: land
     egress:
-    - toPorts: [{ports: [{port: 8080, protocol: TCP}, {port: 8082, protocol: TCP}], rules: {http: [{method: POST, path: "/v1/request-landing"}]}}]
+    - toPorts: [{ports: [{port: 8080, protocol: TCP}, {port: 8082, protocol: TCP}, {port: 8083, protocol: TCP}], rules: {http: [{method: POST, path: "/v1/request-landing"}]}}]
+    - toPorts: [{ports: [{port: 8081, protocol: TCP}]}]
     ingress:
     - toPorts: [{ports: [{port: 8081, protocol: TCP}], rules: {http: [{method: GET, path: "/open"}]}}]
+    - toPorts: [{ports: [{port: 8083, protocol: TCP}]}]
 `
 
 // scene is a pod behind a gate, and a web server.
