@@ -64,6 +64,11 @@ func (c conversation) hold(addr string) string {
 		return err.Error()
 	}
 	defer func() { _ = conn.Close() }() // its end is not what counts
+	return c.holdOn(conn)
+}
+
+// holdOn holds it on a connection.
+func (c conversation) holdOn(conn net.Conn) string {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err.Error()
 	}

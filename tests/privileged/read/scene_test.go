@@ -36,7 +36,7 @@ const (
 // holdQuery in a request makes the server answer it only when its connection has ended.
 const holdQuery = "hold"
 
-// rules lets the pod land at the server, and nothing else. %s is its mode.
+// rules lets the pod land at the server, and nothing else. %s are its mode and what a violation gets.
 const rules = `
 apiVersion: sallyport.dev/v1alpha1
 kind: ProcessPolicy
@@ -44,6 +44,7 @@ metadata: {name: web, namespace: default}
 spec:
   podSelector: {}
   mode: %s
+  onViolation: {verdict: %s}
   rules:
   - name: land
     egress:
@@ -83,7 +84,7 @@ func newScene(t *testing.T, mode string) *scene {
 	}
 	t.Cleanup(func() { _ = ns.Close() }) // read only
 	s.pod = node.Container(t, "a", ns)
-	s.swap(t, mode)
+	s.swap(t, mode, policy.VerdictDeny)
 	veth := gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.Pod.Cookie(t), Container: s.pod.ID}
 	s.Node.Do(t, func() error { return g.Govern(veth) })
 	s.serve(t)
@@ -91,9 +92,9 @@ func newScene(t *testing.T, mode string) *scene {
 }
 
 // swap puts the policy in force.
-func (s *scene) swap(t *testing.T, mode string) {
+func (s *scene) swap(t *testing.T, mode string, verdict policy.Verdict) {
 	t.Helper()
-	policies, err := policy.Parse("read", fmt.Appendf(nil, rules, mode))
+	policies, err := policy.Parse("read", fmt.Appendf(nil, rules, mode, verdict))
 	if err != nil {
 		t.Fatal(err)
 	}
