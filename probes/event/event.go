@@ -201,4 +201,5 @@ type Event struct {
 	Method   string // for KindRequest; this, Path and Host may be cut, and are hostile as all text
 	Host     string // for KindRequest: of the Host header
 	Flaw     Flaw   // for KindRequest: why it cannot be read
+	Socket   uint64 // for KindRequest: cookie of the socket whose connection the agent is to end; 0: none
 }

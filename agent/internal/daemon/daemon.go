@@ -53,6 +53,7 @@ type agent struct {
 	gate     *gate.Gate // nil: switched off
 	names    *judge.Names
 	taps     *taps
+	endings  *endings
 	registry *correlate.Registry
 	fanout   *alert.Fanout
 	feed     *api.Feed
@@ -135,6 +136,7 @@ func (a *agent) attach() error {
 		return err
 	}
 	a.taps = newTaps(a)
+	a.endings = newEndings(a)
 	if a.engine, err = newEngine(a); err != nil {
 		return err
 	}
@@ -194,6 +196,7 @@ func (a *agent) serve(ctx context.Context, server *api.Server, log logrus.FieldL
 	g.Go(func() error { return tell.NewReader(a.kernel, a.handle).Run(ctx) })
 	g.Go(func() error { return a.engine.run(ctx, changes) })
 	g.Go(func() error { return a.taps.run(ctx) })
+	g.Go(func() error { return a.endings.run(ctx) })
 	g.Go(func() error { return sweepNames(ctx, a.names, a.log) })
 	if a.engine.cluster != nil {
 		g.Go(func() error { return a.engine.cluster.run(ctx) })

@@ -89,6 +89,9 @@ func (a *agent) handle(e event.Event) {
 	if e.Verdict == event.VerdictKill && e.Step == event.StepCgroup {
 		a.kill(&e)
 	}
+	if e.Socket != 0 {
+		a.endings.push(&e)
+	}
 	if e.Kind == event.KindExec || e.Kind == event.KindSessionStart {
 		a.taps.executed(&e)
 	}

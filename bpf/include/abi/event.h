@@ -195,6 +195,7 @@ struct ev_request {
 	__u64 rule;
 	__u64 revision;
 	__u64 netns;
+	__u64 socket; /* cookie of the socket whose connection the agent is to end, for nobody else does; 0: none */
 	__u8 local[16];
 	__u8 remote[16];
 	__u16 local_port;

@@ -286,7 +286,7 @@ static __always_inline __u32 reading_packet(struct reading *g, int out)
 
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
-	if (!sk || !segment_parse(g->skb, out, seg))
+	if (!sk || !passed_begin(g->skb, g->room, out))
 		return VERDICT_DENY;
 	if (sk->state == BPF_TCP_LISTEN)
 		return seg->len ? VERDICT_DROP : VERDICT_ALLOW; /* nobody can say yet where its bytes begin */
@@ -297,9 +297,8 @@ static __always_inline __u32 reading_packet(struct reading *g, int out)
 	}
 	if (!stream_enter(&g->requests->stream))
 		return VERDICT_DROP;
-	g->room->edge = answered_edge(sk, out);
 	verdict = reading_segment(sk, g);
-	verdict = passed_note(g->skb, g->room, g->requests, verdict);
+	verdict = passed_note(g->room, g->requests, verdict);
 	stream_leave(&g->requests->stream);
 	return verdict;
 }

@@ -5,26 +5,41 @@
  * make goes on as far as the veth, where gate_tc makes the answer of it: that it does not pass there rests on what gate_tc
  * has been told may pass, and not on it having been told of the denial. One that comes in is dropped, and answered when
  * its client sends it again.
+ *
+ * Where no gate_tc is on the way (loopback, the node's own network) it is told to the agent, which ends the connection.
  */
 #include <lib/gated.h>
 #include <lib/request_room.h>
+#include <lib/segment.h>
 #include <maps/requests.h>
 
 enum passed_limits {
 	PASSED_WINDOW = 1 << 30, /* bytes that may pass again; sequence numbers are compared over less than half of all */
 };
 
-/* Up to where the client has been answered, as a sequence number; 0: nobody knows. */
-static __always_inline __u32 answered_edge(struct bpf_sock *sk, int out)
+/*
+ * Reads the segment of a packet and what its socket knows: how far the client has been answered, and who will answer.
+ * Returns 0 when it cannot be read (closed: to be dropped).
+ */
+__noinline int passed_begin(struct __sk_buff *skb, struct request_room *room, int out)
 {
-	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+	struct bpf_sock *sk = skb->sk;
+	struct bpf_tcp_sock *tcp;
 	__u32 edge;
 
-	if (!tcp)
+	if (!room || !sk)
 		return 0;
-	edge = tcp->snd_nxt;
-	asm volatile("" : "+r"(edge)); /* two loads: no address of one or the other may be computed */
-	return out ? tcp->rcv_nxt : edge;
+	sk = bpf_sk_fullsock(sk);
+	tcp = sk ? bpf_tcp_sock(sk) : 0;
+	room->edge = 0;
+	if (tcp) {
+		edge = tcp->snd_nxt;
+		asm volatile("" : "+r"(edge)); /* two loads: no address of one or the other may be computed */
+		room->edge = out ? tcp->rcv_nxt : edge;
+	}
+	room->gated = tcp && is_gated(skb, &room->key);
+	room->socket = room->gated ? 0 : bpf_get_socket_cookie(skb);
+	return segment_read(skb, 0, out, &room->segment);
 }
 
 /* A segment of a client may pass at the veth. */
@@ -64,7 +79,7 @@ static __always_inline void passed_tell(struct passed *passed, const struct requ
  * Tells gate_tc of a segment that was read: its verdict. Returns the one that it has at its socket: what a client may not
  * send passes there where gate_tc makes the answer of it.
  */
-__noinline int passed_note(struct __sk_buff *skb, struct request_room *room, struct requests *requests, int verdict)
+__noinline int passed_note(struct request_room *room, struct requests *requests, int verdict)
 {
 	struct passed fresh = {}, *passed;
 	struct flow_key key;
@@ -77,9 +92,9 @@ __noinline int passed_note(struct __sk_buff *skb, struct request_room *room, str
 		return verdict; /* nothing is answered; or gate_tc lets it pass unasked; or it comes again */
 	if (!requests->refused && !room->segment.len && !(room->segment.flags & TCP_SYN))
 		return verdict;
+	if (!room->gated)
+		return verdict; /* the agent ends the connection */
 	key = room->key;
-	if (!is_gated(skb, &key))
-		return verdict;
 	passed = bpf_map_lookup_elem(&passed_by_flow, &key);
 	if (passed) {
 		passed_tell(passed, room, requests);

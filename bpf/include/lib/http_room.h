@@ -60,6 +60,7 @@ __noinline int tell_request(struct request_room *room, struct label *owner, __u3
 	__builtin_memcpy(event->remote, key->remote, sizeof(event->remote));
 	event->local_port = key->local_port;
 	event->remote_port = key->remote_port;
+	event->socket = verdict_passes(verdict) || verdict == VERDICT_DROP ? 0 : room->socket;
 	event->direction = room->query.direction;
 	event->verdict = verdict;
 	event->would = room->answer.would;

@@ -30,7 +30,8 @@ struct request_room {
 	__u32 verdict; /* of the worst request in it; VERDICT_NONE: not all was read */
 	__u32 others;  /* 1: something in it is of a request that passed */
 	__u32 edge;    /* sequence number up to where the client has been answered */
-	__u32 pad;
+	__u32 gated;   /* 1: gate_tc is on the packet's way */
+	__u64 socket;  /* cookie of its socket where it is not */
 };
 
 /* Keeps the text of a part for reports. */

@@ -206,6 +206,7 @@ type ABIEvRequest struct {
 	Rule       uint64
 	Revision   uint64
 	Netns      uint64
+	Socket     uint64
 	Local      [16]uint8
 	Remote     [16]uint8
 	LocalPort  uint16

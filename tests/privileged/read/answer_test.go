@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/tests/testutil"
 )
 
@@ -136,6 +138,73 @@ func TestAnswerInPieces(t *testing.T) {
 		s.awaitEnds(t)
 		if seen := s.requests(); seen != "" {
 			t.Errorf("of two requests in one segment the server at %s saw %q", addr, seen)
+		}
+	}
+}
+
+// TestOtherEnds: where the policy says Reset, both ends get one, and where it says Drop, the client waits in vain.
+func TestOtherEnds(t *testing.T) {
+	s := newScene(t, "Enforce")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.serveInside(t, self, inPort)
+	awaitServer(t, s.Server, netip.AddrPortFrom(s.PodAddr, inPort))
+	s.swap(t, "Enforce", policy.VerdictReset)
+	s.hold(t, netip.AddrPortFrom(s.ServerAddr, port).String(), conversation{Name: "out", Pieces: []string{"PUT / HTTP/1.1\r\nHost: a\r\n\r\n"}, Ends: reset})
+	s.Server.Do(t, func() error {
+		c := conversation{Name: "in", Pieces: []string{"GET /closed HTTP/1.1\r\nHost: a\r\n\r\n"}, Ends: reset}
+		if wrong := c.hold(netip.AddrPortFrom(s.PodAddr, inPort).String()); wrong != "" {
+			t.Error("in: ", wrong)
+		}
+		return nil
+	})
+	s.awaitEnds(t)
+	s.swap(t, "Enforce", policy.VerdictDrop)
+	const timedOut = 28 // of curl
+	if text, code := s.curl(t, "--max-time", "1", "-XPUT", at(s.ServerAddr)); code != timedOut || text != "" {
+		t.Errorf("a dropped request: curl ended with %d and %q", code, text)
+	}
+	if seen := s.requests(); seen != "" {
+		t.Errorf("the server saw %q", seen)
+	}
+}
+
+// TestPortComesAgain: what was said about a connection says nothing of the next with the same addresses and ports.
+func TestPortComesAgain(t *testing.T) {
+	s := newScene(t, "Enforce")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.serveInside(t, self, inPort)
+	for port, to := range map[string]netip.Addr{"41000": s.ServerAddr, "41002": s.ServerAddr6} {
+		for _, c := range [][2]string{{"/v1/exhaust-port", denied}, {"/v1/exhaust-port", denied}, {"/v1/request-landing", "Ship landed"}} {
+			text, code := s.curl(t, "--local-port", port, "-XPOST", at(to)+c[0])
+			if code != 0 || text != c[1] {
+				t.Errorf("%s at %s: curl ended with %d and %q", c[0], to, code, text)
+			}
+			s.awaitEnds(t)
+		}
+	}
+	from := net.Dialer{LocalAddr: &net.TCPAddr{Port: 41001}, Timeout: patience}
+	for _, addr := range []netip.Addr{s.PodAddr, s.PodAddr6} {
+		to := netip.AddrPortFrom(addr, inPort)
+		awaitServer(t, s.Server, to)
+		for range 3 {
+			c := conversation{Pieces: []string{"GET /closed HTTP/1.1\r\nHost: a\r\n\r\n"}, Back: answer, Ends: ended}
+			s.Server.Do(t, func() error {
+				conn, err := from.Dial("tcp", to.String())
+				if err != nil {
+					return err
+				}
+				if wrong := c.holdOn(conn); wrong != "" {
+					t.Errorf("in at %s: %s", to, wrong)
+				}
+				return conn.Close()
+			})
+			s.awaitEnds(t)
 		}
 	}
 }

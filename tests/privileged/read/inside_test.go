@@ -24,8 +24,8 @@ const (
 func TestMain(m *testing.M) {
 	var err error
 	switch {
-	case len(os.Args) == 2 && os.Args[1] == serveArg:
-		err = serve()
+	case len(os.Args) == 3 && os.Args[1] == serveArg:
+		err = serve(os.Args[2])
 	case len(os.Args) == 4 && os.Args[1] == holdArg:
 		err = holdAll(os.Args[2], os.Args[3])
 	default:
@@ -39,9 +39,10 @@ func TestMain(m *testing.M) {
 
 // How a connection ends.
 const (
-	open  = ""      // by who made it
-	ended = "ended" // by the other end, in order
-	reset = "reset"
+	open    = ""      // by who made it
+	ended   = "ended" // by the other end, in order
+	reset   = "reset"
+	aborted = "aborted" // by the agent
 )
 
 // conversation is what is said on a connection, and what is to come of it.
@@ -63,6 +64,11 @@ func (c conversation) hold(addr string) string {
 		return err.Error()
 	}
 	defer func() { _ = conn.Close() }() // its end is not what counts
+	return c.holdOn(conn)
+}
+
+// holdOn holds it on a connection.
+func (c conversation) holdOn(conn net.Conn) string {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err.Error()
 	}
@@ -101,8 +107,10 @@ func (c conversation) end(conn net.Conn) string {
 	}
 	more, err := io.ReadAll(conn)
 	how := ended
-	if errors.Is(err, unix.ECONNRESET) {
-		how, err = reset, nil
+	for errno, meaning := range map[unix.Errno]string{unix.ECONNRESET: reset, unix.ECONNABORTED: aborted} {
+		if errors.Is(err, errno) {
+			how, err = meaning, nil
+		}
 	}
 	if err != nil || how != c.Ends || len(more) > 0 {
 		return fmt.Sprintf("it is %s with %q: %v", how, more, err)

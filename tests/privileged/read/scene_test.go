@@ -30,12 +30,13 @@ const (
 	port      = 8080
 	nginxPort = 8082
 	inPort    = 8081
+	loopPort  = 8083
 )
 
 // holdQuery in a request makes the server answer it only when its connection has ended.
 const holdQuery = "hold"
 
-// rules lets the pod land at the server, and nothing else. %s is its mode.
+// rules lets the pod land at the server, and nothing else. %s are its mode and what a violation gets.
 const rules = `
 apiVersion: sallyport.dev/v1alpha1
 kind: ProcessPolicy
@@ -43,12 +44,15 @@ metadata: {name: web, namespace: default}
 spec:
   podSelector: {}
   mode: %s
+  onViolation: {verdict: %s}
   rules:
   - name: land
     egress:
-    - toPorts: [{ports: [{port: 8080, protocol: TCP}, {port: 8082, protocol: TCP}], rules: {http: [{method: POST, path: "/v1/request-landing"}]}}]
+    - toPorts: [{ports: [{port: 8080, protocol: TCP}, {port: 8082, protocol: TCP}, {port: 8083, protocol: TCP}], rules: {http: [{method: POST, path: "/v1/request-landing"}]}}]
+    - toPorts: [{ports: [{port: 8081, protocol: TCP}]}]
     ingress:
     - toPorts: [{ports: [{port: 8081, protocol: TCP}], rules: {http: [{method: GET, path: "/open"}]}}]
+    - toPorts: [{ports: [{port: 8083, protocol: TCP}]}]
 `
 
 // scene is a pod behind a gate, and a web server.
@@ -89,15 +93,15 @@ func newUngated(t *testing.T, mode string) *scene {
 	}
 	t.Cleanup(func() { _ = ns.Close() }) // read only
 	s.pod = node.Container(t, "a", ns)
-	s.swap(t, mode)
+	s.swap(t, mode, policy.VerdictDeny)
 	s.serve(t)
 	return s
 }
 
 // swap puts the policy in force.
-func (s *scene) swap(t *testing.T, mode string) {
+func (s *scene) swap(t *testing.T, mode string, verdict policy.Verdict) {
 	t.Helper()
-	policies, err := policy.Parse("read", fmt.Appendf(nil, rules, mode))
+	policies, err := policy.Parse("read", fmt.Appendf(nil, rules, mode, verdict))
 	if err != nil {
 		t.Fatal(err)
 	}

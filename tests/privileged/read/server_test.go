@@ -1,6 +1,7 @@
 package read
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,8 +15,8 @@ import (
 )
 
 // serve sends back what comes on every connection.
-func serve() error {
-	listener, err := net.Listen("tcp", ":8081")
+func serve(addr string) error {
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
@@ -38,9 +39,7 @@ func TestServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := s.pod.Command(self, serveArg)
-	server.Start(t)
-	t.Cleanup(func() { _ = server.Process.Kill(); server.Result() }) // it never ends by itself
+	s.serveInside(t, self, inPort)
 	const open, closed = "GET /open HTTP/1.1\r\nHost: a\r\n\r\n", "GET /closed HTTP/1.1\r\nHost: a\r\n\r\n"
 	for _, addr := range []netip.Addr{s.PodAddr, s.PodAddr6} {
 		to := netip.AddrPortFrom(addr, inPort)
@@ -67,6 +66,14 @@ func TestServer(t *testing.T) {
 	if e.Call != event.CallPacketIn || e.Method != http.MethodGet || e.Host != "a" {
 		t.Errorf("a denied request that came in is told as %+v", e)
 	}
+}
+
+// serveInside starts a server in the pod that sends back what comes.
+func (s *scene) serveInside(t *testing.T, self string, port uint16) {
+	t.Helper()
+	server := s.pod.Command(self, serveArg, fmt.Sprintf(":%d", port))
+	server.Start(t)
+	t.Cleanup(func() { _ = server.Process.Kill(); server.Result() }) // it never ends by itself
 }
 
 // awaitServer waits until a server listens, as seen from a namespace.

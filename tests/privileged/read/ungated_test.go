@@ -3,6 +3,7 @@ package read
 import (
 	"testing"
 
+	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/probes/event"
 )
 
@@ -25,7 +26,7 @@ func TestWithoutGate(t *testing.T) {
 		}
 	}
 	unread(event.VerdictDeny, event.VerdictNone)
-	s.swap(t, "Audit")
+	s.swap(t, "Audit", policy.VerdictDeny)
 	if text, code := s.curl(t, "-XPOST", land); code != 0 || text != "Ship landed" {
 		t.Errorf("under Audit curl ended with %d and %q", code, text)
 	}

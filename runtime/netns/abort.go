@@ -1,0 +1,68 @@
+package netns
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Connection is a TCP connection as one of its ends sees it.
+type Connection struct {
+	Local, Remote netip.AddrPort
+	Socket        uint64 // cookie of that end's socket: no other is meant, whatever has its addresses by now
+}
+
+// ErrElsewhere is returned for a process that is in another network namespace than the one that was meant.
+var ErrElsewhere = errors.New("the process is in another network namespace")
+
+// Abort ends a connection in the network namespace with this cookie, which the process pid is in: calls on its socket fail
+// with ECONNABORTED, and the other end gets a reset (SOCK_DESTROY, Linux 4.5, CONFIG_INET_DIAG_DESTROY). A connection that
+// has ended already is no error.
+func Abort(pid uint32, netNS uint64, c Connection) error {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return fmt.Errorf("ending a connection: %w", err)
+	}
+	defer func() { _ = file.Close() }() // read only
+	err = within(file, func() error {
+		own, err := ownCookie()
+		if err != nil {
+			return err
+		}
+		if own != netNS {
+			return ErrElsewhere
+		}
+		request := nl.NewNetlinkRequest(nl.SOCK_DESTROY, unix.NLM_F_ACK)
+		request.AddRawData(diagRequest(c))
+		_, err = request.Execute(unix.NETLINK_INET_DIAG, 0)
+		return err
+	})
+	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
+		return fmt.Errorf("ending a connection: %w", err)
+	}
+	return nil
+}
+
+// diagRequest is struct inet_diag_req_v2 of linux/inet_diag.h, for one TCP socket.
+func diagRequest(c Connection) []byte {
+	local, remote := c.Local.Addr().Unmap(), c.Remote.Addr().Unmap()
+	family := byte(unix.AF_INET)
+	if local.Is6() {
+		family = unix.AF_INET6
+	}
+	const ports, source, destination, cookie, size = 8, 12, 28, 48, 56
+	b := make([]byte, size)
+	b[0], b[1] = family, unix.IPPROTO_TCP
+	binary.BigEndian.PutUint16(b[ports:], c.Local.Port())
+	binary.BigEndian.PutUint16(b[ports+2:], c.Remote.Port())
+	copy(b[source:], local.AsSlice())
+	copy(b[destination:], remote.AsSlice())
+	binary.NativeEndian.PutUint32(b[cookie:], uint32(c.Socket)) // its low half
+	binary.NativeEndian.PutUint32(b[cookie+4:], uint32(c.Socket>>32))
+	return b
+}

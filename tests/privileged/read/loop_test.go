@@ -1,0 +1,65 @@
+package read
+
+import (
+	"encoding/json"
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/runtime/netns"
+)
+
+// TestInsidePod: where no veth is on the way, a denied request is not answered, and reported with the socket whose
+// connection is to be ended; then it ends for both.
+func TestInsidePod(t *testing.T) {
+	s := newScene(t, "Enforce")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.serveInside(t, self, loopPort)
+	s.serveInside(t, self, inPort)
+	for _, addr := range []netip.Addr{s.PodAddr, s.PodAddr6} {
+		for port, c := range map[uint16]conversation{
+			loopPort: {Name: "denied to its client", Pieces: []string{"PUT /v1/exhaust-port HTTP/1.1\r\nHost: a\r\n\r\n"}, Ends: aborted},
+			inPort:   {Name: "denied at its server", Pieces: []string{"GET /closed HTTP/1.1\r\nHost: a\r\n\r\n"}, Ends: reset},
+		} {
+			to := netip.AddrPortFrom(addr, port)
+			awaitServer(t, s.Pod, to)
+			s.events.Reset()
+			order, err := json.Marshal([]conversation{c})
+			if err != nil {
+				t.Fatal(err)
+			}
+			client := s.pod.Command(self, holdArg, to.String(), string(order))
+			client.Start(t)
+			e := s.await(t, func(e event.Event) bool { return e.Socket != 0 })
+			if e.Verdict != event.VerdictDeny || e.Remote != to && e.Local != to {
+				t.Errorf("%s: it is told as %+v", c.Name, e)
+			}
+			if err := netns.Abort(e.Subject.PID, e.NetNS, netns.Connection{Local: e.Local, Remote: e.Remote, Socket: e.Socket + 1}); err != nil {
+				t.Errorf("%s: ending another's connection: %v", c.Name, err)
+			}
+			s.Pod.Do(t, func() error {
+				open, err := openConnections()
+				if err == nil && len(open) < 2 {
+					t.Errorf("%s: of the connection there is only %q, though another's was to end", c.Name, open)
+				}
+				return err
+			})
+			if err := netns.Abort(e.Subject.PID, e.NetNS, netns.Connection{Local: e.Local, Remote: e.Remote, Socket: e.Socket}); err != nil {
+				t.Errorf("%s: %v", c.Name, err)
+			}
+			if wrong := client.Result(); wrong != "" || !client.ProcessState.Success() {
+				t.Errorf("at %s: %s%s", to, wrong, client.Complaint())
+			}
+			s.awaitEnds(t)
+		}
+	}
+	for _, e := range s.events.Find(func(e event.Event) bool { return e.Kind == event.KindRequest && e.Verdict != event.VerdictDeny }) {
+		if e.Socket != 0 {
+			t.Errorf("the connection of an allowed request is to be ended: %+v", e)
+		}
+	}
+}
