@@ -158,7 +158,7 @@ __noinline int flow_judge_in(struct dns_scratch *s, struct passage *passage,
 		tell_packet(ask, &state->owner, &s->answer);
 	passage->state = FLOW_JUDGED;
 	if (final & KEEP_DNS && (ask->query.protocol == PROTO_UDP || ask->query.protocol == PROTO_TCP))
-		passage->state = FLOW_DNS;
+		passage->state = state->refused ? FLOW_REFUSED : FLOW_DNS;
 	if (final & KEEP_HTTP && ask->query.protocol == PROTO_TCP)
 		passage->state = FLOW_HTTP;
 	/* Of a container still unknown: passes the gate, under no revision, so it is judged again. */
@@ -244,6 +244,8 @@ static __always_inline int is_current(const struct flow *flow, const struct sock
 {
 	if (!flow || flow->state == FLOW_PENDING || flow->decision >> 8 != c->revision)
 		return 0;
+	if (flow->state == FLOW_REFUSED && !state->refused)
+		return 0; /* another's connection, which is over */
 	if (!is_own(flow, state)) {
 		passage->others = verdict_passes(flow->decision);
 		return 0;
@@ -312,7 +314,7 @@ static __always_inline int resolve(struct __sk_buff *skb, const struct passage *
 static __always_inline __u8 read_packet(struct __sk_buff *skb, const struct passage *passage,
 					struct sock_state *state, __u8 verdict)
 {
-	if (passage->state == FLOW_DNS && verdict_passes(verdict))
+	if ((passage->state == FLOW_DNS || passage->state == FLOW_REFUSED) && verdict_passes(verdict))
 		return resolve(skb, passage, state);
 	if (has_requests(passage, verdict))
 		return http_pass(skb, &passage->key, state, passage->out);

@@ -15,11 +15,12 @@
  * frame made by hand with the tuple of an allowed flow is that flow's: the socket hooks deny packet sockets to
  * governed processes, except on the cgroup step.
  * Queries for names that may not be asked for are turned round here into the answer REFUSED, and HTTP requests that
- * were denied into 403: see lib/http_answer.h.
+ * were denied into 403: see lib/http_answer.h. Over TCP the connection is then ended at both ends: lib/dns_over.h.
  * Interfaces without an entry in gate_by_ifindex pass: they are being attached or taken down.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include <lib/dns_over.h>
 #include <lib/dns_refuse.h>
 #include <lib/echo.h>
 #include <lib/flow.h>
@@ -209,6 +210,8 @@ __noinline int query_from_pod(struct __sk_buff *skb, const struct flow_key *key)
 
 	if (!key)
 		return GATE_DROP;
+	if (key->protocol != PROTO_UDP)
+		return GATE_NEXT; /* was put together and judged at the socket */
 	s = scratch_take();
 	if (!s)
 		return GATE_DROP;
@@ -217,6 +220,14 @@ __noinline int query_from_pod(struct __sk_buff *skb, const struct flow_key *key)
 		verdict = turn_round(skb, &s->m) ? bpf_redirect(skb->ifindex, 0) : GATE_DROP;
 	scratch_give(s);
 	return verdict;
+}
+
+/* What becomes of a frame of a connection that is over. next: as in lib/dns_over.h. */
+static __always_inline int over_verdict(struct __sk_buff *skb, int next, __u32 direction)
+{
+	if (next > 0)
+		return http_verdict(skb, HTTP_BACK, direction);
+	return next == OVER_PASS ? GATE_NEXT : GATE_DROP;
 }
 
 /* Any packet from the pod. */
@@ -276,6 +287,8 @@ __noinline int from_pod(struct __sk_buff *skb)
 			return http_verdict(skb, next, DIR_EGRESS);
 		goto foreign;
 	}
+	if (flow->state == FLOW_REFUSED)
+		return over_verdict(skb, over_from_client(skb, &key), DIR_EGRESS);
 	return flow->state == FLOW_DNS ? query_from_pod(skb, &key) : GATE_NEXT;
 foreign:
 	tell_foreign(skb, &packet, gate);
@@ -365,6 +378,8 @@ __noinline int to_pod(struct __sk_buff *skb)
 	flow_count(flow, skb, DIR_INGRESS);
 	if (flow->state == FLOW_HTTP)
 		return http_verdict(skb, http_segment(skb, &key, flow->direction, DIR_INGRESS), DIR_INGRESS);
+	if (flow->state == FLOW_REFUSED)
+		return over_verdict(skb, over_to_client(skb), DIR_INGRESS);
 	return GATE_NEXT;
 }
 

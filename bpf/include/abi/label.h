@@ -122,7 +122,8 @@ struct sock_state {
 	__u64 looped;	    /* of a TCP client over loopback, by the owner: as flow.decision */
 	__u32 direction;    /* enum direction: who opens connections on it */
 	__u16 peer_port;    /* of peer, host byte order; 0: connect did not settle who it is */
-	__u16 looped_state; /* with looped: as flow.state */
+	__u8 looped_state;  /* with looped: as flow.state */
+	__u8 refused;	    /* 1: what it said was refused, and its connection is over: see FLOW_REFUSED */
 	__u64 name_hash;    /* of the name by which its connection was allowed */
 	__u64 name_serial;  /* 0: by none */
 	__u8 peer[16];	    /* that decision and the name are about, IPv4-mapped */

@@ -86,6 +86,17 @@ struct refusal_key {
 	__u32 pad;
 };
 
+enum stream_refusal_limits {
+	STREAM_REFUSAL_TEXT = 320, /* the longest refusal with its length, a multiple of four; as TCP_TEXT */
+};
+
+/* What a client is told over TCP instead of an answer, behind which its connection ends. */
+struct stream_refusal {
+	__u32 place; /* sequence number of its first byte: where the last answer ended */
+	__u32 len;   /* of text; 0: nothing can be told there, the connection is reset */
+	__u8 text[STREAM_REFUSAL_TEXT]; /* zeroes behind len */
+};
+
 struct pending {
 	__u32 next;
 	__u32 pad;

@@ -84,6 +84,7 @@ enum flow_state {
 	FLOW_PENDING = 1, /* came in and nobody has judged it: only the kernel itself may answer */
 	FLOW_DNS = 2,	  /* judged, and rules.dns has a say about each of its packets */
 	FLOW_HTTP = 3,	  /* the same of rules.http, about each request */
+	FLOW_REFUSED = 4, /* TCP, over: nothing of it passes, and gate_tc ends it at both ends */
 };
 
 struct flow {

@@ -33,8 +33,7 @@ static __always_inline int query_out(struct __sk_buff *skb, struct dns_scratch *
 	verdict = judge_name(s, key, &state->owner, read);
 	if (verdict != VERDICT_ALLOW)
 		tell_dns(s, key, &state->owner, 1);
-	refused = read && key->protocol == PROTO_UDP && is_gated(skb, key) &&
-		  (verdict == VERDICT_DENY || verdict == VERDICT_RESET);
+	refused = read && (verdict == VERDICT_DENY || verdict == VERDICT_RESET) && is_gated(skb, key);
 	if (!refused && (!verdict_passes(verdict) || !(s->answer.flags & ANSWER_FILLS)))
 		return verdict;
 	pending = pending_of(skb, BPF_SK_STORAGE_GET_F_CREATE);
@@ -45,6 +44,10 @@ static __always_inline int query_out(struct __sk_buff *skb, struct dns_scratch *
 	expect_answer(pending, &s->m, key, refused);
 	if (!refused)
 		return verdict;
+	if (key->protocol == PROTO_TCP) {
+		s->refuse = verdict == VERDICT_RESET ? DNS_REFUSE_RESET : DNS_REFUSE_TELL;
+		return verdict;
+	}
 	return refuse_later(key, &s->m) ? VERDICT_ALLOW : VERDICT_DENY;
 }
 

@@ -10,6 +10,12 @@ enum dns_room_limits {
 	UDP_HEADER = 8,
 };
 
+enum dns_refuse {
+	DNS_REFUSE_NOT = 0,
+	DNS_REFUSE_TELL, /* as a resolver would */
+	DNS_REFUSE_RESET,
+};
+
 struct dns_scratch {
 	__u32 busy;
 	__u32 pad;
@@ -25,6 +31,9 @@ struct dns_scratch {
 	__u32 left;	    /* bytes */
 	__s32 verdict;
 	__u32 unread; /* 1: they cannot be read */
+	__u32 refuse; /* enum dns_refuse: how the message in m is to be refused */
+	__u32 refused; /* 1: by refusal, at the veth */
+	struct stream_refusal refusal;
 };
 
 /*

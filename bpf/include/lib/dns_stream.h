@@ -9,8 +9,7 @@
  * one side gives up. Also for a connection that was there before rules.dns spoke about it, for messages longer than
  * DNS_STREAM_TEXT, and for bytes that others can still change.
  */
-#include <lib/dns_pass.h>
-#include <lib/segment.h>
+#include <lib/dns_stream_refuse.h>
 
 enum dns_stream_steps {
 	DNS_STREAM_STEPS = 1024, /* of one packet */
@@ -86,13 +85,6 @@ enum dns_stream_next {
 	DNS_STREAM_READ = 256, /* bytes are to be read */
 	DNS_STREAM_UNREAD,     /* they cannot be */
 };
-
-static __always_inline struct dns_stream *stream_of(struct bpf_sock *sk, int out, __u64 flags)
-{
-	if (out)
-		return bpf_sk_storage_get(&queries_by_sock, sk, 0, flags);
-	return bpf_sk_storage_get(&answers_by_sock, sk, 0, flags);
-}
 
 /* What a segment is to its stream, as stream_segment(). */
 static __always_inline int stream_place(struct __sk_buff *skb, struct segment *seg,
@@ -218,14 +210,23 @@ static __always_inline int dns_tcp(struct __sk_buff *skb, const struct flow_key 
 	if (!s)
 		return VERDICT_DROP; /* as a loss on the way */
 	s->key = *key;
+	s->refuse = s->refused = s->seg.flags = 0;
 	next = stream_segment(skb, s, out);
+	if (out && state->refused && s->seg.flags & TCP_SYN)
+		stream_anew(s, state);
 	if (next >= DNS_STREAM_READ) {
 		s->unread = next == DNS_STREAM_UNREAD;
 		if (next == DNS_STREAM_READ)
 			stream_bytes(skb, s, state);
+		if (s->unread && out && state->refused)
+			stream_late(s);
 		if (s->unread)
 			s->verdict = stream_unread(skb, s, key, state);
+		if (s->refuse)
+			stream_refuse(skb, s, state);
 		next = stream_end(skb, s, next == DNS_STREAM_READ);
+		if (s->refused)
+			next = VERDICT_ALLOW; /* as far as the veth */
 	}
 	scratch_give(s);
 	return next;

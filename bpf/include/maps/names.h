@@ -49,6 +49,18 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } refusals SEC(".maps");
 
+/*
+ * What is told at the veth on connections whose flow is FLOW_REFUSED. LRU: without its entry a segment is dropped
+ * there (closed), and comes again with a new one.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 2048);
+	__type(key, struct flow_key);
+	__type(value, struct stream_refusal);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} stream_refusals SEC(".maps");
+
 /* The queries that a socket waits for: nobody else's can push them out. Freed with the socket. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

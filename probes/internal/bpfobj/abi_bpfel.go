@@ -293,6 +293,7 @@ const (
 	ABIFlowStateFLOW_PENDING ABIFlowState = 1
 	ABIFlowStateFLOW_DNS     ABIFlowState = 2
 	ABIFlowStateFLOW_HTTP    ABIFlowState = 3
+	ABIFlowStateFLOW_REFUSED ABIFlowState = 4
 )
 
 type ABIFragKey struct {
@@ -606,7 +607,8 @@ type ABISockState struct {
 	Looped      uint64
 	Direction   uint32
 	PeerPort    uint16
-	LoopedState uint16
+	LoopedState uint8
+	Refused     uint8
 	NameHash    uint64
 	NameSerial  uint64
 	Peer        [16]uint8
@@ -761,6 +763,7 @@ const (
 	ABIMapRulesets          = "rulesets"
 	ABIMapSaidBySock        = "said_by_sock"
 	ABIMapStateBySock       = "state_by_sock"
+	ABIMapStreamRefusals    = "stream_refusals"
 	ABIMapTieBySock         = "tie_by_sock"
 	ABIMapTlsByTask         = "tls_by_task"
 	ABIVarAbiAddressKey     = "abi_address_key"
@@ -888,6 +891,7 @@ type ABIMapSpecs struct {
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 }
@@ -993,6 +997,7 @@ type ABIMaps struct {
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 }
@@ -1036,6 +1041,7 @@ func (m *ABIMaps) Close() error {
 		m.Rulesets,
 		m.SaidBySock,
 		m.StateBySock,
+		m.StreamRefusals,
 		m.TieBySock,
 		m.TlsByTask,
 	)

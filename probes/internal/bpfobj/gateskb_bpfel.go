@@ -56,6 +56,7 @@ const (
 	GateSKBMapRulesets          = "rulesets"
 	GateSKBMapSaidBySock        = "said_by_sock"
 	GateSKBMapStateBySock       = "state_by_sock"
+	GateSKBMapStreamRefusals    = "stream_refusals"
 	GateSKBMapToldZero          = "told_zero"
 	GateSKBProgGateSkbEgress    = "gate_skb_egress"
 	GateSKBProgGateSkbIngress   = "gate_skb_ingress"
@@ -151,6 +152,7 @@ type GateSKBMapSpecs struct {
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	ToldZero          *ebpf.MapSpec `ebpf:"told_zero"`
 }
 
@@ -220,6 +222,7 @@ type GateSKBMaps struct {
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	ToldZero          *ebpf.Map `ebpf:"told_zero"`
 }
 
@@ -265,6 +268,7 @@ func (m *GateSKBMaps) Close() error {
 		m.Rulesets,
 		m.SaidBySock,
 		m.StateBySock,
+		m.StreamRefusals,
 		m.ToldZero,
 	)
 }

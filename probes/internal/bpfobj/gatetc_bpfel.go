@@ -54,6 +54,7 @@ const (
 	GateTCMapRulesets          = "rulesets"
 	GateTCMapSaidBySock        = "said_by_sock"
 	GateTCMapStateBySock       = "state_by_sock"
+	GateTCMapStreamRefusals    = "stream_refusals"
 	GateTCProgGateTcFromPod    = "gate_tc_from_pod"
 	GateTCProgGateTcToPod      = "gate_tc_to_pod"
 )
@@ -146,6 +147,7 @@ type GateTCMapSpecs struct {
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 }
 
 // GateTCVariableSpecs contains global variables before they are loaded into the kernel.
@@ -212,6 +214,7 @@ type GateTCMaps struct {
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 }
 
 func (m *GateTCMaps) Close() error {
@@ -254,6 +257,7 @@ func (m *GateTCMaps) Close() error {
 		m.Rulesets,
 		m.SaidBySock,
 		m.StateBySock,
+		m.StreamRefusals,
 	)
 }
 

@@ -50,6 +50,7 @@ const (
 	JudgeCgroupMapRulesetByCgrp        = "ruleset_by_cgrp"
 	JudgeCgroupMapRulesets             = "rulesets"
 	JudgeCgroupMapStateBySock          = "state_by_sock"
+	JudgeCgroupMapStreamRefusals       = "stream_refusals"
 	JudgeCgroupProgJudgeCgroupBind4    = "judge_cgroup_bind4"
 	JudgeCgroupProgJudgeCgroupBind6    = "judge_cgroup_bind6"
 	JudgeCgroupProgJudgeCgroupConnect4 = "judge_cgroup_connect4"
@@ -148,6 +149,7 @@ type JudgeCgroupMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 }
 
 // JudgeCgroupVariableSpecs contains global variables before they are loaded into the kernel.
@@ -210,6 +212,7 @@ type JudgeCgroupMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 }
 
 func (m *JudgeCgroupMaps) Close() error {
@@ -248,6 +251,7 @@ func (m *JudgeCgroupMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.StateBySock,
+		m.StreamRefusals,
 	)
 }
 

@@ -51,6 +51,7 @@ const (
 	JudgeLSMMapRulesetByCgrp     = "ruleset_by_cgrp"
 	JudgeLSMMapRulesets          = "rulesets"
 	JudgeLSMMapStateBySock       = "state_by_sock"
+	JudgeLSMMapStreamRefusals    = "stream_refusals"
 	JudgeLSMMapTieBySock         = "tie_by_sock"
 	JudgeLSMMapTlsByTask         = "tls_by_task"
 	JudgeLSMProgJudgeLsmAccept   = "judge_lsm_accept"
@@ -156,6 +157,7 @@ type JudgeLSMMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 }
@@ -221,6 +223,7 @@ type JudgeLSMMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 }
@@ -262,6 +265,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.StateBySock,
+		m.StreamRefusals,
 		m.TieBySock,
 		m.TlsByTask,
 	)

@@ -51,6 +51,7 @@ const (
 	JudgeModRetMapRulesetByCgrp       = "ruleset_by_cgrp"
 	JudgeModRetMapRulesets            = "rulesets"
 	JudgeModRetMapStateBySock         = "state_by_sock"
+	JudgeModRetMapStreamRefusals      = "stream_refusals"
 	JudgeModRetMapTieBySock           = "tie_by_sock"
 	JudgeModRetMapTlsByTask           = "tls_by_task"
 	JudgeModRetProgJudgeFentryAccept  = "judge_fentry_accept"
@@ -171,6 +172,7 @@ type JudgeModRetMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 }
@@ -237,6 +239,7 @@ type JudgeModRetMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 }
@@ -278,6 +281,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.StateBySock,
+		m.StreamRefusals,
 		m.TieBySock,
 		m.TlsByTask,
 	)

@@ -50,6 +50,7 @@ const (
 	JudgeReportMapRulesetByCgrp          = "ruleset_by_cgrp"
 	JudgeReportMapRulesets               = "rulesets"
 	JudgeReportMapStateBySock            = "state_by_sock"
+	JudgeReportMapStreamRefusals         = "stream_refusals"
 	JudgeReportProgJudgeReportAccept     = "judge_report_accept"
 	JudgeReportProgJudgeReportBind       = "judge_report_bind"
 	JudgeReportProgJudgeReportConnect    = "judge_report_connect"
@@ -148,6 +149,7 @@ type JudgeReportMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 }
 
 // JudgeReportVariableSpecs contains global variables before they are loaded into the kernel.
@@ -210,6 +212,7 @@ type JudgeReportMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 }
 
 func (m *JudgeReportMaps) Close() error {
@@ -248,6 +251,7 @@ func (m *JudgeReportMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.StateBySock,
+		m.StreamRefusals,
 	)
 }
 

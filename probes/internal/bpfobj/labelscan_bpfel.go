@@ -51,6 +51,7 @@ const (
 	LabelScanMapRulesetByCgrp     = "ruleset_by_cgrp"
 	LabelScanMapRulesets          = "rulesets"
 	LabelScanMapStateBySock       = "state_by_sock"
+	LabelScanMapStreamRefusals    = "stream_refusals"
 	LabelScanProgLabelScanSocket  = "label_scan_socket"
 	LabelScanProgLabelScanTask    = "label_scan_task"
 	LabelScanVarLabelledCount     = "labelled_count"
@@ -142,6 +143,7 @@ type LabelScanMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 }
 
 // LabelScanVariableSpecs contains global variables before they are loaded into the kernel.
@@ -207,6 +209,7 @@ type LabelScanMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 }
 
 func (m *LabelScanMaps) Close() error {
@@ -246,6 +249,7 @@ func (m *LabelScanMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.StateBySock,
+		m.StreamRefusals,
 	)
 }
 

@@ -16,17 +16,18 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	NamesSweepMapAnswersBySock = "answers_by_sock"
-	NamesSweepMapControls      = "controls"
-	NamesSweepMapErrors        = "errors"
-	NamesSweepMapLastId        = "last_id"
-	NamesSweepMapNameByHash    = "name_by_hash"
-	NamesSweepMapNamesByAddr   = "names_by_addr"
-	NamesSweepMapNamesOfCgrp   = "names_of_cgrp"
-	NamesSweepMapQueriesBySock = "queries_by_sock"
-	NamesSweepMapQueryBySock   = "query_by_sock"
-	NamesSweepMapRefusals      = "refusals"
-	NamesSweepProgNamesSweep   = "names_sweep"
+	NamesSweepMapAnswersBySock  = "answers_by_sock"
+	NamesSweepMapControls       = "controls"
+	NamesSweepMapErrors         = "errors"
+	NamesSweepMapLastId         = "last_id"
+	NamesSweepMapNameByHash     = "name_by_hash"
+	NamesSweepMapNamesByAddr    = "names_by_addr"
+	NamesSweepMapNamesOfCgrp    = "names_of_cgrp"
+	NamesSweepMapQueriesBySock  = "queries_by_sock"
+	NamesSweepMapQueryBySock    = "query_by_sock"
+	NamesSweepMapRefusals       = "refusals"
+	NamesSweepMapStreamRefusals = "stream_refusals"
+	NamesSweepProgNamesSweep    = "names_sweep"
 )
 
 // LoadNamesSweep returns the embedded CollectionSpec for NamesSweep.
@@ -78,16 +79,17 @@ type NamesSweepProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type NamesSweepMapSpecs struct {
-	AnswersBySock *ebpf.MapSpec `ebpf:"answers_by_sock"`
-	Controls      *ebpf.MapSpec `ebpf:"controls"`
-	Errors        *ebpf.MapSpec `ebpf:"errors"`
-	LastId        *ebpf.MapSpec `ebpf:"last_id"`
-	NameByHash    *ebpf.MapSpec `ebpf:"name_by_hash"`
-	NamesByAddr   *ebpf.MapSpec `ebpf:"names_by_addr"`
-	NamesOfCgrp   *ebpf.MapSpec `ebpf:"names_of_cgrp"`
-	QueriesBySock *ebpf.MapSpec `ebpf:"queries_by_sock"`
-	QueryBySock   *ebpf.MapSpec `ebpf:"query_by_sock"`
-	Refusals      *ebpf.MapSpec `ebpf:"refusals"`
+	AnswersBySock  *ebpf.MapSpec `ebpf:"answers_by_sock"`
+	Controls       *ebpf.MapSpec `ebpf:"controls"`
+	Errors         *ebpf.MapSpec `ebpf:"errors"`
+	LastId         *ebpf.MapSpec `ebpf:"last_id"`
+	NameByHash     *ebpf.MapSpec `ebpf:"name_by_hash"`
+	NamesByAddr    *ebpf.MapSpec `ebpf:"names_by_addr"`
+	NamesOfCgrp    *ebpf.MapSpec `ebpf:"names_of_cgrp"`
+	QueriesBySock  *ebpf.MapSpec `ebpf:"queries_by_sock"`
+	QueryBySock    *ebpf.MapSpec `ebpf:"query_by_sock"`
+	Refusals       *ebpf.MapSpec `ebpf:"refusals"`
+	StreamRefusals *ebpf.MapSpec `ebpf:"stream_refusals"`
 }
 
 // NamesSweepVariableSpecs contains global variables before they are loaded into the kernel.
@@ -116,16 +118,17 @@ func (o *NamesSweepObjects) Close() error {
 //
 // It can be passed to LoadNamesSweepObjects or ebpf.CollectionSpec.LoadAndAssign.
 type NamesSweepMaps struct {
-	AnswersBySock *ebpf.Map `ebpf:"answers_by_sock"`
-	Controls      *ebpf.Map `ebpf:"controls"`
-	Errors        *ebpf.Map `ebpf:"errors"`
-	LastId        *ebpf.Map `ebpf:"last_id"`
-	NameByHash    *ebpf.Map `ebpf:"name_by_hash"`
-	NamesByAddr   *ebpf.Map `ebpf:"names_by_addr"`
-	NamesOfCgrp   *ebpf.Map `ebpf:"names_of_cgrp"`
-	QueriesBySock *ebpf.Map `ebpf:"queries_by_sock"`
-	QueryBySock   *ebpf.Map `ebpf:"query_by_sock"`
-	Refusals      *ebpf.Map `ebpf:"refusals"`
+	AnswersBySock  *ebpf.Map `ebpf:"answers_by_sock"`
+	Controls       *ebpf.Map `ebpf:"controls"`
+	Errors         *ebpf.Map `ebpf:"errors"`
+	LastId         *ebpf.Map `ebpf:"last_id"`
+	NameByHash     *ebpf.Map `ebpf:"name_by_hash"`
+	NamesByAddr    *ebpf.Map `ebpf:"names_by_addr"`
+	NamesOfCgrp    *ebpf.Map `ebpf:"names_of_cgrp"`
+	QueriesBySock  *ebpf.Map `ebpf:"queries_by_sock"`
+	QueryBySock    *ebpf.Map `ebpf:"query_by_sock"`
+	Refusals       *ebpf.Map `ebpf:"refusals"`
+	StreamRefusals *ebpf.Map `ebpf:"stream_refusals"`
 }
 
 func (m *NamesSweepMaps) Close() error {
@@ -140,6 +143,7 @@ func (m *NamesSweepMaps) Close() error {
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
+		m.StreamRefusals,
 	)
 }
 

@@ -53,6 +53,7 @@ const (
 	ReadTLSMapRulesetByCgrp     = "ruleset_by_cgrp"
 	ReadTLSMapRulesets          = "rulesets"
 	ReadTLSMapStateBySock       = "state_by_sock"
+	ReadTLSMapStreamRefusals    = "stream_refusals"
 	ReadTLSMapTieBySock         = "tie_by_sock"
 	ReadTLSMapTlsByTask         = "tls_by_task"
 	ReadTLSProgReadTlsAgain     = "read_tls_again"
@@ -160,6 +161,7 @@ type ReadTLSMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 }
@@ -227,6 +229,7 @@ type ReadTLSMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 }
@@ -270,6 +273,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.StateBySock,
+		m.StreamRefusals,
 		m.TieBySock,
 		m.TlsByTask,
 	)

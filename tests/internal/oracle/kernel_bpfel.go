@@ -441,6 +441,7 @@ const (
 	KernelMapRulesetByCgrp      = "ruleset_by_cgrp"
 	KernelMapRulesets           = "rulesets"
 	KernelMapStateBySock        = "state_by_sock"
+	KernelMapStreamRefusals     = "stream_refusals"
 	KernelProgOracleHttp        = "oracle_http"
 	KernelProgOracleHttp2       = "oracle_http2"
 	KernelProgOracleJudge       = "oracle_judge"
@@ -556,6 +557,7 @@ type KernelMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 }
 
 // KernelVariableSpecs contains global variables before they are loaded into the kernel.
@@ -635,6 +637,7 @@ type KernelMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 }
 
 func (m *KernelMaps) Close() error {
@@ -674,6 +677,7 @@ func (m *KernelMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.StateBySock,
+		m.StreamRefusals,
 	)
 }
 

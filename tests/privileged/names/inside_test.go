@@ -43,6 +43,7 @@ type order struct {
 	ID      int // of a socket, chosen by who orders
 	Network string
 	Address string
+	Local   string // of a dial; empty: any
 	Bytes   []byte
 	Name    string // %d is the round
 	Count   int
@@ -111,7 +112,13 @@ func (i *inside) do(o order) (r report, err error) {
 	case "connect":
 		err = connect(netip.MustParseAddrPort(o.Address))
 	case "dial":
-		i.streams[o.ID], err = net.DialTimeout(o.Network, o.Address, patience)
+		d := net.Dialer{Timeout: patience}
+		if o.Local != "" {
+			d.LocalAddr = net.TCPAddrFromAddrPort(netip.MustParseAddrPort(o.Local))
+		}
+		i.streams[o.ID], err = d.Dial(o.Network, o.Address)
+	case "close":
+		err = i.streams[o.ID].Close()
 	case "write": // to a stream, Count bytes at a time
 		err = inPieces(i.streams[o.ID], o.Bytes, o.Count)
 	case "message": // of DNS, from a stream

@@ -106,7 +106,10 @@ type resolver struct {
 	asked   []string
 	respond func(query []byte, q dnsmessage.Question) [][]byte
 	conns   []*net.UDPConn
-	piece   int // how many bytes of an answer over TCP are written at a time
+	running sync.WaitGroup
+	piece   int           // how many bytes of an answer over TCP are written at a time
+	half    chan struct{} // received from behind the first half of an answer over TCP, and before the second
+	resets  int           // of connections over TCP
 }
 
 func newResolver(t *testing.T, s *scene) *resolver {
@@ -114,7 +117,6 @@ func newResolver(t *testing.T, s *scene) *resolver {
 	r := &resolver{respond: func(query []byte, q dnsmessage.Question) [][]byte {
 		return [][]byte{answer(query, q, 60, unique(q)...)}
 	}}
-	var running sync.WaitGroup
 	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
 		var conn *net.UDPConn
 		s.Server.Do(t, func() (err error) {
@@ -122,13 +124,13 @@ func newResolver(t *testing.T, s *scene) *resolver {
 			return err
 		})
 		r.conns = append(r.conns, conn)
-		running.Go(func() { r.serve(conn) })
+		r.running.Go(func() { r.serve(conn) })
 	}
 	t.Cleanup(func() {
 		for _, conn := range r.conns {
 			_ = conn.Close() // what ends serve
 		}
-		running.Wait()
+		r.running.Wait()
 	})
 	return r
 }

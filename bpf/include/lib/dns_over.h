@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * GATE, at the veth: TCP connections that are over because a query was refused (FLOW_REFUSED, lib/dns_stream_refuse.h).
+ * The resolver gets a reset, at once and whenever it says something more. The client gets the answer REFUSED and the end
+ * of the connection, and what it says then is answered as by a host that has closed it: its end is acknowledged, and
+ * more data reset. Nothing else passes.
+ */
+#include <lib/dns_room.h>
+#include <lib/tcp_answer.h>
+
+_Static_assert((int)STREAM_REFUSAL_TEXT == (int)TCP_TEXT, "a refusal is sent whole");
+
+/* What becomes of a segment; more than 0: it was made another, which is to be sent. */
+enum over_next {
+	OVER_DROP = 0,
+	OVER_PASS = -1,
+};
+
+/* Sequence number behind what the client is told, with the end of the connection. */
+static __always_inline __u32 over_end(const struct stream_refusal *refusal)
+{
+	return refusal->place + refusal->len + 1;
+}
+
+/* Answers a segment of the client that has been told. Returns 1 when the frame is the answer. */
+static __always_inline int over_told(struct __sk_buff *skb, const struct tcp_seen *seen)
+{
+	struct tcp_say say = {.seq = seen->ack, .flags = TCP_ACK, .back = 1};
+
+	if (seen->len)
+		return tcp_reset_back(skb, seen);
+	say.ack = seen->seq + tcp_takes(seen);
+	return seen->flags & TCP_FIN && tcp_make(skb, seen, &say, 0);
+}
+
+/* A segment of a client. Returns 1 when the frame has become what is to be sent back, or an enum over_next. */
+__noinline int over_from_client(struct __sk_buff *skb, const struct flow_key *flow)
+{
+	struct tcp_say say = {.flags = TCP_PSH | TCP_ACK | TCP_FIN, .back = 1};
+	struct stream_refusal *refusal;
+	struct tcp_seen seen = {};
+	struct flow_key key;
+
+	if (!flow || !tcp_read(skb, &seen))
+		return OVER_DROP;
+	if (seen.flags & TCP_RST)
+		return seen.len ? OVER_DROP : OVER_PASS; /* also what is sent in its name */
+	key = *flow;
+	refusal = bpf_map_lookup_elem(&stream_refusals, &key);
+	if (!refusal || seen.flags & TCP_SYN)
+		return OVER_DROP; /* comes again, with a new refusal */
+	if (refusal->len && seen.ack == over_end(refusal))
+		return over_told(skb, &seen);
+	if (!seen.len || (refusal->len && seen.ack != refusal->place))
+		return OVER_DROP; /* on its way to be told; what was to be refused comes again */
+	if (!tcp_reset_on(skb, &seen))
+		return OVER_DROP;
+	if (!refusal->len)
+		return tcp_reset_back(skb, &seen);
+	say.seq = seen.ack;
+	say.ack = seen.seq + tcp_takes(&seen);
+	say.len = refusal->len;
+	return tcp_make(skb, &seen, &say, refusal->text);
+}
+
+/* A segment of the resolver, as what is made of the client's does not come by here. Returns 1 when the frame has become what is to be sent back, or an enum over_next. */
+__noinline int over_to_client(struct __sk_buff *skb)
+{
+	struct tcp_seen seen = {};
+
+	if (!tcp_read(skb, &seen))
+		return OVER_DROP;
+	if (seen.flags & TCP_RST)
+		return OVER_PASS;
+	return seen.flags & TCP_ACK && tcp_reset_back(skb, &seen);
+}
