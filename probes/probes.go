@@ -107,9 +107,13 @@ func Open(cfg Config) (*Kernel, error) {
 	return k, nil
 }
 
-// checkBTF makes sure that programs can be fitted to this kernel, before anything is put into it.
+// checkBTF makes sure that programs can be fitted to this kernel, before anything is put into it. Where the kernel shows its
+// types they are not decoded yet: the first load does that.
 func checkBTF() error {
-	if _, err := btf.LoadKernelSpec(); err != nil { // kept by the library, which needs it for each program
+	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err == nil {
+		return nil
+	}
+	if _, err := btf.LoadKernelSpec(); err != nil { // which looks elsewhere, too
 		return fmt.Errorf("reading the kernel's types: %w: a kernel is needed, 6.1 or newer, that was built with CONFIG_DEBUG_INFO_BTF=y and shows them in /sys/kernel/btf/vmlinux", err)
 	}
 	return nil
