@@ -282,3 +282,27 @@ func TestCleanup(t *testing.T) {
 		t.Errorf("a second time it removed %d pins: %v", count, err)
 	}
 }
+
+// TestAgentThatCameNoFurther holds that an agent which died before it had tables in force leaves no pins that count: the next
+// one is the first.
+func TestAgentThatCameNoFurther(t *testing.T) {
+	testutil.RequireRoot(t)
+	r := newBareRig(t, strongest(t))
+	for i, want := range []bool{true, true, false} {
+		k, err := probes.Open(r.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := k.Fresh(); got != want {
+			t.Errorf("agent %d: fresh is %t, want %t", i, got, want)
+		}
+		if i == 1 {
+			if _, err := judge.Open(k).Swap(&compile.Tables{Rulesets: []compile.Ruleset{{}}}); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
