@@ -21,6 +21,9 @@ CONTAINERS  = $(call existing,tests/containers)
 NODE_TESTS  = $(call existing,tests/node)
 UNIT_TESTS  = $$($(GO) list ./... | grep -Ev '/tests/(bpf|privileged|oracle|containers|node|bench|gauntlet|victim|parse|vm/selftest)(/|$$)')
 
+# What the race detector says nothing about: tests that only read this tree, and what -short leaves out under it.
+UNRACED     = ./tests/arch ./tests/schema $$(grep -rl 'testing\.Short()' --include='*_test.go' agent policy probes runtime | xargs -r dirname | sort -u | sed 's,^,./,')
+
 # What the guest of a VM test gets beside the test program. There is no compiler in it.
 VMRUN_FLAGS ?= -f $(CURDIR)/$(BUILD)/victim:/bin/victim -env SALLYPORT_VICTIM=/bin/victim \
 	-dyn /usr/bin/curl -dyn /usr/bin/openssl -dyn /usr/bin/gnutls-cli -dyn /usr/sbin/nginx
@@ -80,7 +83,11 @@ test-unit: ## tier 1: no root, no clang, no network
 
 .PHONY: test-race
 test-race: ## tier 1 with the race detector (cgo)
-	CGO_ENABLED=1 $(GO) test -race -short $(UNIT_TESTS)
+	CGO_ENABLED=1 $(GO) test -race -short $$(printf '%s\n' $(UNIT_TESTS) | grep -Ev '/tests/(arch|schema)$$')
+
+.PHONY: test-unraced
+test-unraced: ## tier 1 that test-race leaves out
+	$(GO) test $(UNRACED)
 
 .PHONY: test-bpf
 test-bpf: ## tier 2: BPF on this machine's kernel (root)
@@ -132,7 +139,7 @@ test-node-vm: build ## tier 5 in a guest: pods over the CRI of containerd 1.6, c
 	  '^(TestMainAndExec|TestFirstInstructionIsGoverned)$$'
 
 .PHONY: test
-test: setup-test test-unit test-race test-bpf test-vm test-containers ## all tiers (root)
+test: setup-test test-unraced test-race test-bpf test-vm test-containers ## all tiers (root)
 
 .PHONY: setup-test
 setup-test:

@@ -201,7 +201,7 @@ func (s *shelf) unlinked() error {
 		}
 	}
 	links := link.Iterator{}
-	defer links.Close() //nolint:errcheck // read only
+	defer links.Close()
 	for links.Next() {
 		info, err := links.Link.Info()
 		if err != nil {
