@@ -125,14 +125,14 @@ func (m *Maps) Map(name string) *ebpf.Map {
 // place of their own definitions. Maps that only these programs use are made anew. The caller closes
 // the collection.
 func (m *Maps) Load(spec *ebpf.CollectionSpec, programs ...string) (*ebpf.Collection, error) {
-	spec = spec.Copy()
+	wanted := *spec
 	if len(programs) > 0 {
-		keep := map[string]*ebpf.ProgramSpec{}
+		wanted.Programs = map[string]*ebpf.ProgramSpec{}
 		for _, name := range programs {
-			keep[name] = spec.Programs[name]
+			wanted.Programs[name] = spec.Programs[name]
 		}
-		spec.Programs = keep
 	}
+	spec = wanted.Copy()
 	replace := map[string]*ebpf.Map{}
 	for name, ms := range spec.Maps {
 		shared, ok := m.byName[name]
