@@ -14,7 +14,9 @@ FUZZTIME  ?= 10s
 # The tiers. A folder that is not there yet is left out.
 existing   = $(patsubst %,./%/...,$(wildcard $(1)))
 PRIVILEGED := tests/bpf tests/privileged tests/oracle tests/gauntlet
-BPF_TESTS   = $(call existing,$(PRIVILEGED) tests/victim tests/parse)
+# Tests that attach programs wait for packets most of the time, and one package at a time may; the others compute.
+ATTACHING   = $(call existing,tests/privileged tests/gauntlet)
+COMPUTING   = $(call existing,tests/bpf tests/oracle tests/victim tests/parse)
 # The truth tables are about policies and not about kernels: 1,500 connections are too many for an emulated machine.
 VM_TESTS    = $$($(GO) list $(call existing,tests/vm/selftest tests/victim $(PRIVILEGED)) | grep -v '/tests/privileged/truth$$')
 CONTAINERS  = $(call existing,tests/containers)
@@ -92,7 +94,10 @@ test-unraced: ## tier 1 that test-race leaves out
 .PHONY: test-bpf
 test-bpf: ## tier 2: BPF on this machine's kernel (root)
 	@contrib/tools/setup.sh test
-	$(if $(BPF_TESTS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(BPF_TESTS))
+	@export CGO_ENABLED=0 REQUIRE_PRIVILEGED=1; status=0; \
+	$(GO) test -count=1 -p 1 $(COMPUTING) & computing=$$!; \
+	$(GO) test -count=1 -p 1 $(ATTACHING) || status=1; \
+	wait $$computing || status=1; exit $$status
 
 .PHONY: test-vm
 test-vm: build ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernels in QEMU
