@@ -14,12 +14,17 @@ FUZZTIME  ?= 10s
 # The tiers. A folder that is not there yet is left out.
 existing   = $(patsubst %,./%/...,$(wildcard $(1)))
 PRIVILEGED := tests/bpf tests/privileged tests/oracle tests/gauntlet
-BPF_TESTS   = $(call existing,$(PRIVILEGED) tests/victim tests/parse)
+# Tests that attach programs wait for packets most of the time, and one package at a time may; the others compute.
+ATTACHING   = $(call existing,tests/privileged tests/gauntlet)
+COMPUTING   = $(call existing,tests/bpf tests/oracle tests/victim tests/parse)
 # The truth tables are about policies and not about kernels: 1,500 connections are too many for an emulated machine.
 VM_TESTS    = $$($(GO) list $(call existing,tests/vm/selftest tests/victim $(PRIVILEGED)) | grep -v '/tests/privileged/truth$$')
 CONTAINERS  = $(call existing,tests/containers)
 NODE_TESTS  = $(call existing,tests/node)
 UNIT_TESTS  = $$($(GO) list ./... | grep -Ev '/tests/(bpf|privileged|oracle|containers|node|bench|gauntlet|victim|parse|vm/selftest)(/|$$)')
+
+# What the race detector says nothing about: tests that only read this tree, and what -short leaves out under it.
+UNRACED     = ./tests/arch ./tests/schema $$(grep -rl 'testing\.Short()' --include='*_test.go' agent policy probes runtime | xargs -r dirname | sort -u | sed 's,^,./,')
 
 # What the guest of a VM test gets beside the test program. There is no compiler in it.
 VMRUN_FLAGS ?= -f $(CURDIR)/$(BUILD)/victim:/bin/victim -env SALLYPORT_VICTIM=/bin/victim \
@@ -80,12 +85,19 @@ test-unit: ## tier 1: no root, no clang, no network
 
 .PHONY: test-race
 test-race: ## tier 1 with the race detector (cgo)
-	CGO_ENABLED=1 $(GO) test -race -short $(UNIT_TESTS)
+	CGO_ENABLED=1 $(GO) test -race -short $$(printf '%s\n' $(UNIT_TESTS) | grep -Ev '/tests/(arch|schema)$$')
+
+.PHONY: test-unraced
+test-unraced: ## tier 1 that test-race leaves out
+	$(GO) test $(UNRACED)
 
 .PHONY: test-bpf
 test-bpf: ## tier 2: BPF on this machine's kernel (root)
 	@contrib/tools/setup.sh test
-	$(if $(BPF_TESTS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(BPF_TESTS))
+	@export CGO_ENABLED=0 REQUIRE_PRIVILEGED=1; status=0; \
+	$(GO) test -count=1 -p 1 $(COMPUTING) & computing=$$!; \
+	$(GO) test -count=1 -p 1 $(ATTACHING) || status=1; \
+	wait $$computing || status=1; exit $$status
 
 .PHONY: test-vm
 test-vm: build ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernels in QEMU
@@ -132,7 +144,7 @@ test-node-vm: build ## tier 5 in a guest: pods over the CRI of containerd 1.6, c
 	  '^(TestMainAndExec|TestFirstInstructionIsGoverned)$$'
 
 .PHONY: test
-test: setup-test test-unit test-race test-bpf test-vm test-containers ## all tiers (root)
+test: setup-test test-unraced test-race test-bpf test-vm test-containers ## all tiers (root)
 
 .PHONY: setup-test
 setup-test:

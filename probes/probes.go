@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
@@ -39,6 +40,7 @@ type Config struct {
 	TellExec         bool // report execs and exits
 	TellConnect      bool // report allowed calls
 	Names            Names
+	Load             bpfobj.Loader `json:"-"` // nil: the kernel verifies every program at every load
 }
 
 // Names says how addresses are remembered by the names that DNS tells containers for them. Zeros mean
@@ -86,7 +88,11 @@ func Open(cfg Config) (*Kernel, error) {
 		return nil, err
 	}
 	dir := filepath.Join(cfg.BPFFS, cfg.PinDir)
-	maps, err := bpfobj.OpenMaps(dir, bpfobj.Sizes(cfg.Sizes))
+	load := cfg.Load
+	if load == nil {
+		load = ebpf.NewCollectionWithOptions
+	}
+	maps, err := bpfobj.OpenMaps(dir, bpfobj.Sizes(cfg.Sizes), load)
 	if err != nil {
 		return nil, fmt.Errorf("opening pins in %s: %w", dir, err)
 	}
@@ -101,9 +107,13 @@ func Open(cfg Config) (*Kernel, error) {
 	return k, nil
 }
 
-// checkBTF makes sure that programs can be fitted to this kernel, before anything is put into it.
+// checkBTF makes sure that programs can be fitted to this kernel, before anything is put into it. Where the kernel shows its
+// types they are not decoded yet: the first load does that.
 func checkBTF() error {
-	if _, err := btf.LoadKernelSpec(); err != nil { // kept by the library, which needs it for each program
+	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err == nil {
+		return nil
+	}
+	if _, err := btf.LoadKernelSpec(); err != nil { // which looks elsewhere, too
 		return fmt.Errorf("reading the kernel's types: %w: a kernel is needed, 6.1 or newer, that was built with CONFIG_DEBUG_INFO_BTF=y and shows them in /sys/kernel/btf/vmlinux", err)
 	}
 	return nil
@@ -193,7 +203,12 @@ func hostMountNamespace() (uint32, error) {
 	return uint32(st.Ino), nil // namespace inodes have 32 bits (struct ns_common)
 }
 
-// Fresh reports whether nothing was pinned before: no policy is in force yet.
+// ForgetTypes gives back the memory that the first loads share. It comes when everything is attached; what is loaded
+// later decodes the kernel's types again.
+func (k *Kernel) ForgetTypes() { k.maps.ForgetTypes() }
+
+// Fresh reports whether no policy was in force when it was opened: nothing was pinned before, or by an agent that came no
+// further.
 func (k *Kernel) Fresh() bool { return k.maps.Fresh() }
 
 // CgroupRoot is the directory that cgroup programs are attached to.

@@ -26,6 +26,7 @@ type Judge struct {
 	kernel *probes.Kernel
 	store  *tables.Store
 	hooks  []probes.Hook
+	specs  map[event.Step]*ebpf.CollectionSpec // while Attach climbs: eight hooks have their programs in one object
 }
 
 // Open returns a judge that can put tables in force; Attach makes the kernel use them. Two steps, so
@@ -35,6 +36,8 @@ func Open(k *probes.Kernel) *Judge { return &Judge{kernel: k, store: tables.NewS
 // Attach gives every hook the first of steps, in that order, that this kernel can have. It fails only
 // when a hook gets none of them.
 func (j *Judge) Attach(steps []event.Step) error {
+	j.specs = map[event.Step]*ebpf.CollectionSpec{}
+	defer func() { j.specs = nil }()
 	for _, h := range hooks() {
 		got, err := j.climb(h, steps)
 		if err != nil {
@@ -91,11 +94,14 @@ func (j *Judge) attach(step event.Step, r rung) (adopted bool, err error) {
 			return false, err
 		}
 	}
-	spec, err := object(step)
-	if err != nil {
-		return false, err
+	if j.specs[step] == nil {
+		spec, err := object(step)
+		if err != nil {
+			return false, err
+		}
+		j.specs[step] = spec
 	}
-	return j.attachSpec(spec, r)
+	return j.attachSpec(j.specs[step], r)
 }
 
 // attachReport attaches an fentry program that says it only reports.

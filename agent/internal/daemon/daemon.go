@@ -91,6 +91,7 @@ func Run(ctx context.Context, cfg config.Config, log logrus.FieldLogger) (err er
 	if err := a.attach(); err != nil {
 		return err
 	}
+	a.kernel.ForgetTypes()
 	giveBack(a.log)
 	return a.serve(ctx, server, log)
 }

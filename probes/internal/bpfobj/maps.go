@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 )
 
 // ErrIncompatible means that the pins were made by an agent whose maps mean something else.
@@ -26,13 +28,19 @@ type Sizes struct {
 type Maps struct {
 	byName map[string]*ebpf.Map
 	fresh  bool
+	load   Loader
+	types  atomic.Pointer[btf.Cache] // the kernel's, decoded; nil: each load decodes them for itself
 
 	control sync.Mutex // held while the control entry is changed
 }
 
+// Loader loads a collection into the kernel. It is given what it needs, and may hand out what it has loaded before from
+// the same collection with the same maps in place of the collection's own. Whoever asks closes what it gets.
+type Loader func(*ebpf.CollectionSpec, ebpf.CollectionOptions) (*ebpf.Collection, error)
+
 // OpenMaps opens the maps pinned in dir, and makes and pins those that are missing. It fails with
 // ErrIncompatible when a pinned map has another shape or another ABI version, and changes nothing then.
-func OpenMaps(dir string, sizes Sizes) (*Maps, error) {
+func OpenMaps(dir string, sizes Sizes, load Loader) (*Maps, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making pin directory: %w", err)
 	}
@@ -41,13 +49,12 @@ func OpenMaps(dir string, sizes Sizes) (*Maps, error) {
 		return nil, fmt.Errorf("reading map definitions: %w", err)
 	}
 	sizes.apply(spec.Maps)
-	_, statErr := os.Stat(filepath.Join(dir, "controls"))
-	m := &Maps{byName: map[string]*ebpf.Map{}, fresh: errors.Is(statErr, os.ErrNotExist)}
-	if !m.fresh {
-		if err := checkABI(dir); err != nil {
-			return nil, err
-		}
+	revision, err := checkABI(dir)
+	if err != nil {
+		return nil, err
 	}
+	m := &Maps{byName: map[string]*ebpf.Map{}, fresh: revision == 0, load: load}
+	m.types.Store(btf.NewCache())
 	for name, ms := range spec.Maps {
 		if strings.HasPrefix(name, ".") {
 			continue // globals: they only carry types
@@ -79,25 +86,29 @@ func (s Sizes) apply(specs map[string]*ebpf.MapSpec) {
 	set("flows", s.FlowRing)
 }
 
-// checkABI compares the version that the pins were made with.
-func checkABI(dir string) error {
+// checkABI compares the version that the pins were made with. It returns the revision that they have in force, 0 for
+// none: there are no pins, or the agent that made them died before it had tables in force.
+func checkABI(dir string) (revision uint64, err error) {
 	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "controls"), nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
 	if err != nil {
-		return fmt.Errorf("opening pinned control map: %w", err)
+		return 0, fmt.Errorf("opening pinned control map: %w", err)
 	}
 	defer func() { _ = m.Close() }() // read only: nothing is lost
 	var c ABIControl
 	if err := m.Lookup(uint32(0), &c); err != nil {
-		return fmt.Errorf("%w: control map: %w", ErrIncompatible, err)
+		return 0, fmt.Errorf("%w: control map: %w", ErrIncompatible, err)
 	}
-	// 0: the agent that made the pins died before it wrote the version; nothing is in force yet.
+	// 0: it died before it wrote the version.
 	if c.Abi != 0 && c.Abi != uint32(ABILimitsABI_VERSION) {
-		return fmt.Errorf("%w: pins have ABI %d, this agent %d", ErrIncompatible, c.Abi, ABILimitsABI_VERSION)
+		return 0, fmt.Errorf("%w: pins have ABI %d, this agent %d", ErrIncompatible, c.Abi, ABILimitsABI_VERSION)
 	}
-	return nil
+	return c.Revision, nil
 }
 
-// Fresh reports whether the maps were made now, not found pinned.
+// Fresh reports whether no tables are in force yet.
 func (m *Maps) Fresh() bool { return m.fresh }
 
 // Map returns a map by its name in bpf/. It panics on a name that is not there, which is a
@@ -114,14 +125,14 @@ func (m *Maps) Map(name string) *ebpf.Map {
 // place of their own definitions. Maps that only these programs use are made anew. The caller closes
 // the collection.
 func (m *Maps) Load(spec *ebpf.CollectionSpec, programs ...string) (*ebpf.Collection, error) {
-	spec = spec.Copy()
+	wanted := *spec
 	if len(programs) > 0 {
-		keep := map[string]*ebpf.ProgramSpec{}
+		wanted.Programs = map[string]*ebpf.ProgramSpec{}
 		for _, name := range programs {
-			keep[name] = spec.Programs[name]
+			wanted.Programs[name] = spec.Programs[name]
 		}
-		spec.Programs = keep
 	}
+	spec = wanted.Copy()
 	replace := map[string]*ebpf.Map{}
 	for name, ms := range spec.Maps {
 		shared, ok := m.byName[name]
@@ -132,12 +143,15 @@ func (m *Maps) Load(spec *ebpf.CollectionSpec, programs ...string) (*ebpf.Collec
 		ms.Pinning = ebpf.PinNone
 		replace[name] = shared
 	}
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
+	coll, err := m.load(spec, ebpf.CollectionOptions{MapReplacements: replace, Cache: m.types.Load()})
 	if err != nil {
 		return nil, fmt.Errorf("loading programs: %w", err)
 	}
 	return coll, nil
 }
+
+// ForgetTypes lets the kernel's types go, which are megabytes and only of use to further loads.
+func (m *Maps) ForgetTypes() { m.types.Store(nil) }
 
 // Control reads the control entry.
 func (m *Maps) Control() (ABIControl, error) {

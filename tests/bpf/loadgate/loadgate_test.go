@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/tests/testutil"
@@ -53,7 +54,7 @@ func TestEveryProgramLoads(t *testing.T) {
 	for _, n := range needs() {
 		missing[n.prefix] = n.probe()
 	}
-	count := 0
+	count, types := 0, btf.NewCache()
 	for _, o := range probes.Objects() {
 		spec, err := o.Load()
 		if err != nil {
@@ -68,7 +69,7 @@ func TestEveryProgramLoads(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(spec.Programs)) {
 			count++
 			t.Run(o.Name+"/"+name, func(t *testing.T) {
-				err := load(t, spec, name)
+				err := load(t, spec, name, types)
 				n, conditional := needOf(name)
 				switch lack := missing[n.prefix]; {
 				case conditional && lack != nil && err == nil:
@@ -88,12 +89,12 @@ func TestEveryProgramLoads(t *testing.T) {
 	}
 }
 
-// load loads one program with its maps.
-func load(t *testing.T, spec *ebpf.CollectionSpec, name string) error {
+// load loads one program with its maps. types are the kernel's.
+func load(t *testing.T, spec *ebpf.CollectionSpec, name string, types *btf.Cache) error {
 	t.Helper()
 	one := spec.Copy()
 	one.Programs = map[string]*ebpf.ProgramSpec{name: one.Programs[name]}
-	coll, err := ebpf.NewCollection(one)
+	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{Cache: types})
 	if err != nil {
 		return err
 	}

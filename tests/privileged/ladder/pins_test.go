@@ -128,13 +128,23 @@ func (r *rig) overflows(t *testing.T) int {
 	return 0
 }
 
+// newOwnRig attaches the strongest step with maps and programs of the test's own, for tests of pins.
+func newOwnRig(t *testing.T) *rig {
+	t.Helper()
+	r := newBareRig(t, strongest(t))
+	r.own = true
+	r.attach(t)
+	r.govern(t)
+	return r
+}
+
 // TestKilledAgent holds that an agent's death and the next one's start leave no gap: under load, what
 // is denied never succeeds and what is allowed never fails; processes that start while no agent runs
 // get their labels; the next agent adopts what it finds.
 func TestKilledAgent(t *testing.T) {
 	onEachEnforcingStep(t, func(t *testing.T, step event.Step) {
 		r := newBareRig(t, step)
-		r.flood = true
+		r.own, r.flood = true, true
 		first := startAgent(t, r)
 		c, later := r.container(t, "web"), r.container(t, "web")
 		first.swap(t, r.compile(t, webPolicy))
@@ -176,7 +186,7 @@ func TestStepChangesWithoutGap(t *testing.T) {
 		}
 	}
 	r := newBareRig(t, event.StepLSM)
-	r.flood = true
+	r.own, r.flood = true, true
 	r.attach(t)
 	c := r.container(t, "web")
 	r.swap(t, webPolicy)
@@ -212,7 +222,7 @@ func TestStepChangesWithoutGap(t *testing.T) {
 // else, and leaves them in force.
 func TestIncompatiblePins(t *testing.T) {
 	testutil.RequireRoot(t)
-	r := newRig(t, strongest(t))
+	r := newOwnRig(t)
 	c := r.started(t, "web")
 	r.swap(t, webPolicy)
 	controls, err := ebpf.LoadPinnedMap(filepath.Join(r.BPFFS, r.cfg.PinDir, "controls"), nil)
@@ -249,7 +259,7 @@ func TestIncompatiblePins(t *testing.T) {
 // TestCleanup holds that nothing is left in force.
 func TestCleanup(t *testing.T) {
 	testutil.RequireRoot(t)
-	r := newRig(t, strongest(t))
+	r := newOwnRig(t)
 	c := r.started(t, "web")
 	r.swap(t, webPolicy)
 	r.expect(t, c, "connect-tcp SERVER4 OPEN", "EPERM")
@@ -270,5 +280,29 @@ func TestCleanup(t *testing.T) {
 	})
 	if count, err := probes.Cleanup(r.BPFFS, r.cfg.PinDir); count != 0 || err != nil {
 		t.Errorf("a second time it removed %d pins: %v", count, err)
+	}
+}
+
+// TestAgentThatCameNoFurther holds that an agent which died before it had tables in force leaves no pins that count: the next
+// one is the first.
+func TestAgentThatCameNoFurther(t *testing.T) {
+	testutil.RequireRoot(t)
+	r := newBareRig(t, strongest(t))
+	for i, want := range []bool{true, true, false} {
+		k, err := probes.Open(r.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := k.Fresh(); got != want {
+			t.Errorf("agent %d: fresh is %t, want %t", i, got, want)
+		}
+		if i == 1 {
+			if _, err := judge.Open(k).Swap(&compile.Tables{Rulesets: []compile.Ruleset{{}}}); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -109,6 +109,7 @@ type rig struct {
 	local     *testutil.Echo // on localPort
 	events    *attached.Recorder
 	flood     bool   // set before attach: more will be told than can be read
+	own       bool   // set before attach: maps and programs are the test's own, loaded for it
 	program   string // the victim
 	workloads []compile.Workload
 	count     int
@@ -129,8 +130,12 @@ func newBareRig(t *testing.T, step event.Step) *rig {
 // attach attaches the agent, or adopts what another left.
 func (r *rig) attach(t *testing.T) {
 	t.Helper()
+	cfg := r.cfg
+	if !r.own {
+		cfg = attached.Reuse(t, cfg)
+	}
 	var err error
-	if r.agent, err = attachAgent(r.cfg, r.step); err != nil {
+	if r.agent, err = attachAgent(cfg, r.step); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -18,12 +18,12 @@ func Enforcing() []event.Step {
 	return []event.Step{event.StepLSM, event.StepModRet, event.StepCgroup}
 }
 
-// Open puts it in place for the containers of a node, on these steps. Of cfg only what is no place counts. All of it goes
-// with the node's BPF file system; the handles are closed at the end of the test.
+// Open puts it in place for the containers of a node, on these steps. Of cfg only what is no place counts. Maps and
+// programs may be those of the test before (Reuse). Nothing of it is in force after the test.
 func Open(t testing.TB, node *pod.Node, cfg probes.Config, steps []event.Step) (*probes.Kernel, *judge.Judge) {
 	t.Helper()
 	cfg.BPFFS, cfg.PinDir, cfg.CgroupRoot, cfg.ContainerParents = node.BPFFS, "sallyport", node.CgroupRoot, []string{node.Parent}
-	k, err := probes.Open(cfg)
+	k, err := probes.Open(Reuse(t, cfg))
 	if err != nil {
 		t.Fatal(err)
 	}
