@@ -32,6 +32,7 @@ const (
 	KindDNS                          // a DNS query was refused, or an answer taken or not
 	KindStale                        // the cluster's API cannot be heard, and what is known of it grows old, or is heard again; the agent's own
 	KindRequest                      // an HTTP request was judged, or what is none where only requests may be
+	KindTamper                       // somebody took away or changed what enforces, and it was put back or could not be; the agent's own
 )
 
 // Origin says how a process came into its container.
@@ -189,8 +190,8 @@ type Event struct {
 	Packets  uint64
 	Bytes    uint64
 	Lost     uint64 // for KindLost
-	Site     string // for KindLost: which ring buffer or map; for KindStale: what cannot be heard, and why
-	Removed  bool   // for KindCgroup: the cgroup went; for KindStale: the API went
+	Site     string // for KindLost: which ring buffer or map; for KindStale: what cannot be heard, and why; for KindTamper: what
+	Removed  bool   // for KindCgroup: the cgroup went; for KindStale: the API went; for KindTamper: it could not be put back
 	Query    string // for KindDNS: the name asked for, in lower case; hostile as all text
 	QType    uint16 // for KindDNS: the type of record asked for
 	Answer   bool   // for KindDNS: about an answer, not a query

@@ -84,6 +84,8 @@ func TestMessage(t *testing.T) {
 		}}, "allowed DNS answer for a.example of Main /bin/a: 2 addresses"},
 		{"stale", &Record{Event: event.Event{Kind: event.KindStale, Removed: true, Site: "pods: refused\n"}}, `the cluster's API cannot be heard; what is known of it stays in force: pods: refused\n`},
 		{"heard again", &Record{Event: event.Event{Kind: event.KindStale}}, "the cluster's API is heard again"},
+		{"tamper", &Record{Event: event.Event{Kind: event.KindTamper, Site: "pin controls"}}, "somebody has tampered with what enforces; it was put back: pin controls"},
+		{"tamper for good", &Record{Event: event.Event{Kind: event.KindTamper, Removed: true, Site: "pin a: no\n"}}, `somebody has tampered with what enforces, and it could not be put back: pin a: no\n`},
 		{"lost", &Record{Event: event.Event{Kind: event.KindLost, Lost: 12, Site: "alerts"}}, "lost 12 records at alerts"},
 		{"borrow", &Record{Event: event.Event{
 			Kind: event.KindBorrow, Call: event.CallTrace, Verdict: event.VerdictDeny, Reason: event.ReasonBorrow,
@@ -153,6 +155,7 @@ func TestSeverityAndImportance(t *testing.T) {
 		{"lost", event.Event{Kind: event.KindLost}, event.SeverityWarning, true},
 		{"late", event.Event{Kind: event.KindLate, Verdict: event.VerdictAllow}, event.SeverityWarning, true},
 		{"stale", event.Event{Kind: event.KindStale, Removed: true}, event.SeverityWarning, true},
+		{"tamper", event.Event{Kind: event.KindTamper}, event.SeverityCritical, true},
 		{"heard again", event.Event{Kind: event.KindStale}, event.SeverityInfo, true},
 		{"foreign", event.Event{Kind: event.KindForeign, Severity: event.SeverityCritical}, event.SeverityCritical, true},
 		{"beyond the table", event.Event{Kind: 99, Verdict: 99, Severity: 99}, event.SeverityCritical, true},
@@ -193,7 +196,7 @@ func TestNamesAreDistinct(t *testing.T) {
 	distinct("step", int(event.StepTap)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
 	distinct("flaw", int(event.FlawShared), func(i uint8) string { return FlawName(event.Flaw(i + 1)) })
-	distinct("kind", int(event.KindRequest), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+	distinct("kind", int(event.KindTamper), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 
 func TestCut(t *testing.T) {

@@ -54,6 +54,11 @@ func (r *Record) Message() string {
 			return words("the cluster's API cannot be heard; what is known of it stays in force:", Escape(r.Event.Site))
 		}
 		return "the cluster's API is heard again"
+	case event.KindTamper:
+		if r.Event.Removed {
+			return words("somebody has tampered with what enforces, and it could not be put back:", Escape(r.Event.Site))
+		}
+		return words("somebody has tampered with what enforces; it was put back:", Escape(r.Event.Site))
 	case event.KindLost:
 		return words("lost", strconv.FormatUint(r.Event.Lost, 10), "records at", Escape(r.Event.Site))
 	case event.KindLate:

@@ -51,6 +51,8 @@ func KindName(k event.Kind) string {
 		return "stale"
 	case event.KindRequest:
 		return "request"
+	case event.KindTamper:
+		return "tamper"
 	}
 	return number(k)
 }

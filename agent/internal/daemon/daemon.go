@@ -119,6 +119,7 @@ func (a *agent) open() error {
 		TellExec:     a.cfg.Visibility.Exec,
 		TellConnect:  a.cfg.Visibility.Connect,
 		Names:        probes.Names{Most: uint32(a.cfg.Names.PerContainer), LeastTTL: a.cfg.Names.LeastTTL}, // config bounds it
+		Guard:        a.cfg.Protect.Repair,
 	})
 	if errors.Is(err, probes.ErrIncompatible) {
 		return fmt.Errorf("%w; the pinned version stays in force: run the agent that made it, or remove it with: sallyport run --cleanup", err)
@@ -195,6 +196,9 @@ func (a *agent) serve(ctx context.Context, server *api.Server, log logrus.FieldL
 	g.Go(func() error { return a.engine.run(ctx, changes) })
 	g.Go(func() error { return a.taps.run(ctx) })
 	g.Go(func() error { return sweepNames(ctx, a.names, a.log) })
+	if a.cfg.Protect.Repair {
+		g.Go(func() error { return newGuard(a).run(ctx) })
+	}
 	if a.engine.cluster != nil {
 		g.Go(func() error { return a.engine.cluster.run(ctx) })
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/sallyport/sallyport/probes/internal/attach"
 )
 
 // ErrIncompatible means that the pins were made by an agent whose maps mean something else.
@@ -27,7 +29,12 @@ type Maps struct {
 	byName map[string]*ebpf.Map
 	fresh  bool
 
-	control sync.Mutex // held while the control entry is changed
+	control sync.Mutex  // held while the control entry is changed
+	written *ABIControl // as this agent has written it; nil: not yet
+
+	dir   string
+	seals map[string]*attach.Seal // of the pins, by name
+	look  attach.Dir
 }
 
 // OpenMaps opens the maps pinned in dir, and makes and pins those that are missing. It fails with
@@ -60,6 +67,9 @@ func OpenMaps(dir string, sizes Sizes) (*Maps, error) {
 			return nil, errors.Join(fmt.Errorf("opening map %s: %w", name, err), m.Close())
 		}
 		m.byName[name] = loaded
+	}
+	if err := m.seal(dir); err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
 }
@@ -149,7 +159,7 @@ func (m *Maps) Control() (ABIControl, error) {
 }
 
 // UpdateControl changes the control entry. Only one agent runs, and it does so by this alone, so nobody
-// writes between its read and its write.
+// writes between its read and its write; what somebody else has written all the same is lost.
 func (m *Maps) UpdateControl(change func(*ABIControl)) error {
 	m.control.Lock()
 	defer m.control.Unlock()
@@ -157,10 +167,14 @@ func (m *Maps) UpdateControl(change func(*ABIControl)) error {
 	if err != nil {
 		return err
 	}
-	change(&c)
-	if err := m.Map("controls").Put(uint32(0), &c); err != nil {
-		return fmt.Errorf("writing control map: %w", err)
+	if m.written != nil {
+		c = *m.written
 	}
+	change(&c)
+	if err := m.putControl(&c); err != nil {
+		return err
+	}
+	m.written = &c
 	return nil
 }
 
