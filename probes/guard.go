@@ -1,6 +1,28 @@
 package probes
 
-import "github.com/sallyport/sallyport/probes/internal/attach"
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/probes/internal/attach"
+)
+
+// Protect marks a process, by its number in the caller's PID namespace, as the agent that Config.ProtectRefuse is about. The
+// mark goes with the process.
+func (k *Kernel) Protect(pid int) (err error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("protecting process %d: %w", pid, os.NewSyscallError("pidfd_open", err))
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	if err := k.maps.Map("agent_by_task").Put(uint32(fd), uint32(1)); err != nil { // not negative
+		return fmt.Errorf("protecting process %d: %w", pid, err)
+	}
+	return nil
+}
 
 // Finding is one thing of the kernel side that somebody has taken away or changed.
 type Finding = attach.Finding

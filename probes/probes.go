@@ -36,6 +36,8 @@ type Config struct {
 	UnknownDeny      bool // unknownWorkload: deny
 	BorrowRefuse     bool // nobody acts under another's label; without BorrowTell it has no effect
 	BorrowTell       bool // such attempts are told
+	ProtectRefuse    bool // governed containers do not reach for the agent; without ProtectTell it has no effect
+	ProtectTell      bool // such attempts are told
 	TellExec         bool // report execs and exits
 	TellConnect      bool // report allowed calls
 	Names            Names
@@ -138,6 +140,8 @@ func (k *Kernel) configure() error {
 		{k.cfg.UnknownDeny, bpfobj.ABIControlFlagsCONTROL_UNKNOWN_DENY},
 		{k.cfg.BorrowRefuse, bpfobj.ABIControlFlagsCONTROL_BORROW_REFUSE},
 		{k.cfg.BorrowTell, bpfobj.ABIControlFlagsCONTROL_BORROW_TELL},
+		{k.cfg.ProtectRefuse, bpfobj.ABIControlFlagsCONTROL_PROTECT_REFUSE},
+		{k.cfg.ProtectTell, bpfobj.ABIControlFlagsCONTROL_PROTECT_TELL},
 	} {
 		if f.on {
 			flags |= uint32(f.flag)

@@ -25,6 +25,7 @@ const (
 const (
 	bySession = "a session may act as Main where the step has no hook: `enforcement.borrowing` needs BPF LSM"
 	byFamily  = "cgroup programs see no families but IP: take vsock from the node, or its devices from pods"
+	onAgent   = "no cgroup program sees this: the agent keeps what it holds, and puts back and tells what is taken away"
 	byPacket  = "no hook sees these sockets made: their frames end at the veth, a hostNetwork pod's do not"
 )
 
@@ -84,6 +85,15 @@ func attacks() []attack {
 		{name: "ptrace of Main", line: "reach ptrace PID", main: offering, kind: taking, limit: bySession},
 		{name: "/proc/PID/mem of Main", line: "reach mem PID", main: offering, kind: taking, limit: bySession},
 		{name: "process_vm_writev into Main", line: "reach vm PID", main: offering, kind: taking, limit: bySession},
+		{name: "a signal to the agent", line: "signal AGENT 15", kind: taking, limit: onAgent},
+		{name: "a signal to the agent, sent by a socket", line: "sigio AGENT", kind: taking, limit: onAgent},
+		{name: "a limit of the agent", line: "limit AGENT", kind: taking, limit: onAgent},
+		{name: "ptrace of the agent", line: "reach ptrace AGENT", kind: taking, limit: onAgent},
+		{name: "/proc/PID/mem of the agent", line: "reach mem AGENT", kind: taking, limit: onAgent},
+		{name: "somebody's BPF map by its number", line: "bpf map", kind: taking, limit: onAgent},
+		{name: "somebody's BPF program by its number", line: "bpf program", kind: taking, limit: onAgent},
+		{name: "somebody's BPF map by its pin", line: "bpf PINNED", kind: taking, limit: onAgent},
+		{name: "a BPF program that traces", line: "bpf tracer", kind: taking, limit: onAgent},
 	}
 }
 

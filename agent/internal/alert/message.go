@@ -55,10 +55,7 @@ func (r *Record) Message() string {
 		}
 		return "the cluster's API is heard again"
 	case event.KindTamper:
-		if r.Event.Removed {
-			return words("somebody has tampered with what enforces, and it could not be put back:", Escape(r.Event.Site))
-		}
-		return words("somebody has tampered with what enforces; it was put back:", Escape(r.Event.Site))
+		return r.tamper()
 	case event.KindLost:
 		return words("lost", strconv.FormatUint(r.Event.Lost, 10), "records at", Escape(r.Event.Site))
 	case event.KindLate:
@@ -186,6 +183,8 @@ func why(r *Record) string {
 		return "MPTCP is refused to governed processes"
 	case event.ReasonBorrow:
 		return "nobody acts under another's label"
+	case event.ReasonProtected:
+		return "the agent, and what it has put into the kernel, is not for governed containers"
 	case event.ReasonDNSStream:
 		return "this DNS cannot be read, and " + ruleOf(r) + " allows no other"
 	case event.ReasonUnasked:

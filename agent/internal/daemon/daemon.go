@@ -113,13 +113,15 @@ func (a *agent) open() error {
 			Flows: uint32(maps.Flows), Containers: uint32(maps.Containers), // config bounds them
 			AlertRing: uint32(maps.AlertsRingBytes), FlowRing: uint32(maps.FlowsRingBytes), // config bounds them
 		},
-		UnknownDeny:  a.cfg.Enforcement.UnknownWorkload == config.UnknownDeny,
-		BorrowRefuse: a.cfg.Enforcement.Borrowing == config.BorrowRefuse,
-		BorrowTell:   a.cfg.Enforcement.Borrowing != config.BorrowAllow,
-		TellExec:     a.cfg.Visibility.Exec,
-		TellConnect:  a.cfg.Visibility.Connect,
-		Names:        probes.Names{Most: uint32(a.cfg.Names.PerContainer), LeastTTL: a.cfg.Names.LeastTTL}, // config bounds it
-		Guard:        a.cfg.Protect.Repair,
+		UnknownDeny:   a.cfg.Enforcement.UnknownWorkload == config.UnknownDeny,
+		BorrowRefuse:  a.cfg.Enforcement.Borrowing == config.BorrowRefuse,
+		BorrowTell:    a.cfg.Enforcement.Borrowing != config.BorrowAllow,
+		TellExec:      a.cfg.Visibility.Exec,
+		TellConnect:   a.cfg.Visibility.Connect,
+		Names:         probes.Names{Most: uint32(a.cfg.Names.PerContainer), LeastTTL: a.cfg.Names.LeastTTL}, // config bounds it
+		Guard:         a.cfg.Protect.Repair,
+		ProtectRefuse: a.cfg.Protect.Access == config.AccessRefuse,
+		ProtectTell:   a.cfg.Protect.Access != config.AccessAllow,
 	})
 	if errors.Is(err, probes.ErrIncompatible) {
 		return fmt.Errorf("%w; the pinned version stays in force: run the agent that made it, or remove it with: sallyport run --cleanup", err)
@@ -154,6 +156,9 @@ func (a *agent) attach() error {
 		}
 	}
 	if a.label, err = label.Attach(a.kernel); err != nil {
+		return err
+	}
+	if err := a.kernel.Protect(os.Getpid()); err != nil {
 		return err
 	}
 	if err := a.judge.Attach(steps(a.cfg.Enforcement.Steps)); err != nil {

@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	JudgeModRetMapAgentByTask         = "agent_by_task"
 	JudgeModRetMapAlerts              = "alerts"
 	JudgeModRetMapAnswersBySock       = "answers_by_sock"
 	JudgeModRetMapConnByObject        = "conn_by_object"
@@ -63,11 +64,15 @@ const (
 	JudgeModRetProgJudgeFentrySendmsg = "judge_fentry_sendmsg"
 	JudgeModRetProgJudgeModretAccept  = "judge_modret_accept"
 	JudgeModRetProgJudgeModretBind    = "judge_modret_bind"
+	JudgeModRetProgJudgeModretBpf     = "judge_modret_bpf"
 	JudgeModRetProgJudgeModretConnect = "judge_modret_connect"
 	JudgeModRetProgJudgeModretCreate  = "judge_modret_create"
+	JudgeModRetProgJudgeModretLimit   = "judge_modret_limit"
 	JudgeModRetProgJudgeModretListen  = "judge_modret_listen"
 	JudgeModRetProgJudgeModretReceive = "judge_modret_receive"
 	JudgeModRetProgJudgeModretSendmsg = "judge_modret_sendmsg"
+	JudgeModRetProgJudgeModretSigio   = "judge_modret_sigio"
+	JudgeModRetProgJudgeModretSignal  = "judge_modret_signal"
 	JudgeModRetProgJudgeModretTrace   = "judge_modret_trace"
 	JudgeModRetVarFentryStep          = "fentry_step"
 )
@@ -124,11 +129,15 @@ type JudgeModRetProgramSpecs struct {
 	JudgeFentrySendmsg *ebpf.ProgramSpec `ebpf:"judge_fentry_sendmsg"`
 	JudgeModretAccept  *ebpf.ProgramSpec `ebpf:"judge_modret_accept"`
 	JudgeModretBind    *ebpf.ProgramSpec `ebpf:"judge_modret_bind"`
+	JudgeModretBpf     *ebpf.ProgramSpec `ebpf:"judge_modret_bpf"`
 	JudgeModretConnect *ebpf.ProgramSpec `ebpf:"judge_modret_connect"`
 	JudgeModretCreate  *ebpf.ProgramSpec `ebpf:"judge_modret_create"`
+	JudgeModretLimit   *ebpf.ProgramSpec `ebpf:"judge_modret_limit"`
 	JudgeModretListen  *ebpf.ProgramSpec `ebpf:"judge_modret_listen"`
 	JudgeModretReceive *ebpf.ProgramSpec `ebpf:"judge_modret_receive"`
 	JudgeModretSendmsg *ebpf.ProgramSpec `ebpf:"judge_modret_sendmsg"`
+	JudgeModretSigio   *ebpf.ProgramSpec `ebpf:"judge_modret_sigio"`
+	JudgeModretSignal  *ebpf.ProgramSpec `ebpf:"judge_modret_signal"`
 	JudgeModretTrace   *ebpf.ProgramSpec `ebpf:"judge_modret_trace"`
 }
 
@@ -136,6 +145,7 @@ type JudgeModRetProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeModRetMapSpecs struct {
+	AgentByTask       *ebpf.MapSpec `ebpf:"agent_by_task"`
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
 	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
@@ -202,6 +212,7 @@ func (o *JudgeModRetObjects) Close() error {
 //
 // It can be passed to LoadJudgeModRetObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeModRetMaps struct {
+	AgentByTask       *ebpf.Map `ebpf:"agent_by_task"`
 	Alerts            *ebpf.Map `ebpf:"alerts"`
 	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
@@ -243,6 +254,7 @@ type JudgeModRetMaps struct {
 
 func (m *JudgeModRetMaps) Close() error {
 	return _JudgeModRetClose(
+		m.AgentByTask,
 		m.Alerts,
 		m.AnswersBySock,
 		m.ConnByObject,
@@ -304,11 +316,15 @@ type JudgeModRetPrograms struct {
 	JudgeFentrySendmsg *ebpf.Program `ebpf:"judge_fentry_sendmsg"`
 	JudgeModretAccept  *ebpf.Program `ebpf:"judge_modret_accept"`
 	JudgeModretBind    *ebpf.Program `ebpf:"judge_modret_bind"`
+	JudgeModretBpf     *ebpf.Program `ebpf:"judge_modret_bpf"`
 	JudgeModretConnect *ebpf.Program `ebpf:"judge_modret_connect"`
 	JudgeModretCreate  *ebpf.Program `ebpf:"judge_modret_create"`
+	JudgeModretLimit   *ebpf.Program `ebpf:"judge_modret_limit"`
 	JudgeModretListen  *ebpf.Program `ebpf:"judge_modret_listen"`
 	JudgeModretReceive *ebpf.Program `ebpf:"judge_modret_receive"`
 	JudgeModretSendmsg *ebpf.Program `ebpf:"judge_modret_sendmsg"`
+	JudgeModretSigio   *ebpf.Program `ebpf:"judge_modret_sigio"`
+	JudgeModretSignal  *ebpf.Program `ebpf:"judge_modret_signal"`
 	JudgeModretTrace   *ebpf.Program `ebpf:"judge_modret_trace"`
 }
 
@@ -324,11 +340,15 @@ func (p *JudgeModRetPrograms) Close() error {
 		p.JudgeFentrySendmsg,
 		p.JudgeModretAccept,
 		p.JudgeModretBind,
+		p.JudgeModretBpf,
 		p.JudgeModretConnect,
 		p.JudgeModretCreate,
+		p.JudgeModretLimit,
 		p.JudgeModretListen,
 		p.JudgeModretReceive,
 		p.JudgeModretSendmsg,
+		p.JudgeModretSigio,
+		p.JudgeModretSignal,
 		p.JudgeModretTrace,
 	)
 }

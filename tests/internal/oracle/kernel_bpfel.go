@@ -26,14 +26,16 @@ type KernelAnswer struct {
 type KernelControlFlags uint32
 
 const (
-	KernelControlFlagsCONTROL_TELL_EXEC     KernelControlFlags = 1
-	KernelControlFlagsCONTROL_TELL_CONNECT  KernelControlFlags = 2
-	KernelControlFlagsCONTROL_UNKNOWN_DENY  KernelControlFlags = 4
-	KernelControlFlagsCONTROL_GATE          KernelControlFlags = 8
-	KernelControlFlagsCONTROL_BORROW_REFUSE KernelControlFlags = 16
-	KernelControlFlagsCONTROL_BORROW_TELL   KernelControlFlags = 32
-	KernelControlFlagsCONTROL_TAPS          KernelControlFlags = 64
-	KernelControlFlagsCONTROL_UNITS         KernelControlFlags = 128
+	KernelControlFlagsCONTROL_TELL_EXEC      KernelControlFlags = 1
+	KernelControlFlagsCONTROL_TELL_CONNECT   KernelControlFlags = 2
+	KernelControlFlagsCONTROL_UNKNOWN_DENY   KernelControlFlags = 4
+	KernelControlFlagsCONTROL_GATE           KernelControlFlags = 8
+	KernelControlFlagsCONTROL_BORROW_REFUSE  KernelControlFlags = 16
+	KernelControlFlagsCONTROL_BORROW_TELL    KernelControlFlags = 32
+	KernelControlFlagsCONTROL_TAPS           KernelControlFlags = 64
+	KernelControlFlagsCONTROL_PROTECT_REFUSE KernelControlFlags = 256
+	KernelControlFlagsCONTROL_PROTECT_TELL   KernelControlFlags = 512
+	KernelControlFlagsCONTROL_UNITS          KernelControlFlags = 128
 )
 
 type KernelDnsMessage struct {
