@@ -203,7 +203,7 @@ func (r *rig) expectAttached(t *testing.T) {
 // adopted lets another agent adopt what was put back.
 func (r *rig) adopted(t *testing.T) {
 	t.Helper()
-	must(t, r.kernel.Close())
+	must(t, r.kernel.Pins().Close()) // as the end of the agent does; its maps are read on
 	next, err := attachAgent(r.cfg, r.step)
 	must(t, err)
 	t.Cleanup(func() { _ = next.close() })
