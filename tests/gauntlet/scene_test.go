@@ -41,6 +41,7 @@ type scene struct {
 	open       *testutil.Echo
 	witness    *witness
 	program    string
+	tool       string           // a file of a program that sessions may run to reach the open port
 	free       *pod.Container   // ungoverned
 	containers []*pod.Container // one for each attack
 	kernel     *probes.Kernel   // nil: without Sallyport
@@ -60,6 +61,10 @@ func newScene(t *testing.T, step event.Step, count int) *scene {
 	}
 	s.open = testutil.NewEcho(t, s.Server, netip.AddrPortFrom(s.ServerAddr, openPort), netip.AddrPortFrom(s.ServerAddr6, openPort))
 	s.witness = newWitness(t, s.Server)
+	s.tool = filepath.Join(t.TempDir(), "tool")
+	if err := os.WriteFile(s.tool, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	var err error
 	if s.ns, err = netns.GetFromPath(s.Pod.Path()); err != nil {
 		t.Fatal(err)
@@ -122,6 +127,7 @@ func (s *scene) fill(text string) string {
 		"SERVER4", s.ServerAddr.String(), "SERVER6", s.ServerAddr6.String(), "POD4", s.PodAddr.String(), "POD6", s.PodAddr6.String(),
 		"FREE", s.free.Dir, "NEXT4", s.PodAddr.Next().String(), "MAC", s.Gate.Attrs().HardwareAddr.String(),
 		"OPEN", strconv.Itoa(openPort), "DECOY", strconv.Itoa(decoyPort), "MARK", strconv.Itoa(markPort), "SERVE", strconv.Itoa(servePort),
+		"TOOL", s.tool,
 		"PINNED", filepath.Join(s.node.BPFFS, "pinned"),
 	).Replace(text)
 }

@@ -36,6 +36,7 @@ const (
 	JudgeLSMMapIdsByContainer    = "ids_by_container"
 	JudgeLSMMapLabelByTask       = "label_by_task"
 	JudgeLSMMapLastId            = "last_id"
+	JudgeLSMMapMntnsByContainer  = "mntns_by_container"
 	JudgeLSMMapNameByHash        = "name_by_hash"
 	JudgeLSMMapNamesByAddr       = "names_by_addr"
 	JudgeLSMMapNamesOfCgrp       = "names_of_cgrp"
@@ -150,6 +151,7 @@ type JudgeLSMMapSpecs struct {
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
@@ -216,6 +218,7 @@ type JudgeLSMMaps struct {
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
@@ -258,6 +261,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
+		m.MntnsByContainer,
 		m.NameByHash,
 		m.NamesByAddr,
 		m.NamesOfCgrp,

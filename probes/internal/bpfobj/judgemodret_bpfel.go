@@ -36,6 +36,7 @@ const (
 	JudgeModRetMapIdsByContainer      = "ids_by_container"
 	JudgeModRetMapLabelByTask         = "label_by_task"
 	JudgeModRetMapLastId              = "last_id"
+	JudgeModRetMapMntnsByContainer    = "mntns_by_container"
 	JudgeModRetMapNameByHash          = "name_by_hash"
 	JudgeModRetMapNamesByAddr         = "names_by_addr"
 	JudgeModRetMapNamesOfCgrp         = "names_of_cgrp"
@@ -165,6 +166,7 @@ type JudgeModRetMapSpecs struct {
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
@@ -232,6 +234,7 @@ type JudgeModRetMaps struct {
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
@@ -274,6 +277,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
+		m.MntnsByContainer,
 		m.NameByHash,
 		m.NamesByAddr,
 		m.NamesOfCgrp,
