@@ -34,23 +34,23 @@ func tamperings() []tampering {
 		{"a pin is another's", func(t *testing.T, r *rig) {
 			m, err := ebpf.LoadPinnedMap(filepath.Join(r.BPFFS, r.cfg.PinDir, "last_id"), nil)
 			must(t, err)
-			defer m.Close() //nolint:errcheck // a handle
+			defer m.Close() // a handle
 			must(t, m.Unpin())
 			other, err := m.Clone()
 			must(t, err)
-			defer other.Close() //nolint:errcheck // a handle
+			defer other.Close() // a handle
 			must(t, os.Remove(r.link("label_exec")))
 			must(t, other.Pin(r.link("label_exec")))
 		}, []string{"pin last_id", "pin label_exec"}},
 		{"the revision is zeroed", func(t *testing.T, r *rig) {
 			m, err := ebpf.LoadPinnedMap(filepath.Join(r.BPFFS, r.cfg.PinDir, "controls"), nil)
 			must(t, err)
-			defer m.Close() //nolint:errcheck // a handle
+			defer m.Close() // a handle
 			value, err := m.LookupBytes(uint32(0))
 			must(t, err)
 			binary.NativeEndian.PutUint64(value, 0)
 			must(t, m.Put(uint32(0), value))
-		}, []string{"controls controls"}},
+		}, []string{"controls"}},
 		{"links are detached", func(t *testing.T, r *rig) {
 			detached := 0
 			for _, name := range r.links(t) {
@@ -73,7 +73,7 @@ func tamperings() []tampering {
 				Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
 			})
 			must(t, err)
-			defer other.Close() //nolint:errcheck // a handle
+			defer other.Close() // a handle
 			l, err := link.LoadPinnedLink(r.link("gate_skb_egress"), nil)
 			must(t, err)
 			must(t, l.Update(other))
