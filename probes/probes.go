@@ -37,10 +37,13 @@ type Config struct {
 	UnknownDeny      bool // unknownWorkload: deny
 	BorrowRefuse     bool // nobody acts under another's label; without BorrowTell it has no effect
 	BorrowTell       bool // such attempts are told
+	ProtectRefuse    bool // governed containers do not reach for the agent; without ProtectTell it has no effect
+	ProtectTell      bool // such attempts are told
 	TellExec         bool // report execs and exits
 	TellConnect      bool // report allowed calls
 	Names            Names
 	Load             bpfobj.Loader `json:"-"` // nil: the kernel verifies every program at every load
+	Guard            bool          // keep handles of what is in force, for Check
 }
 
 // Names says how addresses are remembered by the names that DNS tells containers for them. Zeros mean
@@ -74,7 +77,7 @@ type Hook struct {
 // Kernel is the opened kernel side. Close releases it and leaves everything in force.
 type Kernel struct {
 	maps *bpfobj.Maps
-	pins attach.Pins
+	pins *attach.Pins
 	cfg  Config
 }
 
@@ -96,7 +99,7 @@ func Open(cfg Config) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening pins in %s: %w", dir, err)
 	}
-	pins, err := attach.NewPins(filepath.Join(dir, "links"))
+	pins, err := attach.NewPins(filepath.Join(dir, "links"), cfg.Guard)
 	if err != nil {
 		return nil, errors.Join(err, maps.Close())
 	}
@@ -147,6 +150,8 @@ func (k *Kernel) configure() error {
 		{k.cfg.UnknownDeny, bpfobj.ABIControlFlagsCONTROL_UNKNOWN_DENY},
 		{k.cfg.BorrowRefuse, bpfobj.ABIControlFlagsCONTROL_BORROW_REFUSE},
 		{k.cfg.BorrowTell, bpfobj.ABIControlFlagsCONTROL_BORROW_TELL},
+		{k.cfg.ProtectRefuse, bpfobj.ABIControlFlagsCONTROL_PROTECT_REFUSE},
+		{k.cfg.ProtectTell, bpfobj.ABIControlFlagsCONTROL_PROTECT_TELL},
 	} {
 		if f.on {
 			flags |= uint32(f.flag)
@@ -218,7 +223,7 @@ func (k *Kernel) CgroupRoot() string { return k.cfg.CgroupRoot }
 func (k *Kernel) Maps() *bpfobj.Maps { return k.maps }
 
 // Pins gives the packages below probes the pinned links.
-func (k *Kernel) Pins() attach.Pins { return k.pins }
+func (k *Kernel) Pins() *attach.Pins { return k.pins }
 
 // GateInPlace tells the programs that those of the gate at the sockets are in place: calls that are judged
 // Drop go on, for the gate drops what they send, and rules.dns count, for DNS is read there.
@@ -253,7 +258,7 @@ func (k *Kernel) Revision() (uint64, error) {
 }
 
 // Close closes the handles; programs, links and maps stay pinned and in force.
-func (k *Kernel) Close() error { return k.maps.Close() }
+func (k *Kernel) Close() error { return errors.Join(k.pins.Close(), k.maps.Close()) }
 
 // Cleanup removes every pin below the directory, and with them all programs, links and maps. It
 // reports how many there were. A directory that is not there is no error.

@@ -13,6 +13,7 @@
 #include <maps/label.h>
 #include <maps/probe.h>
 #include <maps/names.h>
+#include <maps/protect.h>
 #include <maps/requests.h>
 #include <maps/tables.h>
 #include <maps/taps.h>
@@ -25,6 +26,7 @@ struct ev_exit abi_ev_exit;
 struct ev_call abi_ev_call;
 struct ev_cgroup abi_ev_cgroup;
 struct ev_borrow abi_ev_borrow;
+struct ev_tamper abi_ev_tamper;
 struct ev_dns abi_ev_dns;
 struct ev_request abi_ev_request;
 struct sweep abi_sweep;

@@ -10,6 +10,8 @@
  * lsm/socket_create       families and types that are judged as a whole
  * lsm/socket_post_create  ties the socket to its owner, for the gate
  * lsm/ptrace_access_check, file_receive  keep one label's holders out of another's
+ * lsm/ptrace_access_check, task_kill, file_send_sigiotask, task_setrlimit, bpf  keep governed
+ *                         containers away from the agent and what it has put into the kernel
  *
  * Minimum kernel 5.17 with bpf in the lsm= list. Fails closed for labelled processes when the tables
  * are broken; open for tasks without a label, which nothing governs. Runs that are pre-empted are
@@ -19,6 +21,7 @@
 #include <bpf/bpf_tracing.h>
 #include <lib/borrow.h>
 #include <lib/hooks.h>
+#include <lib/protect.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -85,7 +88,7 @@ int BPF_PROG(judge_lsm_trace, struct task_struct *child, unsigned int mode, int 
 {
 	if (ret)
 		return ret;
-	return borrow_errno(borrow_trace(child, mode, STEP_LSM));
+	return borrow_errno(protect_trace(child, mode, STEP_LSM) || borrow_trace(child, mode, STEP_LSM));
 }
 
 SEC("lsm/file_receive")
@@ -94,4 +97,29 @@ int BPF_PROG(judge_lsm_receive, struct file *file, int ret)
 	if (ret)
 		return ret;
 	return borrow_errno(borrow_receive(file, STEP_LSM));
+}
+
+/* What another LSM has denied does not come to these, so there is no result of it to pass on. */
+SEC("lsm/task_kill")
+int BPF_PROG(judge_lsm_signal, struct task_struct *target, void *info, int signal)
+{
+	return borrow_errno(protect_signal(target, signal, STEP_LSM));
+}
+
+SEC("lsm/file_send_sigiotask")
+int BPF_PROG(judge_lsm_sigio, struct task_struct *target, void *owner, int signal)
+{
+	return borrow_errno(protect_sigio(target, signal, STEP_LSM));
+}
+
+SEC("lsm/task_setrlimit")
+int BPF_PROG(judge_lsm_limit, struct task_struct *target, unsigned int resource)
+{
+	return borrow_errno(protect_task(target, CALL_LIMIT, resource, STEP_LSM));
+}
+
+SEC("lsm/bpf")
+int BPF_PROG(judge_lsm_bpf, int cmd, union bpf_attr *attr)
+{
+	return borrow_errno(protect_bpf(cmd, attr, STEP_LSM));
 }

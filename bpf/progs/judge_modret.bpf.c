@@ -6,6 +6,7 @@
  *
  * fentry/security_socket_{connect,sendmsg,bind,listen,accept,create,post_create}
  * fmod_ret/security_socket_{connect,sendmsg,bind,listen,accept,create}
+ * fmod_ret/security_task_kill, security_file_send_sigiotask, security_task_setrlimit, security_bpf
  * fmod_ret/security_ptrace_access_check, fentry and fmod_ret/security_file_receive
  *
  * Where fmod_ret is refused, the fentry programs alone are the report step (fentry_step).
@@ -18,6 +19,7 @@
 #include <bpf/bpf_tracing.h>
 #include <lib/borrow.h>
 #include <lib/hooks.h>
+#include <lib/protect.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -137,7 +139,7 @@ int BPF_PROG(judge_modret_trace, struct task_struct *child, unsigned int mode, i
 {
 	if (ret)
 		return ret;
-	return borrow_errno(borrow_trace(child, mode, STEP_MODRET));
+	return borrow_errno(protect_trace(child, mode, STEP_MODRET) || borrow_trace(child, mode, STEP_MODRET));
 }
 
 SEC("fentry/security_file_receive")
@@ -150,4 +152,28 @@ SEC("fmod_ret/security_file_receive")
 int BPF_PROG(judge_modret_receive, struct file *file, int ret)
 {
 	return ret ? ret : pended(CALL_RECEIVE);
+}
+
+SEC("fmod_ret/security_task_kill")
+int BPF_PROG(judge_modret_signal, struct task_struct *target, void *info, int signal)
+{
+	return borrow_errno(protect_signal(target, signal, STEP_MODRET));
+}
+
+SEC("fmod_ret/security_file_send_sigiotask")
+int BPF_PROG(judge_modret_sigio, struct task_struct *target, void *owner, int signal)
+{
+	return borrow_errno(protect_sigio(target, signal, STEP_MODRET));
+}
+
+SEC("fmod_ret/security_task_setrlimit")
+int BPF_PROG(judge_modret_limit, struct task_struct *target, unsigned int resource)
+{
+	return borrow_errno(protect_task(target, CALL_LIMIT, resource, STEP_MODRET));
+}
+
+SEC("fmod_ret/security_bpf")
+int BPF_PROG(judge_modret_bpf, int cmd, union bpf_attr *attr)
+{
+	return borrow_errno(protect_bpf(cmd, attr, STEP_MODRET));
 }

@@ -163,6 +163,7 @@ int BPF_PROG(label_cgroup_rmdir, struct cgroup *cgrp, const char *path)
 		tell_cgroup(id, path, 1);
 	probe_forget(id);
 	bpf_map_delete_elem(&ids_by_container, &id);
+	bpf_map_delete_elem(&mntns_by_container, &id);
 	return 0;
 }
 
@@ -284,8 +285,9 @@ static __always_inline int joined(struct label *label, struct task_struct *task,
 {
 	struct container *container;
 	__u32 mntns = container_mntns(task);
+	__u64 id = label->container;
 
-	container = bpf_map_lookup_elem(&container_by_cgroup, &label->container);
+	container = bpf_map_lookup_elem(&container_by_cgroup, &id);
 	if (mntns == c->host_mntns || (container && mntns == container->creator_mntns))
 		return 0;
 	if (label->flags & LABEL_FIRST) {
@@ -302,6 +304,8 @@ static __always_inline int joined(struct label *label, struct task_struct *task,
 	}
 	label->flags &= ~(LABEL_JOINING | LABEL_FIRST);
 	ids_map(label, task);
+	/* The first one's, which the runtime has made; there is one already, or no room: see of_container(). */
+	bpf_map_update_elem(&mntns_by_container, &id, &mntns, BPF_NOEXIST);
 	return 1;
 }
 

@@ -32,6 +32,7 @@ const (
 	KindDNS                          // a DNS query was refused, or an answer taken or not
 	KindStale                        // the cluster's API cannot be heard, and what is known of it grows old, or is heard again; the agent's own
 	KindRequest                      // an HTTP request was judged, or what is none where only requests may be
+	KindTamper                       // somebody took away or changed what enforces (Call is CallNone), or a process reached for the agent
 )
 
 // Origin says how a process came into its container.
@@ -80,6 +81,7 @@ const (
 	ReasonNamesFull         // DNS has told a container more addresses than are remembered for it
 	ReasonAmbiguous         // no HTTP request, or one that two programs could read in two ways: see Flaw
 	ReasonOpaque            // where rules.http governs, something that nobody reads: see Flaw
+	ReasonProtected         // the agent, or what it has put into the kernel, is not for governed containers
 )
 
 // Flaw says why what a client sends cannot be judged as a request.
@@ -120,6 +122,9 @@ const (
 	CallPacketIn  // at the gate, entering the pod
 	CallTrace     // ptrace, process_vm_writev, /proc/PID/mem, pidfd_getfd
 	CallReceive   // a socket that another process hands over
+	CallSignal    // a signal to the agent
+	CallLimit     // a limit of the agent's resources
+	CallBPF       // bpf: something of another's by its number or pin, or a program that reaches other processes
 )
 
 // Step is the rung of the enforcement ladder that judged.
@@ -189,8 +194,8 @@ type Event struct {
 	Packets  uint64
 	Bytes    uint64
 	Lost     uint64 // for KindLost
-	Site     string // for KindLost: which ring buffer or map; for KindStale: what cannot be heard, and why
-	Removed  bool   // for KindCgroup: the cgroup went; for KindStale: the API went
+	Site     string // for KindLost: which ring buffer or map; for KindStale: what cannot be heard, and why; for KindTamper: what
+	Removed  bool   // for KindCgroup: the cgroup went; for KindStale: the API went; for KindTamper: it could not be put back
 	Query    string // for KindDNS: the name asked for, in lower case; hostile as all text
 	QType    uint16 // for KindDNS: the type of record asked for
 	Answer   bool   // for KindDNS: about an answer, not a query

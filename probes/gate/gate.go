@@ -27,8 +27,9 @@ type Gate struct {
 	hooks  []probes.Hook
 	owned  bool // some program ties sockets to their processes
 
-	mu    sync.Mutex
-	veths map[uint32]Veth // by ifindex, what this agent governs
+	mu     sync.Mutex
+	veths  map[uint32]Veth // by ifindex, what this agent governs
+	clsact map[uint32]bool // those where the programs are filters of clsact, without links
 }
 
 // Veth is the node's end of a governed pod's veth.
@@ -50,7 +51,7 @@ func Attach(k *probes.Kernel) (*Gate, error) {
 		return nil, fmt.Errorf("gate: %w", err)
 	}
 	defer skb.Close()
-	g := &Gate{kernel: k, veths: map[uint32]Veth{}}
+	g := &Gate{kernel: k, veths: map[uint32]Veth{}, clsact: map[uint32]bool{}}
 	if g.owned, err = socketsAreOwned(k); err != nil {
 		return nil, err
 	}
@@ -193,6 +194,7 @@ func (g *Gate) attach(ifindex uint32) error {
 		})
 		if errors.Is(err, ebpf.ErrNotSupported) {
 			err = attachClsact(int(ifindex), d, g.tc.Programs[d.program])
+			g.clsact[ifindex] = err == nil
 		}
 		if err != nil {
 			return fmt.Errorf("gating interface %d: %w", ifindex, err)
@@ -211,9 +213,15 @@ func (g *Gate) Release(v Veth) error {
 		for _, d := range directions {
 			errs = append(errs, g.kernel.Pins().Detach(pinName(d, v.Ifindex)), detachClsact(int(v.Ifindex), d))
 		}
-		delete(g.veths, v.Ifindex)
+		g.drop(v.Ifindex)
 	}
 	return errors.Join(errs...)
+}
+
+// drop forgets an interface.
+func (g *Gate) drop(ifindex uint32) {
+	delete(g.veths, ifindex)
+	delete(g.clsact, ifindex)
 }
 
 func ignoreMissing(err error) error {
@@ -240,7 +248,7 @@ func (g *Gate) Sweep() error {
 		errs = append(errs, g.setSlot(ifindex, 0),
 			ignoreMissing(g.kernel.Maps().Map("netns_by_cookie").Delete(netns)),
 			ignoreMissing(g.kernel.Maps().Map("gate_by_ifindex").Delete(ifindex)))
-		delete(g.veths, ifindex)
+		g.drop(ifindex)
 	}
 	return errors.Join(errs...)
 }

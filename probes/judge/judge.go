@@ -125,7 +125,8 @@ func (j *Judge) attachSpec(spec *ebpf.CollectionSpec, r rung) (adopted bool, err
 	defer coll.Close()
 	adopted = true
 	for _, name := range r.programs {
-		ps := spec.Programs[name]
+		// Kept for as long as the link is: without the instructions.
+		ps := &ebpf.ProgramSpec{Name: name, Type: spec.Programs[name].Type, AttachType: spec.Programs[name].AttachType, AttachTo: spec.Programs[name].AttachTo}
 		kept, err := j.kernel.Pins().Attach(name, coll.Programs[name], func(p *ebpf.Program) (link.Link, error) {
 			return attachProgram(j.kernel.CgroupRoot(), ps, p)
 		})

@@ -18,8 +18,10 @@ type hook struct {
 const preempted = "on a fully pre-emptible kernel, calls of a task that pre-empts another inside the same hook (counted as recursion misses)"
 
 const (
-	traced = "processes that reach into another label's process (ptrace, /proc/PID/mem, pidfd_getfd) and act as it"
-	handed = "sockets of another label that are handed over: their packets are judged by who made them"
+	traced    = "processes that reach into another label's process (ptrace, /proc/PID/mem, pidfd_getfd) and act as it"
+	signalled = "governed containers that signal the agent (hostPID) or change its limits"
+	opened    = "governed containers that may use bpf (CAP_BPF, CAP_SYS_ADMIN) and take the agent's maps and links, or trace it"
+	handed    = "sockets of another label that are handed over: their packets are judged by who made them"
 )
 
 // hooks is the ladder: stronger steps are tried first, each hook for itself.
@@ -78,6 +80,18 @@ func hooks() []hook {
 			event.StepModRet: {programs: []string{"judge_fentry_receive", "judge_modret_receive"}, notStopped: []string{preempted}},
 			event.StepCgroup: {notStopped: []string{handed}},
 			event.StepReport: {notStopped: []string{"anything: " + handed}},
+		}},
+		{"signal", map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_signal", "judge_lsm_sigio", "judge_lsm_limit"}},
+			event.StepModRet: {programs: []string{"judge_modret_signal", "judge_modret_sigio", "judge_modret_limit"}, notStopped: []string{preempted}},
+			event.StepCgroup: {notStopped: []string{signalled}},
+			event.StepReport: {notStopped: []string{"anything: " + signalled}},
+		}},
+		{"bpf", map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_bpf"}},
+			event.StepModRet: {programs: []string{"judge_modret_bpf"}, notStopped: []string{preempted}},
+			event.StepCgroup: {notStopped: []string{opened}},
+			event.StepReport: {notStopped: []string{"anything: " + opened}},
 		}},
 	}
 }

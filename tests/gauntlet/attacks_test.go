@@ -24,7 +24,9 @@ const (
 
 const (
 	bySession = "a session may act as Main where the step has no hook: `enforcement.borrowing` needs BPF LSM"
+	byMounter = "who may mount in the container's own namespace (CAP_SYS_ADMIN) decides what lies at its paths: give it to no container whose rules name binaries"
 	byFamily  = "cgroup programs see no families but IP: take vsock from the node, or its devices from pods"
+	onAgent   = "no cgroup program sees this: the agent keeps what it holds, and puts back and tells what is taken away"
 	byPacket  = "no hook sees these sockets made: their frames end at the veth, a hostNetwork pod's do not"
 )
 
@@ -79,11 +81,23 @@ func attacks() []attack {
 		{name: "another argv[0] and name", line: "argv0 web rename-comm web -- connect-tcp SERVER4 OPEN 500"},
 		{name: "a program in memory", line: "memfd -- connect-tcp SERVER4 OPEN 500"},
 		{name: "a copied program", line: "copy /tmp/gauntlet-copy -- connect-tcp SERVER4 OPEN 500"},
+		{name: "laid over an allowed program, in a mount namespace of its own", line: "mount-over TOOL -- connect-tcp SERVER4 OPEN 500"},
+		{name: "at an allowed program's path, mounted nowhere", line: "mount-nowhere TOOL -- connect-tcp SERVER4 OPEN 500"},
+		{name: "laid over an allowed program, in the container's own mount namespace", line: "mount-inside TOOL -- connect-tcp SERVER4 OPEN 500", limit: byMounter},
 		{name: "Main's connection by SCM_RIGHTS", line: "take @gauntlet", main: offering, limit: bySession},
 		{name: "Main's connection by pidfd_getfd", line: "reach getfd PID", main: offering, limit: bySession},
 		{name: "ptrace of Main", line: "reach ptrace PID", main: offering, kind: taking, limit: bySession},
 		{name: "/proc/PID/mem of Main", line: "reach mem PID", main: offering, kind: taking, limit: bySession},
 		{name: "process_vm_writev into Main", line: "reach vm PID", main: offering, kind: taking, limit: bySession},
+		{name: "a signal to the agent", line: "signal AGENT 15", kind: taking, limit: onAgent},
+		{name: "a signal to the agent, sent by a socket", line: "sigio AGENT", kind: taking, limit: onAgent},
+		{name: "a limit of the agent", line: "limit AGENT", kind: taking, limit: onAgent},
+		{name: "ptrace of the agent", line: "reach ptrace AGENT", kind: taking, limit: onAgent},
+		{name: "/proc/PID/mem of the agent", line: "reach mem AGENT", kind: taking, limit: onAgent},
+		{name: "somebody's BPF map by its number", line: "bpf map", kind: taking, limit: onAgent},
+		{name: "somebody's BPF program by its number", line: "bpf program", kind: taking, limit: onAgent},
+		{name: "somebody's BPF map by its pin", line: "bpf PINNED", kind: taking, limit: onAgent},
+		{name: "a BPF program that traces", line: "bpf tracer", kind: taking, limit: onAgent},
 	}
 }
 
@@ -114,4 +128,9 @@ spec:
     ingress:
     - fromCIDR: [SERVER4/32]
       toPorts: [{ports: [{port: "4999", protocol: TCP}, {port: "4999", protocol: UDP}]}]
+  - name: tool
+    processes: [{origins: [Exec], binaries: ["TOOL"]}]
+    egress:
+    - toCIDR: [SERVER4/32]
+      toPorts: [{ports: [{port: "OPEN", protocol: TCP}]}]
 `

@@ -89,6 +89,7 @@ func where(e event.Event) string {
 	names := map[event.Call]string{
 		event.CallConnect: "connect", event.CallSendmsg: "sendmsg", event.CallBind: "bind", event.CallListen: "listen", event.CallAccept: "accept",
 		event.CallSocket: "socket", event.CallTrace: "trace", event.CallReceive: "receive",
+		event.CallSignal: "signal", event.CallLimit: "limit", event.CallBPF: "bpf",
 	}
 	return "call: " + names[e.Call]
 }
@@ -107,6 +108,9 @@ func (s *scene) attempt(t *testing.T, a *attack, c *pod.Container) (reached bool
 	s.witness.reset()
 	s.events.Reset()
 	line := a.line
+	if strings.Contains(line, "AGENT") {
+		line = strings.ReplaceAll(line, "AGENT", strconv.Itoa(s.agent(t)))
+	}
 	if main != nil {
 		line = strings.ReplaceAll(line, "PID", strconv.Itoa(main.Process.Pid))
 	}

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netns"
 
 	"github.com/sallyport/sallyport/policy"
@@ -38,8 +41,10 @@ type scene struct {
 	open       *testutil.Echo
 	witness    *witness
 	program    string
+	tool       string           // a file of a program that sessions may run to reach the open port
 	free       *pod.Container   // ungoverned
 	containers []*pod.Container // one for each attack
+	kernel     *probes.Kernel   // nil: without Sallyport
 	judge      *judge.Judge     // nil: without Sallyport
 	gate       *gate.Gate
 	events     *attached.Recorder
@@ -56,6 +61,10 @@ func newScene(t *testing.T, step event.Step, count int) *scene {
 	}
 	s.open = testutil.NewEcho(t, s.Server, netip.AddrPortFrom(s.ServerAddr, openPort), netip.AddrPortFrom(s.ServerAddr6, openPort))
 	s.witness = newWitness(t, s.Server)
+	s.tool = filepath.Join(t.TempDir(), "tool")
+	if err := os.WriteFile(s.tool, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	var err error
 	if s.ns, err = netns.GetFromPath(s.Pod.Path()); err != nil {
 		t.Fatal(err)
@@ -64,6 +73,7 @@ func newScene(t *testing.T, step event.Step, count int) *scene {
 	if step != event.StepNone {
 		s.attach(t, step)
 	}
+	s.pin(t)
 	s.free = s.node.Container(t, "free", s.ns)
 	for i := range count {
 		s.containers = append(s.containers, s.node.Container(t, "c"+strconv.Itoa(i), s.ns))
@@ -79,14 +89,15 @@ func newScene(t *testing.T, step event.Step, count int) *scene {
 // attach puts LABEL, JUDGE on one step, and GATE in place.
 func (s *scene) attach(t *testing.T, step event.Step) {
 	t.Helper()
-	var k *probes.Kernel
-	k, s.judge = attached.Open(t, s.node, probes.Config{TellConnect: true, BorrowTell: true, BorrowRefuse: true}, []event.Step{step})
+	s.kernel, s.judge = attached.Open(t, s.node, probes.Config{
+		TellConnect: true, BorrowTell: true, BorrowRefuse: true, ProtectTell: true, ProtectRefuse: true,
+	}, []event.Step{step})
 	var err error
-	if s.gate, err = gate.Attach(k); err != nil {
+	if s.gate, err = gate.Attach(s.kernel); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.gate.Close() }) // handles
-	s.events = attached.Record(t, k)
+	s.events = attached.Record(t, s.kernel)
 }
 
 // swap puts a policy in force; "" is none.
@@ -116,6 +127,8 @@ func (s *scene) fill(text string) string {
 		"SERVER4", s.ServerAddr.String(), "SERVER6", s.ServerAddr6.String(), "POD4", s.PodAddr.String(), "POD6", s.PodAddr6.String(),
 		"FREE", s.free.Dir, "NEXT4", s.PodAddr.Next().String(), "MAC", s.Gate.Attrs().HardwareAddr.String(),
 		"OPEN", strconv.Itoa(openPort), "DECOY", strconv.Itoa(decoyPort), "MARK", strconv.Itoa(markPort), "SERVE", strconv.Itoa(servePort),
+		"TOOL", s.tool,
+		"PINNED", filepath.Join(s.node.BPFFS, "pinned"),
 	).Replace(text)
 }
 
@@ -135,6 +148,38 @@ func outcome(p *pod.Process) string {
 		return rest
 	}
 	return fmt.Sprintf("no result: %q, %s, %s", got, p.Complaint(), p.ProcessState)
+}
+
+// pin pins a map, as an agent does.
+func (s *scene) pin(t *testing.T) {
+	t.Helper()
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close() }) // its pin goes with the file system
+	if err := m.Pin(filepath.Join(s.node.BPFFS, "pinned")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// agent is a process of the node in the agent's place, which an attack may end.
+func (s *scene) agent(t *testing.T) int {
+	t.Helper()
+	cmd := exec.Command(s.program, "sleep", "600000", "--", "socket", "unix", "stream")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // may have ended
+		_ = cmd.Wait()         // by a signal
+	})
+	if s.kernel != nil {
+		if err := s.kernel.Protect(cmd.Process.Pid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cmd.Process.Pid
 }
 
 // mark lets a process that may do so send a datagram, and waits until the witness has seen it: what was sent before has
@@ -157,8 +202,8 @@ func (s *scene) started(t *testing.T, c *pod.Container, line string) *pod.Proces
 // stopped returns the first event that says that something of the container's sessions, or of nobody, was stopped.
 func (s *scene) stopped(c *pod.Container) (event.Event, bool) {
 	found := s.events.Find(func(e event.Event) bool {
-		if e.Kind == event.KindForeign {
-			return true
+		if e.Kind == event.KindForeign || e.Kind == event.KindTamper && e.Call == event.CallSignal {
+			return true // of whom, nobody can tell in every case
 		}
 		return e.Subject.Container == c.ID && e.Subject.Origin == event.OriginExec && e.Verdict == event.VerdictDeny
 	})

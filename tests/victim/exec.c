@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -198,6 +200,57 @@ static void wait_first(char **args, char **rest)
 		die(errno, "reading standard input");
 }
 
+/* Lays this program over another one, in a mount namespace of its own, and executes that. */
+static void mount_over(char **args, char **rest)
+{
+	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount(own_path(), args[0], NULL, MS_BIND, NULL))
+		die(errno, "mounting over %s", args[0]);
+	exec_rest(args[0], own_argv0, rest);
+}
+
+/* The same in the mount namespace where it is. */
+static void mount_inside(char **args, char **rest)
+{
+	if (mount(own_path(), args[0], NULL, MS_BIND, NULL))
+		die(errno, "mounting over %s", args[0]);
+	exec_rest(args[0], own_argv0, rest);
+}
+
+/* Makes the directories above a path. */
+static void make_above(char *path)
+{
+	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		if (mkdir(path, 0755) && errno != EEXIST)
+			die(errno, "mkdir %s", path);
+		*slash = '/';
+	}
+}
+
+/* Executes a copy at PATH of a file system that is mounted nowhere any more. */
+static void mount_nowhere(char **args, char **rest)
+{
+	char dir[] = "/tmp/victim-XXXXXX", path[PATH_MAX];
+	int fd;
+
+	if (!mkdtemp(dir) || mount("victim", dir, "tmpfs", 0, NULL))
+		die(errno, "mounting %s", dir);
+	snprintf(path, sizeof(path), "%s%s", dir, args[0]);
+	make_above(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+	if (fd < 0)
+		die(errno, "%s", path);
+	copy_self(fd);
+	close(fd);
+	fd = open(path, O_PATH | O_CLOEXEC);
+	if (fd < 0 || umount2(dir, MNT_DETACH) || rmdir(dir))
+		die(errno, "%s", path);
+	rest[-1] = (char *)own_argv0;
+	syscall(SYS_execveat, fd, "", rest - 1, environ, AT_EMPTY_PATH);
+	die(errno, "exec of what is mounted nowhere");
+}
+
 const struct transform exec_transforms[] = {
 	{"exec-self", 0, exec_self, "          execve of /proc/self/exe"},
 	{"argv0", 1, argv0, "NAME          the same with another argv[0]"},
@@ -205,6 +258,9 @@ const struct transform exec_transforms[] = {
 	{"memfd", 0, memfd, "              exec of a copy in memory"},
 	{"copy", 1, copy, "PATH           exec of a copy"},
 	{"chroot", 2, change_root, "DIR PATH     exec of a copy, at PATH below DIR"},
+	{"mount-over", 1, mount_over, "PATH     exec of PATH, over which it lies in a mount namespace of its own"},
+	{"mount-inside", 1, mount_inside, "PATH   the same in the mount namespace where it is"},
+	{"mount-nowhere", 1, mount_nowhere, "PATH  exec of a copy at PATH of a file system that is unmounted"},
 	{"hardlink", 1, hard_link, "PATH"},
 	{"symlink", 1, symbolic_link, "PATH"},
 	{"script", 1, script, "PATH         exec of a #! script"},

@@ -84,6 +84,15 @@ func TestMessage(t *testing.T) {
 		}}, "allowed DNS answer for a.example of Main /bin/a: 2 addresses"},
 		{"stale", &Record{Event: event.Event{Kind: event.KindStale, Removed: true, Site: "pods: refused\n"}}, `the cluster's API cannot be heard; what is known of it stays in force: pods: refused\n`},
 		{"heard again", &Record{Event: event.Event{Kind: event.KindStale}}, "the cluster's API is heard again"},
+		{"tamper", &Record{Event: event.Event{Kind: event.KindTamper, Site: "pin controls"}}, "somebody has tampered with what enforces; it was put back: pin controls"},
+		{"tamper for good", &Record{Event: event.Event{Kind: event.KindTamper, Removed: true, Site: "pin a: no\n"}}, `somebody has tampered with what enforces, and it could not be put back: pin a: no\n`},
+		{"bpf", &Record{Event: event.Event{
+			Kind: event.KindTamper, Call: event.CallBPF, Site: "BPF_OBJ_GET", Verdict: event.VerdictDeny, Reason: event.ReasonProtected,
+			Subject: event.Subject{Exe: "/bin/bpf\ntool", Origin: event.OriginMain},
+		}}, `denied call of bpf BPF_OBJ_GET by Main /bin/bpf\ntool: the agent, and what it has put into the kernel, is not for governed containers`},
+		{"signal", &Record{Event: event.Event{
+			Kind: event.KindTamper, Call: event.CallSignal, Signal: 9, Verdict: event.VerdictAudit, Would: event.VerdictDeny, Reason: event.ReasonProtected,
+		}}, `audited signal 9 to the agent by somebody, would get Deny: the agent, and what it has put into the kernel, is not for governed containers`},
 		{"lost", &Record{Event: event.Event{Kind: event.KindLost, Lost: 12, Site: "alerts"}}, "lost 12 records at alerts"},
 		{"borrow", &Record{Event: event.Event{
 			Kind: event.KindBorrow, Call: event.CallTrace, Verdict: event.VerdictDeny, Reason: event.ReasonBorrow,
@@ -153,6 +162,7 @@ func TestSeverityAndImportance(t *testing.T) {
 		{"lost", event.Event{Kind: event.KindLost}, event.SeverityWarning, true},
 		{"late", event.Event{Kind: event.KindLate, Verdict: event.VerdictAllow}, event.SeverityWarning, true},
 		{"stale", event.Event{Kind: event.KindStale, Removed: true}, event.SeverityWarning, true},
+		{"tamper", event.Event{Kind: event.KindTamper}, event.SeverityCritical, true},
 		{"heard again", event.Event{Kind: event.KindStale}, event.SeverityInfo, true},
 		{"foreign", event.Event{Kind: event.KindForeign, Severity: event.SeverityCritical}, event.SeverityCritical, true},
 		{"beyond the table", event.Event{Kind: 99, Verdict: 99, Severity: 99}, event.SeverityCritical, true},
@@ -188,12 +198,12 @@ func TestNamesAreDistinct(t *testing.T) {
 	}
 	distinct("verdict", int(event.VerdictKill)+1, func(i uint8) string { return VerdictName(event.Verdict(i)) })
 	distinct("origin", int(event.OriginHost)+1, func(i uint8) string { return OriginName(event.Origin(i)) })
-	distinct("reason", int(event.ReasonOpaque)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
-	distinct("call", int(event.CallReceive)+1, func(i uint8) string { return CallName(event.Call(i)) })
+	distinct("reason", int(event.ReasonProtected)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
+	distinct("call", int(event.CallBPF)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepTap)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
 	distinct("flaw", int(event.FlawShared), func(i uint8) string { return FlawName(event.Flaw(i + 1)) })
-	distinct("kind", int(event.KindRequest), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+	distinct("kind", int(event.KindTamper), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 
 func TestCut(t *testing.T) {

@@ -54,6 +54,8 @@ func (r *Record) Message() string {
 			return words("the cluster's API cannot be heard; what is known of it stays in force:", Escape(r.Event.Site))
 		}
 		return "the cluster's API is heard again"
+	case event.KindTamper:
+		return r.tamper()
 	case event.KindLost:
 		return words("lost", strconv.FormatUint(r.Event.Lost, 10), "records at", Escape(r.Event.Site))
 	case event.KindLate:
@@ -181,6 +183,8 @@ func why(r *Record) string {
 		return "MPTCP is refused to governed processes"
 	case event.ReasonBorrow:
 		return "nobody acts under another's label"
+	case event.ReasonProtected:
+		return "the agent, and what it has put into the kernel, is not for governed containers"
 	case event.ReasonDNSStream:
 		return "this DNS cannot be read, and " + ruleOf(r) + " allows no other"
 	case event.ReasonUnasked:

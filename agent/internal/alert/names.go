@@ -51,6 +51,8 @@ func KindName(k event.Kind) string {
 		return "stale"
 	case event.KindRequest:
 		return "request"
+	case event.KindTamper:
+		return "tamper"
 	}
 	return number(k)
 }
@@ -124,6 +126,8 @@ func ReasonName(r event.Reason) string {
 		return "ambiguous"
 	case event.ReasonOpaque:
 		return "opaque"
+	case event.ReasonProtected:
+		return "protected"
 	case event.ReasonNamesFull:
 		return "namesFull"
 	}
@@ -155,6 +159,12 @@ func CallName(c event.Call) string {
 		return "trace"
 	case event.CallReceive:
 		return "receive"
+	case event.CallSignal:
+		return "signal"
+	case event.CallLimit:
+		return "limit"
+	case event.CallBPF:
+		return "bpf"
 	}
 	return number(c)
 }

@@ -44,7 +44,7 @@ func (r *Record) Denied() bool { return r.Event.Verdict >= event.VerdictDeny }
 // have been one, a session, a loss. Alerts are never displaced by traffic.
 func (r *Record) Important() bool {
 	switch r.Event.Kind {
-	case event.KindSessionStart, event.KindSessionEnd, event.KindForeign, event.KindLost, event.KindLate, event.KindStale:
+	case event.KindSessionStart, event.KindSessionEnd, event.KindForeign, event.KindLost, event.KindLate, event.KindStale, event.KindTamper:
 		return true
 	case event.KindExec, event.KindExit, event.KindConnect, event.KindListen, event.KindSocket,
 		event.KindFlow, event.KindCgroup, event.KindBorrow, event.KindDNS, event.KindRequest:
@@ -57,6 +57,8 @@ func (r *Record) Important() bool {
 // packets are at least warnings because they mean that something was not seen or not judged.
 func (r *Record) Severity() event.Severity {
 	switch {
+	case r.Event.Kind == event.KindTamper:
+		return event.SeverityCritical
 	case r.Event.Kind == event.KindStale && !r.Event.Removed:
 		return event.SeverityInfo
 	case r.Event.Kind == event.KindStale, r.Event.Kind == event.KindLost, r.Event.Kind == event.KindForeign, r.Event.Kind == event.KindLate:

@@ -16,6 +16,7 @@ const DefaultFile = "/etc/sallyport/config.yaml"
 type Config struct {
 	Policies    Policies    `mapstructure:"policies"`
 	Enforcement Enforcement `mapstructure:"enforcement"`
+	Protect     Protect     `mapstructure:"protect"`
 	Kernel      Kernel      `mapstructure:"kernel"`
 	Runtime     Runtime     `mapstructure:"runtime"`
 	Kube        Kube        `mapstructure:"kube"`
@@ -158,6 +159,22 @@ type Webhook struct {
 	RequirePolicy bool   `mapstructure:"requirePolicy"` // refuse calls into pods that no policy selects
 }
 
+// Protect says how the agent looks after itself.
+type Protect struct {
+	Repair bool   `mapstructure:"repair"` // put back what somebody takes away or changes of what enforces
+	Access Access `mapstructure:"access"`
+}
+
+// Access is what becomes of governed containers that reach for the agent.
+type Access string
+
+// What becomes of them.
+const (
+	AccessRefuse Access = "refuse"
+	AccessAudit  Access = "audit"
+	AccessAllow  Access = "allow"
+)
+
 // Gate is the packet gate at the pods' interfaces.
 type Gate struct {
 	Enabled bool `mapstructure:"enabled"`
@@ -268,6 +285,7 @@ func Default() Config {
 	return Config{
 		Policies:    Policies{Dir: "/etc/sallyport/policies"},
 		Enforcement: Enforcement{Steps: ladder(), UnknownWorkload: UnknownAllow, Borrowing: BorrowRefuse},
+		Protect:     Protect{Repair: true, Access: AccessRefuse},
 		Kernel: Kernel{
 			BPFFS: "/sys/fs/bpf", PinDir: "sallyport", CgroupRoot: CgroupAuto,
 			Maps: Maps{Flows: 262144, Containers: 16384, AlertsRingBytes: 1 << 20, FlowsRingBytes: 4 << 20},

@@ -54,6 +54,7 @@ func (c Config) validate(s sources) error {
 	k.steps(c.Enforcement.Steps)
 	oneOf(k, "enforcement.unknownWorkload", c.Enforcement.UnknownWorkload, UnknownAllow, UnknownDeny)
 	oneOf(k, "enforcement.borrowing", c.Enforcement.Borrowing, BorrowRefuse, BorrowAudit, BorrowAllow)
+	oneOf(k, "protect.access", c.Protect.Access, AccessRefuse, AccessAudit, AccessAllow)
 	k.kernel(c.Kernel)
 	k.runtime(c.Runtime)
 	k.nri(c)

@@ -115,12 +115,15 @@ func (a *agent) open() error {
 			Flows: uint32(maps.Flows), Containers: uint32(maps.Containers), // config bounds them
 			AlertRing: uint32(maps.AlertsRingBytes), FlowRing: uint32(maps.FlowsRingBytes), // config bounds them
 		},
-		UnknownDeny:  a.cfg.Enforcement.UnknownWorkload == config.UnknownDeny,
-		BorrowRefuse: a.cfg.Enforcement.Borrowing == config.BorrowRefuse,
-		BorrowTell:   a.cfg.Enforcement.Borrowing != config.BorrowAllow,
-		TellExec:     a.cfg.Visibility.Exec,
-		TellConnect:  a.cfg.Visibility.Connect,
-		Names:        probes.Names{Most: uint32(a.cfg.Names.PerContainer), LeastTTL: a.cfg.Names.LeastTTL}, // config bounds it
+		UnknownDeny:   a.cfg.Enforcement.UnknownWorkload == config.UnknownDeny,
+		BorrowRefuse:  a.cfg.Enforcement.Borrowing == config.BorrowRefuse,
+		BorrowTell:    a.cfg.Enforcement.Borrowing != config.BorrowAllow,
+		TellExec:      a.cfg.Visibility.Exec,
+		TellConnect:   a.cfg.Visibility.Connect,
+		Names:         probes.Names{Most: uint32(a.cfg.Names.PerContainer), LeastTTL: a.cfg.Names.LeastTTL}, // config bounds it
+		Guard:         a.cfg.Protect.Repair,
+		ProtectRefuse: a.cfg.Protect.Access == config.AccessRefuse,
+		ProtectTell:   a.cfg.Protect.Access != config.AccessAllow,
 	})
 	if errors.Is(err, probes.ErrIncompatible) {
 		return fmt.Errorf("%w; the pinned version stays in force: run the agent that made it, or remove it with: sallyport run --cleanup", err)
@@ -156,6 +159,9 @@ func (a *agent) attach() error {
 		}
 	}
 	if a.label, err = label.Attach(a.kernel); err != nil {
+		return err
+	}
+	if err := a.kernel.Protect(os.Getpid()); err != nil {
 		return err
 	}
 	if err := a.judge.Attach(steps(a.cfg.Enforcement.Steps)); err != nil {
@@ -199,6 +205,9 @@ func (a *agent) serve(ctx context.Context, server *api.Server, log logrus.FieldL
 	g.Go(func() error { return a.taps.run(ctx) })
 	g.Go(func() error { return a.endings.run(ctx) })
 	g.Go(func() error { return sweepNames(ctx, a.names, a.log) })
+	if a.cfg.Protect.Repair {
+		g.Go(func() error { return newGuard(a).run(ctx) })
+	}
 	if a.engine.cluster != nil {
 		g.Go(func() error { return a.engine.cluster.run(ctx) })
 	}

@@ -119,7 +119,8 @@ func (a *agent) peerName(e *event.Event) string {
 		if e.Subject.Container != 0 && e.Remote.Addr().IsValid() {
 			return a.names.PeerName(e.Subject.Container, e.Remote.Addr())
 		}
-	case event.CallNone, event.CallBind, event.CallListen, event.CallAccept, event.CallSocket, event.CallPacketIn, event.CallTrace, event.CallReceive:
+	case event.CallNone, event.CallBind, event.CallListen, event.CallAccept, event.CallSocket, event.CallPacketIn, event.CallTrace, event.CallReceive,
+		event.CallSignal, event.CallLimit, event.CallBPF:
 	}
 	return ""
 }

@@ -45,6 +45,7 @@ type Metrics struct {
 	judged       *prometheus.CounterVec
 	gated        *prometheus.CounterVec
 	lost         *prometheus.CounterVec
+	tampered     *prometheus.CounterVec
 	reloads      prometheus.Counter
 	reloadErrors prometheus.Counter
 	sites        siteNames
@@ -67,6 +68,7 @@ func New(cfg Config) (*Metrics, error) {
 		judged:   counters("judge", "verdicts_total", "Socket calls that were judged and reported, by call, verdict and reason.", "call", "verdict", "reason"),
 		gated:    counters("gate", "verdicts_total", "Packets and flows that were judged at the gate and reported, by verdict and reason.", "verdict", "reason"),
 		lost:     counters("tell", "lost_events_total", "Events that were lost before the agent read them, by site.", "site"),
+		tampered: counters("guard", "tampering_total", "Things of the agent's own that somebody took away or changed, by kind and whether they were put back.", "thing", "restored"),
 		reloads: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: "judge", Name: "policy_reloads_total", Help: "Policy loads that were tried.",
 		}),
@@ -76,7 +78,7 @@ func New(cfg Config) (*Metrics, error) {
 		}),
 	}
 	all := []prometheus.Collector{
-		m.events, m.judged, m.gated, m.lost, m.reloads, m.reloadErrors,
+		m.events, m.judged, m.gated, m.lost, m.tampered, m.reloads, m.reloadErrors,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "build_info", Help: "Always 1; the label says which agent this is.",
@@ -107,10 +109,15 @@ func (m *Metrics) Observe(e *event.Event) {
 	case event.KindFlow, event.KindForeign, event.KindDNS, event.KindRequest:
 		m.gated.WithLabelValues(verdict, reason).Inc()
 	case event.KindExec, event.KindExit, event.KindSessionStart, event.KindSessionEnd, event.KindConnect,
-		event.KindListen, event.KindSocket, event.KindCgroup, event.KindLost, event.KindBorrow:
+		event.KindListen, event.KindSocket, event.KindCgroup, event.KindLost, event.KindBorrow, event.KindTamper:
 		m.judged.WithLabelValues(known(alert.CallName(e.Call)), verdict, reason).Inc()
 	case event.KindLate, event.KindStale: // counted by their kinds
 	}
+}
+
+// Tampered counts one thing that somebody took away or changed; err is why it could not be put back, nil if it was.
+func (m *Metrics) Tampered(thing string, err error) {
+	m.tampered.WithLabelValues(thing, strconv.FormatBool(err == nil)).Inc()
 }
 
 // PolicyReloaded counts one attempt to load the policies; err is why it failed, nil if it did not.

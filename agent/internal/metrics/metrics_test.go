@@ -65,6 +65,8 @@ func TestEventsAreCounted(t *testing.T) {
 	m.Observe(&event.Event{Kind: event.KindForeign, Verdict: event.VerdictDrop, Reason: event.ReasonForeign})
 	m.Observe(&event.Event{Kind: event.KindExec})
 	m.Observe(&event.Event{Kind: event.KindLost, Lost: 12, Site: "alerts"})
+	m.Tampered("pin", nil)
+	m.Tampered("bpffs", errors.New("not mounted"))
 	m.PolicyReloaded(nil)
 	m.PolicyReloaded(errors.New("broken"))
 	wantLines(t, scrape(t, m),
@@ -73,6 +75,8 @@ func TestEventsAreCounted(t *testing.T) {
 		`sallyport_tell_events_total{kind="connect"} 3`,
 		`sallyport_tell_events_total{kind="exec"} 1`,
 		`sallyport_tell_lost_events_total{site="alerts"} 12`,
+		`sallyport_guard_tampering_total{restored="true",thing="pin"} 1`,
+		`sallyport_guard_tampering_total{restored="false",thing="bpffs"} 1`,
 		`sallyport_judge_policy_reloads_total 2`,
 		`sallyport_judge_policy_reload_errors_total 1`,
 		`sallyport_build_info{version="1.2.3"} 1`,

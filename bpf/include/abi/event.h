@@ -23,6 +23,7 @@ enum ev_kind {
 	EV_KIND_BORROW = 12, /* 11, 13 and 15 are made in user space only */
 	EV_KIND_DNS = 14,
 	EV_KIND_REQUEST = 16,
+	EV_KIND_TAMPER = 17, /* made in user space too */
 };
 
 enum call {
@@ -37,6 +38,9 @@ enum call {
 	CALL_PACKET_IN = 8,
 	CALL_TRACE = 9,
 	CALL_RECEIVE = 10,
+	CALL_SIGNAL = 11,
+	CALL_LIMIT = 12,
+	CALL_BPF = 13,
 };
 
 enum step {
@@ -65,6 +69,7 @@ enum reason {
 	REASON_NAMES_FULL = 12, /* DNS told more addresses than are remembered */
 	REASON_AMBIGUOUS = 13, /* no request, or one that two programs could read in two ways: enum flaw */
 	REASON_OPAQUE = 14, /* where rules.http governs, something that nobody reads */
+	REASON_PROTECTED = 15, /* made in user space only, of every TAMPER */
 };
 
 /* Where an error or a loss was counted. */
@@ -163,6 +168,18 @@ struct ev_borrow {
 	__u8 verdict;
 	__u8 would;
 	__u32 pad;
+};
+
+/* TAMPER: subject reached for the agent, or for what it has put into the kernel */
+struct ev_tamper {
+	struct ev_header header;
+	struct ev_subject subject; /* zero: nobody knows who */
+	__u64 revision;
+	__u32 detail; /* SIGNAL: which; LIMIT: which; BPF: the command; TRACE: the mode */
+	__u8 call;
+	__u8 step;
+	__u8 verdict;
+	__u8 would;
 };
 
 /* DNS: a query that was refused, an answer that was taken, one that was not */

@@ -13,6 +13,8 @@ enum control_flags {
 	CONTROL_BORROW_TELL = 32,   /* refuse or audit */
 	CONTROL_TAPS = 64,	    /* read_tls may be attached: objects of TLS libraries look for their sockets,
 				       and execs are told at once, for what they map may need taps */
+	CONTROL_PROTECT_REFUSE = 256, /* protect.access: refuse */
+	CONTROL_PROTECT_TELL = 512,   /* refuse or audit */
 	CONTROL_UNITS = 128,	    /* policies select units of the node: tell of new cgroups that may be one */
 };
 

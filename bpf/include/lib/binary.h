@@ -8,6 +8,7 @@
 #include <lib/control.h>
 #include <lib/path.h>
 #include <abi/label.h>
+#include <maps/label.h>
 
 struct dots_scan {
 	const char *text;
@@ -86,6 +87,32 @@ unknown:
 }
 
 /*
+ * Whether a file is one of the mounts that its container was started with, in the namespace that these are in. Who may
+ * mount can lay a file over any path in a namespace of its own, or mount one nowhere: there a path says nothing. Neither is
+ * asked of the node's processes and units, nor of a file that no path names. What is mounted in the container's own namespace
+ * later is taken for its own.
+ */
+static __always_inline int of_container(const struct label *label, struct file *file)
+{
+	__u64 container = label->container;
+	struct dentry *dentry;
+	struct mount *mount;
+	__u32 *mntns;
+
+	if (label->origin == ORIGIN_HOST || label->flags & LABEL_UNIT)
+		return 1;
+	mntns = bpf_map_lookup_elem(&mntns_by_container, &container);
+	if (!mntns)
+		return 1; /* open: not known */
+	dentry = BPF_CORE_READ(file, f_path.dentry);
+	if (BPF_CORE_READ(dentry, d_parent) == dentry)
+		return 1; /* a memfd or the like */
+	mount = path_real_mount(BPF_CORE_READ(file, f_path.mnt));
+	/* Mounted nowhere reads as 0. */
+	return BPF_CORE_READ(mount, mnt_ns, ns.inum) == *mntns;
+}
+
+/*
  * Reads the path of an executable into the label, and that there is no script. Returns the buffer, or NULL where the path
  * cannot be read, which fails closed: LABEL_TRUNCATED.
  */
@@ -116,7 +143,7 @@ static __always_inline struct path_buffer *read_exe(struct label *label, struct 
 		return 0;
 	}
 	len = bpf_probe_read_kernel_str(label->exe, EXE_LEN, &buffer->text[begin & PATH_MASK]);
-	if (len < 0 || (len == EXE_LEN && PATH_MIDDLE - begin >= EXE_LEN))
+	if (len < 0 || (len == EXE_LEN && PATH_MIDDLE - begin >= EXE_LEN) || !of_container(label, file))
 		label->flags |= LABEL_TRUNCATED;
 	return buffer;
 }

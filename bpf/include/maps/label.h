@@ -47,6 +47,19 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } ids_by_container SEC(".maps");
 
+/*
+ * The mount namespaces of containers, by cgroup id, as inodes. Not known (full, or older than the hooks and nobody has joined
+ * since): files of any are taken for the container's, see of_container(): open.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} mntns_by_container SEC(".maps");
+
 /* Cgroups whose children are containers whatever their name, by path, NUL-padded. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

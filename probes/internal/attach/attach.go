@@ -8,20 +8,28 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 )
 
-// Pins is the directory of a BPF file system that holds pinned links.
-type Pins struct{ dir string }
+// Pins is the directory of a BPF file system that holds pinned links. Its methods may be called from any goroutine.
+type Pins struct {
+	dir  string
+	hold bool
 
-// NewPins makes the directory if it is missing.
-func NewPins(dir string) (Pins, error) {
+	mu   sync.Mutex
+	held map[string]*held // by name of the pin
+	look Dir
+}
+
+// NewPins makes the directory if it is missing. With hold it keeps a handle of every link, for Check.
+func NewPins(dir string, hold bool) (*Pins, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return Pins{}, fmt.Errorf("making directory of pinned links: %w", err)
+		return nil, fmt.Errorf("making directory of pinned links: %w", err)
 	}
-	return Pins{dir: dir}, nil
+	return &Pins{dir: dir, hold: hold, held: map[string]*held{}, look: NewDir(dir)}, nil
 }
 
 // Attacher attaches a program to its hook.
@@ -30,36 +38,45 @@ type Attacher func(*ebpf.Program) (link.Link, error)
 // Attach makes sure that prog runs at its hook under the pin name. A pinned link with the same
 // program is kept (adopted is true); another program's is replaced after the new one is in place, so
 // that at every moment one of them runs. The link stays in force after the agent ends.
-func (p Pins) Attach(name string, prog *ebpf.Program, attacher Attacher) (adopted bool, err error) {
+func (p *Pins) Attach(name string, prog *ebpf.Program, attacher Attacher) (adopted bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	path := filepath.Join(p.dir, name)
 	old, err := link.LoadPinnedLink(path, nil)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, fmt.Errorf("opening pinned link %s: %w", name, err)
 	}
 	if old != nil {
-		defer func() { err = errors.Join(err, old.Close()) }()
 		same, err := runs(old, prog)
 		if err != nil {
-			return false, fmt.Errorf("comparing pinned link %s: %w", name, err)
+			return false, errors.Join(fmt.Errorf("comparing pinned link %s: %w", name, err), old.Close())
 		}
 		if same {
-			return true, nil
+			return true, p.settle(name, old, attacher)
 		}
+		defer func() { err = errors.Join(err, old.Close()) }()
 	}
 	fresh, err := attacher(prog)
 	if err != nil {
 		return false, fmt.Errorf("attaching %s: %w", name, err)
 	}
-	defer func() { err = errors.Join(err, fresh.Close()) }() // the pin keeps it
 	if old != nil {
 		if err := old.Unpin(); err != nil {
-			return false, fmt.Errorf("unpinning the former link %s: %w", name, err)
+			return false, errors.Join(fmt.Errorf("unpinning the former link %s: %w", name, err), fresh.Close())
 		}
 	}
 	if err := fresh.Pin(path); err != nil {
-		return false, fmt.Errorf("pinning link %s: %w", name, err)
+		return false, errors.Join(fmt.Errorf("pinning link %s: %w", name, err), fresh.Close())
 	}
-	return false, nil
+	return false, p.settle(name, fresh, attacher)
+}
+
+// settle keeps a pinned link's handle, or closes it, for the pin keeps the link.
+func (p *Pins) settle(name string, l link.Link, attacher Attacher) error {
+	if p.hold {
+		return p.keep(name, l, attacher)
+	}
+	return l.Close()
 }
 
 // runs reports whether the link is live and runs a program of the same instructions.
@@ -88,15 +105,19 @@ func runs(l link.Link, prog *ebpf.Program) (bool, error) {
 }
 
 // Detach removes a pinned link. One that is not there is no error.
-func (p Pins) Detach(name string) error {
+func (p *Pins) Detach(name string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.letGo(name)
+	p.look = NewDir(p.dir)
 	if err := os.Remove(filepath.Join(p.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("unpinning link %s: %w", name, err)
 	}
-	return nil
+	return err
 }
 
 // Names lists the pinned links.
-func (p Pins) Names() ([]string, error) {
+func (p *Pins) Names() ([]string, error) {
 	entries, err := os.ReadDir(p.dir)
 	if err != nil {
 		return nil, fmt.Errorf("listing pinned links: %w", err)

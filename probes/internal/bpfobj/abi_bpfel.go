@@ -38,6 +38,9 @@ const (
 	ABICallCALL_PACKET_IN  ABICall = 8
 	ABICallCALL_TRACE      ABICall = 9
 	ABICallCALL_RECEIVE    ABICall = 10
+	ABICallCALL_SIGNAL     ABICall = 11
+	ABICallCALL_LIMIT      ABICall = 12
+	ABICallCALL_BPF        ABICall = 13
 )
 
 type ABIContainer struct {
@@ -67,14 +70,16 @@ type ABIControl struct {
 type ABIControlFlags uint32
 
 const (
-	ABIControlFlagsCONTROL_TELL_EXEC     ABIControlFlags = 1
-	ABIControlFlagsCONTROL_TELL_CONNECT  ABIControlFlags = 2
-	ABIControlFlagsCONTROL_UNKNOWN_DENY  ABIControlFlags = 4
-	ABIControlFlagsCONTROL_GATE          ABIControlFlags = 8
-	ABIControlFlagsCONTROL_BORROW_REFUSE ABIControlFlags = 16
-	ABIControlFlagsCONTROL_BORROW_TELL   ABIControlFlags = 32
-	ABIControlFlagsCONTROL_TAPS          ABIControlFlags = 64
-	ABIControlFlagsCONTROL_UNITS         ABIControlFlags = 128
+	ABIControlFlagsCONTROL_TELL_EXEC      ABIControlFlags = 1
+	ABIControlFlagsCONTROL_TELL_CONNECT   ABIControlFlags = 2
+	ABIControlFlagsCONTROL_UNKNOWN_DENY   ABIControlFlags = 4
+	ABIControlFlagsCONTROL_GATE           ABIControlFlags = 8
+	ABIControlFlagsCONTROL_BORROW_REFUSE  ABIControlFlags = 16
+	ABIControlFlagsCONTROL_BORROW_TELL    ABIControlFlags = 32
+	ABIControlFlagsCONTROL_TAPS           ABIControlFlags = 64
+	ABIControlFlagsCONTROL_PROTECT_REFUSE ABIControlFlags = 256
+	ABIControlFlagsCONTROL_PROTECT_TELL   ABIControlFlags = 512
+	ABIControlFlagsCONTROL_UNITS          ABIControlFlags = 128
 )
 
 type ABIDfaRef struct {
@@ -197,6 +202,7 @@ const (
 	ABIEvKindEV_KIND_BORROW        ABIEvKind = 12
 	ABIEvKindEV_KIND_DNS           ABIEvKind = 14
 	ABIEvKindEV_KIND_REQUEST       ABIEvKind = 16
+	ABIEvKindEV_KIND_TAMPER        ABIEvKind = 17
 )
 
 type ABIEvRequest struct {
@@ -237,6 +243,18 @@ type ABIEvSubject struct {
 	Comm      [16]uint8
 	Exe       [256]uint8
 	Script    [256]uint8
+}
+
+type ABIEvTamper struct {
+	_        structs.HostLayout
+	Header   ABIEvHeader
+	Subject  ABIEvSubject
+	Revision uint64
+	Detail   uint32
+	Call     uint8
+	Step     uint8
+	Verdict  uint8
+	Would    uint8
 }
 
 type ABIFlaw uint32
@@ -523,6 +541,7 @@ const (
 	ABIReasonREASON_NAMES_FULL ABIReason = 12
 	ABIReasonREASON_AMBIGUOUS  ABIReason = 13
 	ABIReasonREASON_OPAQUE     ABIReason = 14
+	ABIReasonREASON_PROTECTED  ABIReason = 15
 )
 
 type ABIRule struct {
@@ -726,6 +745,7 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	ABIMapAgentByTask       = "agent_by_task"
 	ABIMapAlerts            = "alerts"
 	ABIMapAnswersBySock     = "answers_by_sock"
 	ABIMapConnByObject      = "conn_by_object"
@@ -745,6 +765,7 @@ const (
 	ABIMapIdsByContainer    = "ids_by_container"
 	ABIMapLabelByTask       = "label_by_task"
 	ABIMapLastId            = "last_id"
+	ABIMapMntnsByContainer  = "mntns_by_container"
 	ABIMapNameByHash        = "name_by_hash"
 	ABIMapNamesByAddr       = "names_by_addr"
 	ABIMapNamesOfCgrp       = "names_of_cgrp"
@@ -778,6 +799,7 @@ const (
 	ABIVarAbiEvExit         = "abi_ev_exit"
 	ABIVarAbiEvKind         = "abi_ev_kind"
 	ABIVarAbiEvRequest      = "abi_ev_request"
+	ABIVarAbiEvTamper       = "abi_ev_tamper"
 	ABIVarAbiFlaw           = "abi_flaw"
 	ABIVarAbiFlowState      = "abi_flow_state"
 	ABIVarAbiFragKey        = "abi_frag_key"
@@ -854,6 +876,7 @@ type ABIProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ABIMapSpecs struct {
+	AgentByTask       *ebpf.MapSpec `ebpf:"agent_by_task"`
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
 	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
@@ -873,6 +896,7 @@ type ABIMapSpecs struct {
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
@@ -912,6 +936,7 @@ type ABIVariableSpecs struct {
 	AbiEvExit         *ebpf.VariableSpec `ebpf:"abi_ev_exit"`
 	AbiEvKind         *ebpf.VariableSpec `ebpf:"abi_ev_kind"`
 	AbiEvRequest      *ebpf.VariableSpec `ebpf:"abi_ev_request"`
+	AbiEvTamper       *ebpf.VariableSpec `ebpf:"abi_ev_tamper"`
 	AbiFlaw           *ebpf.VariableSpec `ebpf:"abi_flaw"`
 	AbiFlowState      *ebpf.VariableSpec `ebpf:"abi_flow_state"`
 	AbiFragKey        *ebpf.VariableSpec `ebpf:"abi_frag_key"`
@@ -960,6 +985,7 @@ func (o *ABIObjects) Close() error {
 //
 // It can be passed to LoadABIObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ABIMaps struct {
+	AgentByTask       *ebpf.Map `ebpf:"agent_by_task"`
 	Alerts            *ebpf.Map `ebpf:"alerts"`
 	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
@@ -979,6 +1005,7 @@ type ABIMaps struct {
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
@@ -1004,6 +1031,7 @@ type ABIMaps struct {
 
 func (m *ABIMaps) Close() error {
 	return _ABIClose(
+		m.AgentByTask,
 		m.Alerts,
 		m.AnswersBySock,
 		m.ConnByObject,
@@ -1023,6 +1051,7 @@ func (m *ABIMaps) Close() error {
 		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
+		m.MntnsByContainer,
 		m.NameByHash,
 		m.NamesByAddr,
 		m.NamesOfCgrp,
@@ -1063,6 +1092,7 @@ type ABIVariables struct {
 	AbiEvExit         *ebpf.Variable `ebpf:"abi_ev_exit"`
 	AbiEvKind         *ebpf.Variable `ebpf:"abi_ev_kind"`
 	AbiEvRequest      *ebpf.Variable `ebpf:"abi_ev_request"`
+	AbiEvTamper       *ebpf.Variable `ebpf:"abi_ev_tamper"`
 	AbiFlaw           *ebpf.Variable `ebpf:"abi_flaw"`
 	AbiFlowState      *ebpf.Variable `ebpf:"abi_flow_state"`
 	AbiFragKey        *ebpf.Variable `ebpf:"abi_frag_key"`

@@ -35,6 +35,7 @@ const (
 	GateSKBMapIdsByContainer    = "ids_by_container"
 	GateSKBMapLabelByTask       = "label_by_task"
 	GateSKBMapLastId            = "last_id"
+	GateSKBMapMntnsByContainer  = "mntns_by_container"
 	GateSKBMapNameByHash        = "name_by_hash"
 	GateSKBMapNameZero          = "name_zero"
 	GateSKBMapNamesByAddr       = "names_by_addr"
@@ -131,6 +132,7 @@ type GateSKBMapSpecs struct {
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
 	NameZero          *ebpf.MapSpec `ebpf:"name_zero"`
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
@@ -201,6 +203,7 @@ type GateSKBMaps struct {
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
 	NameZero          *ebpf.Map `ebpf:"name_zero"`
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
@@ -247,6 +250,7 @@ func (m *GateSKBMaps) Close() error {
 		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
+		m.MntnsByContainer,
 		m.NameByHash,
 		m.NameZero,
 		m.NamesByAddr,

@@ -35,6 +35,7 @@ const (
 	GateTCMapIdsByContainer    = "ids_by_container"
 	GateTCMapLabelByTask       = "label_by_task"
 	GateTCMapLastId            = "last_id"
+	GateTCMapMntnsByContainer  = "mntns_by_container"
 	GateTCMapNameByHash        = "name_by_hash"
 	GateTCMapNamesByAddr       = "names_by_addr"
 	GateTCMapNamesOfCgrp       = "names_of_cgrp"
@@ -128,6 +129,7 @@ type GateTCMapSpecs struct {
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
@@ -195,6 +197,7 @@ type GateTCMaps struct {
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
@@ -238,6 +241,7 @@ func (m *GateTCMaps) Close() error {
 		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
+		m.MntnsByContainer,
 		m.NameByHash,
 		m.NamesByAddr,
 		m.NamesOfCgrp,

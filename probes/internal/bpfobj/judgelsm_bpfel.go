@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	JudgeLSMMapAgentByTask       = "agent_by_task"
 	JudgeLSMMapAlerts            = "alerts"
 	JudgeLSMMapAnswersBySock     = "answers_by_sock"
 	JudgeLSMMapConnByObject      = "conn_by_object"
@@ -35,6 +36,7 @@ const (
 	JudgeLSMMapIdsByContainer    = "ids_by_container"
 	JudgeLSMMapLabelByTask       = "label_by_task"
 	JudgeLSMMapLastId            = "last_id"
+	JudgeLSMMapMntnsByContainer  = "mntns_by_container"
 	JudgeLSMMapNameByHash        = "name_by_hash"
 	JudgeLSMMapNamesByAddr       = "names_by_addr"
 	JudgeLSMMapNamesOfCgrp       = "names_of_cgrp"
@@ -56,12 +58,16 @@ const (
 	JudgeLSMMapTlsByTask         = "tls_by_task"
 	JudgeLSMProgJudgeLsmAccept   = "judge_lsm_accept"
 	JudgeLSMProgJudgeLsmBind     = "judge_lsm_bind"
+	JudgeLSMProgJudgeLsmBpf      = "judge_lsm_bpf"
 	JudgeLSMProgJudgeLsmConnect  = "judge_lsm_connect"
 	JudgeLSMProgJudgeLsmCreate   = "judge_lsm_create"
 	JudgeLSMProgJudgeLsmCreated  = "judge_lsm_created"
+	JudgeLSMProgJudgeLsmLimit    = "judge_lsm_limit"
 	JudgeLSMProgJudgeLsmListen   = "judge_lsm_listen"
 	JudgeLSMProgJudgeLsmReceive  = "judge_lsm_receive"
 	JudgeLSMProgJudgeLsmSendmsg  = "judge_lsm_sendmsg"
+	JudgeLSMProgJudgeLsmSigio    = "judge_lsm_sigio"
+	JudgeLSMProgJudgeLsmSignal   = "judge_lsm_signal"
 	JudgeLSMProgJudgeLsmTrace    = "judge_lsm_trace"
 )
 
@@ -109,12 +115,16 @@ type JudgeLSMSpecs struct {
 type JudgeLSMProgramSpecs struct {
 	JudgeLsmAccept  *ebpf.ProgramSpec `ebpf:"judge_lsm_accept"`
 	JudgeLsmBind    *ebpf.ProgramSpec `ebpf:"judge_lsm_bind"`
+	JudgeLsmBpf     *ebpf.ProgramSpec `ebpf:"judge_lsm_bpf"`
 	JudgeLsmConnect *ebpf.ProgramSpec `ebpf:"judge_lsm_connect"`
 	JudgeLsmCreate  *ebpf.ProgramSpec `ebpf:"judge_lsm_create"`
 	JudgeLsmCreated *ebpf.ProgramSpec `ebpf:"judge_lsm_created"`
+	JudgeLsmLimit   *ebpf.ProgramSpec `ebpf:"judge_lsm_limit"`
 	JudgeLsmListen  *ebpf.ProgramSpec `ebpf:"judge_lsm_listen"`
 	JudgeLsmReceive *ebpf.ProgramSpec `ebpf:"judge_lsm_receive"`
 	JudgeLsmSendmsg *ebpf.ProgramSpec `ebpf:"judge_lsm_sendmsg"`
+	JudgeLsmSigio   *ebpf.ProgramSpec `ebpf:"judge_lsm_sigio"`
+	JudgeLsmSignal  *ebpf.ProgramSpec `ebpf:"judge_lsm_signal"`
 	JudgeLsmTrace   *ebpf.ProgramSpec `ebpf:"judge_lsm_trace"`
 }
 
@@ -122,6 +132,7 @@ type JudgeLSMProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeLSMMapSpecs struct {
+	AgentByTask       *ebpf.MapSpec `ebpf:"agent_by_task"`
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
 	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
@@ -141,6 +152,7 @@ type JudgeLSMMapSpecs struct {
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
@@ -188,6 +200,7 @@ func (o *JudgeLSMObjects) Close() error {
 //
 // It can be passed to LoadJudgeLSMObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeLSMMaps struct {
+	AgentByTask       *ebpf.Map `ebpf:"agent_by_task"`
 	Alerts            *ebpf.Map `ebpf:"alerts"`
 	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
@@ -207,6 +220,7 @@ type JudgeLSMMaps struct {
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
@@ -230,6 +244,7 @@ type JudgeLSMMaps struct {
 
 func (m *JudgeLSMMaps) Close() error {
 	return _JudgeLSMClose(
+		m.AgentByTask,
 		m.Alerts,
 		m.AnswersBySock,
 		m.ConnByObject,
@@ -249,6 +264,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
+		m.MntnsByContainer,
 		m.NameByHash,
 		m.NamesByAddr,
 		m.NamesOfCgrp,
@@ -283,12 +299,16 @@ type JudgeLSMVariables struct {
 type JudgeLSMPrograms struct {
 	JudgeLsmAccept  *ebpf.Program `ebpf:"judge_lsm_accept"`
 	JudgeLsmBind    *ebpf.Program `ebpf:"judge_lsm_bind"`
+	JudgeLsmBpf     *ebpf.Program `ebpf:"judge_lsm_bpf"`
 	JudgeLsmConnect *ebpf.Program `ebpf:"judge_lsm_connect"`
 	JudgeLsmCreate  *ebpf.Program `ebpf:"judge_lsm_create"`
 	JudgeLsmCreated *ebpf.Program `ebpf:"judge_lsm_created"`
+	JudgeLsmLimit   *ebpf.Program `ebpf:"judge_lsm_limit"`
 	JudgeLsmListen  *ebpf.Program `ebpf:"judge_lsm_listen"`
 	JudgeLsmReceive *ebpf.Program `ebpf:"judge_lsm_receive"`
 	JudgeLsmSendmsg *ebpf.Program `ebpf:"judge_lsm_sendmsg"`
+	JudgeLsmSigio   *ebpf.Program `ebpf:"judge_lsm_sigio"`
+	JudgeLsmSignal  *ebpf.Program `ebpf:"judge_lsm_signal"`
 	JudgeLsmTrace   *ebpf.Program `ebpf:"judge_lsm_trace"`
 }
 
@@ -296,12 +316,16 @@ func (p *JudgeLSMPrograms) Close() error {
 	return _JudgeLSMClose(
 		p.JudgeLsmAccept,
 		p.JudgeLsmBind,
+		p.JudgeLsmBpf,
 		p.JudgeLsmConnect,
 		p.JudgeLsmCreate,
 		p.JudgeLsmCreated,
+		p.JudgeLsmLimit,
 		p.JudgeLsmListen,
 		p.JudgeLsmReceive,
 		p.JudgeLsmSendmsg,
+		p.JudgeLsmSigio,
+		p.JudgeLsmSignal,
 		p.JudgeLsmTrace,
 	)
 }

@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	JudgeModRetMapAgentByTask         = "agent_by_task"
 	JudgeModRetMapAlerts              = "alerts"
 	JudgeModRetMapAnswersBySock       = "answers_by_sock"
 	JudgeModRetMapConnByObject        = "conn_by_object"
@@ -35,6 +36,7 @@ const (
 	JudgeModRetMapIdsByContainer      = "ids_by_container"
 	JudgeModRetMapLabelByTask         = "label_by_task"
 	JudgeModRetMapLastId              = "last_id"
+	JudgeModRetMapMntnsByContainer    = "mntns_by_container"
 	JudgeModRetMapNameByHash          = "name_by_hash"
 	JudgeModRetMapNamesByAddr         = "names_by_addr"
 	JudgeModRetMapNamesOfCgrp         = "names_of_cgrp"
@@ -64,11 +66,15 @@ const (
 	JudgeModRetProgJudgeFentrySendmsg = "judge_fentry_sendmsg"
 	JudgeModRetProgJudgeModretAccept  = "judge_modret_accept"
 	JudgeModRetProgJudgeModretBind    = "judge_modret_bind"
+	JudgeModRetProgJudgeModretBpf     = "judge_modret_bpf"
 	JudgeModRetProgJudgeModretConnect = "judge_modret_connect"
 	JudgeModRetProgJudgeModretCreate  = "judge_modret_create"
+	JudgeModRetProgJudgeModretLimit   = "judge_modret_limit"
 	JudgeModRetProgJudgeModretListen  = "judge_modret_listen"
 	JudgeModRetProgJudgeModretReceive = "judge_modret_receive"
 	JudgeModRetProgJudgeModretSendmsg = "judge_modret_sendmsg"
+	JudgeModRetProgJudgeModretSigio   = "judge_modret_sigio"
+	JudgeModRetProgJudgeModretSignal  = "judge_modret_signal"
 	JudgeModRetProgJudgeModretTrace   = "judge_modret_trace"
 	JudgeModRetVarFentryStep          = "fentry_step"
 )
@@ -125,11 +131,15 @@ type JudgeModRetProgramSpecs struct {
 	JudgeFentrySendmsg *ebpf.ProgramSpec `ebpf:"judge_fentry_sendmsg"`
 	JudgeModretAccept  *ebpf.ProgramSpec `ebpf:"judge_modret_accept"`
 	JudgeModretBind    *ebpf.ProgramSpec `ebpf:"judge_modret_bind"`
+	JudgeModretBpf     *ebpf.ProgramSpec `ebpf:"judge_modret_bpf"`
 	JudgeModretConnect *ebpf.ProgramSpec `ebpf:"judge_modret_connect"`
 	JudgeModretCreate  *ebpf.ProgramSpec `ebpf:"judge_modret_create"`
+	JudgeModretLimit   *ebpf.ProgramSpec `ebpf:"judge_modret_limit"`
 	JudgeModretListen  *ebpf.ProgramSpec `ebpf:"judge_modret_listen"`
 	JudgeModretReceive *ebpf.ProgramSpec `ebpf:"judge_modret_receive"`
 	JudgeModretSendmsg *ebpf.ProgramSpec `ebpf:"judge_modret_sendmsg"`
+	JudgeModretSigio   *ebpf.ProgramSpec `ebpf:"judge_modret_sigio"`
+	JudgeModretSignal  *ebpf.ProgramSpec `ebpf:"judge_modret_signal"`
 	JudgeModretTrace   *ebpf.ProgramSpec `ebpf:"judge_modret_trace"`
 }
 
@@ -137,6 +147,7 @@ type JudgeModRetProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeModRetMapSpecs struct {
+	AgentByTask       *ebpf.MapSpec `ebpf:"agent_by_task"`
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
 	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
@@ -156,6 +167,7 @@ type JudgeModRetMapSpecs struct {
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
@@ -204,6 +216,7 @@ func (o *JudgeModRetObjects) Close() error {
 //
 // It can be passed to LoadJudgeModRetObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeModRetMaps struct {
+	AgentByTask       *ebpf.Map `ebpf:"agent_by_task"`
 	Alerts            *ebpf.Map `ebpf:"alerts"`
 	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
@@ -223,6 +236,7 @@ type JudgeModRetMaps struct {
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
@@ -246,6 +260,7 @@ type JudgeModRetMaps struct {
 
 func (m *JudgeModRetMaps) Close() error {
 	return _JudgeModRetClose(
+		m.AgentByTask,
 		m.Alerts,
 		m.AnswersBySock,
 		m.ConnByObject,
@@ -265,6 +280,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
+		m.MntnsByContainer,
 		m.NameByHash,
 		m.NamesByAddr,
 		m.NamesOfCgrp,
@@ -308,11 +324,15 @@ type JudgeModRetPrograms struct {
 	JudgeFentrySendmsg *ebpf.Program `ebpf:"judge_fentry_sendmsg"`
 	JudgeModretAccept  *ebpf.Program `ebpf:"judge_modret_accept"`
 	JudgeModretBind    *ebpf.Program `ebpf:"judge_modret_bind"`
+	JudgeModretBpf     *ebpf.Program `ebpf:"judge_modret_bpf"`
 	JudgeModretConnect *ebpf.Program `ebpf:"judge_modret_connect"`
 	JudgeModretCreate  *ebpf.Program `ebpf:"judge_modret_create"`
+	JudgeModretLimit   *ebpf.Program `ebpf:"judge_modret_limit"`
 	JudgeModretListen  *ebpf.Program `ebpf:"judge_modret_listen"`
 	JudgeModretReceive *ebpf.Program `ebpf:"judge_modret_receive"`
 	JudgeModretSendmsg *ebpf.Program `ebpf:"judge_modret_sendmsg"`
+	JudgeModretSigio   *ebpf.Program `ebpf:"judge_modret_sigio"`
+	JudgeModretSignal  *ebpf.Program `ebpf:"judge_modret_signal"`
 	JudgeModretTrace   *ebpf.Program `ebpf:"judge_modret_trace"`
 }
 
@@ -328,11 +348,15 @@ func (p *JudgeModRetPrograms) Close() error {
 		p.JudgeFentrySendmsg,
 		p.JudgeModretAccept,
 		p.JudgeModretBind,
+		p.JudgeModretBpf,
 		p.JudgeModretConnect,
 		p.JudgeModretCreate,
+		p.JudgeModretLimit,
 		p.JudgeModretListen,
 		p.JudgeModretReceive,
 		p.JudgeModretSendmsg,
+		p.JudgeModretSigio,
+		p.JudgeModretSignal,
 		p.JudgeModretTrace,
 	)
 }

@@ -34,6 +34,7 @@ const (
 	JudgeReportMapIdsByContainer         = "ids_by_container"
 	JudgeReportMapLabelByTask            = "label_by_task"
 	JudgeReportMapLastId                 = "last_id"
+	JudgeReportMapMntnsByContainer       = "mntns_by_container"
 	JudgeReportMapNameByHash             = "name_by_hash"
 	JudgeReportMapNamesByAddr            = "names_by_addr"
 	JudgeReportMapNamesOfCgrp            = "names_of_cgrp"
@@ -133,6 +134,7 @@ type JudgeReportMapSpecs struct {
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
@@ -196,6 +198,7 @@ type JudgeReportMaps struct {
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
@@ -235,6 +238,7 @@ func (m *JudgeReportMaps) Close() error {
 		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
+		m.MntnsByContainer,
 		m.NameByHash,
 		m.NamesByAddr,
 		m.NamesOfCgrp,

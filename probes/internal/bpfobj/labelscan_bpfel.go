@@ -35,6 +35,7 @@ const (
 	LabelScanMapInferredByTgid    = "inferred_by_tgid"
 	LabelScanMapLabelByTask       = "label_by_task"
 	LabelScanMapLastId            = "last_id"
+	LabelScanMapMntnsByContainer  = "mntns_by_container"
 	LabelScanMapNameByHash        = "name_by_hash"
 	LabelScanMapNamesByAddr       = "names_by_addr"
 	LabelScanMapNamesOfCgrp       = "names_of_cgrp"
@@ -127,6 +128,7 @@ type LabelScanMapSpecs struct {
 	InferredByTgid    *ebpf.MapSpec `ebpf:"inferred_by_tgid"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
@@ -193,6 +195,7 @@ type LabelScanMaps struct {
 	InferredByTgid    *ebpf.Map `ebpf:"inferred_by_tgid"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
@@ -233,6 +236,7 @@ func (m *LabelScanMaps) Close() error {
 		m.InferredByTgid,
 		m.LabelByTask,
 		m.LastId,
+		m.MntnsByContainer,
 		m.NameByHash,
 		m.NamesByAddr,
 		m.NamesOfCgrp,

@@ -25,6 +25,7 @@ const (
 	LabelTaskMapIdsByContainer     = "ids_by_container"
 	LabelTaskMapLabelByTask        = "label_by_task"
 	LabelTaskMapLastId             = "last_id"
+	LabelTaskMapMntnsByContainer   = "mntns_by_container"
 	LabelTaskMapNetnsByCookie      = "netns_by_cookie"
 	LabelTaskMapPathBuffers        = "path_buffers"
 	LabelTaskMapProbeBySlot        = "probe_by_slot"
@@ -101,6 +102,7 @@ type LabelTaskMapSpecs struct {
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
 	PathBuffers       *ebpf.MapSpec `ebpf:"path_buffers"`
 	ProbeBySlot       *ebpf.MapSpec `ebpf:"probe_by_slot"`
@@ -143,6 +145,7 @@ type LabelTaskMaps struct {
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
 	PathBuffers       *ebpf.Map `ebpf:"path_buffers"`
 	ProbeBySlot       *ebpf.Map `ebpf:"probe_by_slot"`
@@ -161,6 +164,7 @@ func (m *LabelTaskMaps) Close() error {
 		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
+		m.MntnsByContainer,
 		m.NetnsByCookie,
 		m.PathBuffers,
 		m.ProbeBySlot,

@@ -11,6 +11,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/sallyport/sallyport/probes/internal/attach"
 )
 
 // ErrIncompatible means that the pins were made by an agent whose maps mean something else.
@@ -31,7 +33,12 @@ type Maps struct {
 	load   Loader
 	types  atomic.Pointer[btf.Cache] // the kernel's, decoded; nil: each load decodes them for itself
 
-	control sync.Mutex // held while the control entry is changed
+	control sync.Mutex  // held while the control entry is changed
+	written *ABIControl // as this agent has written it; nil: not yet
+
+	dir   string
+	seals map[string]*attach.Seal // of the pins, by name
+	look  attach.Dir
 }
 
 // Loader loads a collection into the kernel. It is given what it needs, and may hand out what it has loaded before from
@@ -67,6 +74,9 @@ func OpenMaps(dir string, sizes Sizes, load Loader) (*Maps, error) {
 			return nil, errors.Join(fmt.Errorf("opening map %s: %w", name, err), m.Close())
 		}
 		m.byName[name] = loaded
+	}
+	if err := m.seal(dir); err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
 }
@@ -163,7 +173,7 @@ func (m *Maps) Control() (ABIControl, error) {
 }
 
 // UpdateControl changes the control entry. Only one agent runs, and it does so by this alone, so nobody
-// writes between its read and its write.
+// writes between its read and its write; what somebody else has written all the same is lost.
 func (m *Maps) UpdateControl(change func(*ABIControl)) error {
 	m.control.Lock()
 	defer m.control.Unlock()
@@ -171,10 +181,14 @@ func (m *Maps) UpdateControl(change func(*ABIControl)) error {
 	if err != nil {
 		return err
 	}
-	change(&c)
-	if err := m.Map("controls").Put(uint32(0), &c); err != nil {
-		return fmt.Errorf("writing control map: %w", err)
+	if m.written != nil {
+		c = *m.written
 	}
+	change(&c)
+	if err := m.putControl(&c); err != nil {
+		return err
+	}
+	m.written = &c
 	return nil
 }
 

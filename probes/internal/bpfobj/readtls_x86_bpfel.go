@@ -36,6 +36,7 @@ const (
 	ReadTLSMapIdsByContainer    = "ids_by_container"
 	ReadTLSMapLabelByTask       = "label_by_task"
 	ReadTLSMapLastId            = "last_id"
+	ReadTLSMapMntnsByContainer  = "mntns_by_container"
 	ReadTLSMapNameByHash        = "name_by_hash"
 	ReadTLSMapNamesByAddr       = "names_by_addr"
 	ReadTLSMapNamesOfCgrp       = "names_of_cgrp"
@@ -144,6 +145,7 @@ type ReadTLSMapSpecs struct {
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
@@ -212,6 +214,7 @@ type ReadTLSMaps struct {
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
@@ -256,6 +259,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
+		m.MntnsByContainer,
 		m.NameByHash,
 		m.NamesByAddr,
 		m.NamesOfCgrp,

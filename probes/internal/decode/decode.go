@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"time"
 	"unsafe"
 
@@ -47,6 +48,8 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 		err = cgroup(raw, &e)
 	case event.KindBorrow:
 		err = borrow(raw, &e)
+	case event.KindTamper:
+		err = tamper(raw, &e)
 	case event.KindDNS:
 		err = dns(raw, &e)
 	case event.KindRequest:
@@ -160,6 +163,40 @@ func borrow(raw []byte, e *event.Event) error {
 	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
 	e.Severity = event.SeverityCritical
 	return nil
+}
+
+func tamper(raw []byte, e *event.Event) error {
+	var r bpfobj.ABIEvTamper
+	if err := read(raw, &r); err != nil {
+		return err
+	}
+	e.Subject, e.Revision, e.Reason, e.Severity = subject(&r.Subject), r.Revision, event.ReasonProtected, event.SeverityCritical
+	e.Call, e.Step = event.Call(r.Call), event.Step(r.Step)
+	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
+	switch e.Call {
+	case event.CallSignal:
+		e.Signal = r.Detail
+	case event.CallBPF:
+		e.Site = bpfCommand(r.Detail)
+	}
+	return nil
+}
+
+// bpfCommand is the name of a command of bpf that is judged, else its number.
+func bpfCommand(cmd uint32) string {
+	switch cmd {
+	case unix.BPF_PROG_LOAD:
+		return "BPF_PROG_LOAD"
+	case unix.BPF_OBJ_GET:
+		return "BPF_OBJ_GET"
+	case unix.BPF_PROG_GET_FD_BY_ID:
+		return "BPF_PROG_GET_FD_BY_ID"
+	case unix.BPF_MAP_GET_FD_BY_ID:
+		return "BPF_MAP_GET_FD_BY_ID"
+	case unix.BPF_LINK_GET_FD_BY_ID:
+		return "BPF_LINK_GET_FD_BY_ID"
+	}
+	return strconv.FormatUint(uint64(cmd), 10)
 }
 
 func dns(raw []byte, e *event.Event) error {

@@ -107,6 +107,31 @@ func TestRecordKnowsBothSidesOfABorrow(t *testing.T) {
 	}
 }
 
+func TestRecordKnowsWhatTheAgentIsProtectedFrom(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		call   event.Call
+		detail uint32
+		signal uint32
+		site   string
+	}{{event.CallSignal, 9, 9, ""}, {event.CallBPF, 7, 0, "BPF_OBJ_GET"}, {event.CallBPF, 99, 0, "99"}, {event.CallTrace, 2, 0, ""}} {
+		r := bpfobj.ABIEvTamper{Revision: 4, Detail: tc.detail, Call: uint8(tc.call), Step: 2, Verdict: uint8(event.VerdictAudit), Would: uint8(event.VerdictDeny)}
+		r.Subject.Tgid = 7
+		got, err := Record(raw(t, event.KindTamper, r, &bpfobj.ABIEvHeader{}), clock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := event.Event{
+			Kind: event.KindTamper, Time: time.Unix(0, 0), Revision: 4, Call: tc.call, Step: event.StepModRet, Signal: tc.signal, Site: tc.site,
+			Verdict: event.VerdictAudit, Would: event.VerdictDeny, Reason: event.ReasonProtected, Severity: event.SeverityCritical,
+			Subject: event.Subject{PID: 7},
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+			t.Errorf("event (-want +got):\n%s", diff)
+		}
+	}
+}
+
 func TestRecordReadsDNS(t *testing.T) {
 	t.Parallel()
 	r := bpfobj.ABIEvDns{

@@ -198,8 +198,9 @@ func (s *scene) testJSONLines(t *testing.T) {
 	}
 }
 
-func (s *scene) testMetrics(t *testing.T) {
-	var page []byte
+// page is what the agent's metrics endpoint answers.
+func (s *scene) page(t *testing.T) (page []byte) {
+	t.Helper()
 	s.net.Node.Do(t, func() error {
 		conn, err := net.Dial("tcp", metricsAddress)
 		if err != nil {
@@ -212,6 +213,11 @@ func (s *scene) testMetrics(t *testing.T) {
 		page, err = io.ReadAll(conn)
 		return err
 	})
+	return page
+}
+
+func (s *scene) testMetrics(t *testing.T) {
+	page := s.page(t)
 	for metric, least := range map[string]float64{
 		`sallyport_judge_verdicts_total{call="connect",reason="rule",verdict="Deny"}`:  1,
 		`sallyport_judge_verdicts_total{call="connect",reason="rule",verdict="Allow"}`: 1,

@@ -26,14 +26,16 @@ type KernelAnswer struct {
 type KernelControlFlags uint32
 
 const (
-	KernelControlFlagsCONTROL_TELL_EXEC     KernelControlFlags = 1
-	KernelControlFlagsCONTROL_TELL_CONNECT  KernelControlFlags = 2
-	KernelControlFlagsCONTROL_UNKNOWN_DENY  KernelControlFlags = 4
-	KernelControlFlagsCONTROL_GATE          KernelControlFlags = 8
-	KernelControlFlagsCONTROL_BORROW_REFUSE KernelControlFlags = 16
-	KernelControlFlagsCONTROL_BORROW_TELL   KernelControlFlags = 32
-	KernelControlFlagsCONTROL_TAPS          KernelControlFlags = 64
-	KernelControlFlagsCONTROL_UNITS         KernelControlFlags = 128
+	KernelControlFlagsCONTROL_TELL_EXEC      KernelControlFlags = 1
+	KernelControlFlagsCONTROL_TELL_CONNECT   KernelControlFlags = 2
+	KernelControlFlagsCONTROL_UNKNOWN_DENY   KernelControlFlags = 4
+	KernelControlFlagsCONTROL_GATE           KernelControlFlags = 8
+	KernelControlFlagsCONTROL_BORROW_REFUSE  KernelControlFlags = 16
+	KernelControlFlagsCONTROL_BORROW_TELL    KernelControlFlags = 32
+	KernelControlFlagsCONTROL_TAPS           KernelControlFlags = 64
+	KernelControlFlagsCONTROL_PROTECT_REFUSE KernelControlFlags = 256
+	KernelControlFlagsCONTROL_PROTECT_TELL   KernelControlFlags = 512
+	KernelControlFlagsCONTROL_UNITS          KernelControlFlags = 128
 )
 
 type KernelDnsMessage struct {
@@ -424,6 +426,7 @@ const (
 	KernelMapIdsByContainer     = "ids_by_container"
 	KernelMapLabelByTask        = "label_by_task"
 	KernelMapLastId             = "last_id"
+	KernelMapMntnsByContainer   = "mntns_by_container"
 	KernelMapNameByHash         = "name_by_hash"
 	KernelMapNamesByAddr        = "names_by_addr"
 	KernelMapNamesOfCgrp        = "names_of_cgrp"
@@ -540,6 +543,7 @@ type KernelMapSpecs struct {
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
@@ -620,6 +624,7 @@ type KernelMaps struct {
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
@@ -660,6 +665,7 @@ func (m *KernelMaps) Close() error {
 		m.IdsByContainer,
 		m.LabelByTask,
 		m.LastId,
+		m.MntnsByContainer,
 		m.NameByHash,
 		m.NamesByAddr,
 		m.NamesOfCgrp,

@@ -14,7 +14,7 @@ import (
 const allowTool = `
   rules:
   - name: tool
-    processes: [{binaries: ["DIR/tool", "DIR/run.sh", "DIR/long/**"]}]
+    processes: [{binaries: ["DIR/tool", "DIR/real", "DIR/run.sh", "DIR/long/**"]}]
     egress: [{toCIDR: [SERVER4/32]}]
   - name: everybody
     egress: []
@@ -24,7 +24,7 @@ const allowTool = `
 const denyTool = `
   rules:
   - name: tool
-    processes: [{binaries: ["DIR/tool", "DIR/run.sh"]}]
+    processes: [{binaries: ["DIR/tool", "DIR/real", "DIR/run.sh"]}]
     action: Deny
 `
 
@@ -43,6 +43,9 @@ func TestBinaries(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "jail", dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "real"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	fill := strings.NewReplacer("DIR", dir, "BASE", filepath.Base(dir), "LONG", long).Replace
 	for _, tc := range []struct {
 		transforms, allow, deny string
@@ -59,7 +62,9 @@ func TestBinaries(t *testing.T) {
 		{"hardlink DIR/tool", "ok", "EPERM"},
 		{"symlink DIR/tool", "EPERM", "ok"}, // the link names the victim, which has no rule
 		{"copy DIR/tool symlink DIR/other", "ok", "EPERM"},
-		{"chroot DIR/jail DIR/tool", "EPERM", "ok"}, // DIR/jail/DIR/tool
+		{"chroot DIR/jail DIR/tool", "EPERM", "ok"},  // DIR/jail/DIR/tool
+		{"mount-over DIR/real", "EPERM", "EPERM"},    // in a mount namespace of its own: paths say nothing there
+		{"mount-nowhere DIR/tool", "EPERM", "EPERM"}, // in none
 		{"argv0 DIR/tool", "EPERM", "ok"},
 		{"rename-comm tool", "EPERM", "ok"},
 		{"memfd", "EPERM", "ok"},

@@ -22,6 +22,8 @@ type Container struct {
 	Dir string // cgroup directory
 	ID  uint64 // its inode
 	NS  netns.NsHandle
+
+	mounts *os.File // its mount namespace, once a process has entered
 }
 
 // Container makes a container. With the zero handle it gets a network namespace of its own, with
@@ -77,7 +79,7 @@ func loopbackUp() error {
 }
 
 // Command is a process that enters the container the way a runtime's does: cloned into the cgroup,
-// in a mount namespace of its own, in the container's network namespace, then executed. The first of
+// in the container's mount namespace, which the first one makes, in the container's network namespace, then executed. The first of
 // a container is Main, the later are Exec.
 func (c *Container) Command(args ...string) *Process {
 	cmd := exec.Command(args[0], args[1:]...) // the test's own program
@@ -119,9 +121,6 @@ func (p *Process) Start(t testing.TB) {
 	}
 	defer dir.Close() //nolint:errcheck // read only
 	p.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
-	if !p.HostMounts {
-		p.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
-	}
 	if p.UserNS != nil {
 		p.UserNS.enter(p.SysProcAttr)
 	}
@@ -129,11 +128,46 @@ func (p *Process) Start(t testing.TB) {
 		if err := netns.Set(p.container.NS); err != nil {
 			return err
 		}
+		if !p.HostMounts {
+			if err := p.enterMounts(t); err != nil {
+				return err
+			}
+		}
 		return p.Cmd.Start()
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// enterMounts puts the calling thread, which ends after this, into the container's mount namespace.
+func (p *Process) enterMounts(t testing.TB) (err error) {
+	if p.Dir == "" { // entering a namespace ends in its root
+		if p.Dir, err = os.Getwd(); err != nil {
+			return err
+		}
+	}
+	if p.container.mounts == nil {
+		return p.container.makeMounts(t)
+	}
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	return os.NewSyscallError("setns", unix.Setns(int(p.container.mounts.Fd()), unix.CLONE_NEWNS))
+}
+
+// makeMounts makes the mount namespace, a copy of the test's, and leaves the calling thread in it.
+func (c *Container) makeMounts(t testing.TB) (err error) {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return os.NewSyscallError("mount", err)
+	}
+	if c.mounts, err = os.Open("/proc/thread-self/ns/mnt"); err == nil {
+		t.Cleanup(func() { _ = c.mounts.Close() }) // a handle
+	}
+	return err
 }
 
 // Listen gives the lines that the process, not yet started, says on standard error; Complaint is empty then.
