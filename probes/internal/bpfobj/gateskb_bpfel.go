@@ -18,6 +18,7 @@ import (
 const (
 	GateSKBMapAlerts            = "alerts"
 	GateSKBMapAnswersBySock     = "answers_by_sock"
+	GateSKBMapConnByObject      = "conn_by_object"
 	GateSKBMapContainerByCgroup = "container_by_cgroup"
 	GateSKBMapContainerParent   = "container_parent"
 	GateSKBMapControls          = "controls"
@@ -56,6 +57,8 @@ const (
 	GateSKBMapRulesets          = "rulesets"
 	GateSKBMapSaidBySock        = "said_by_sock"
 	GateSKBMapStateBySock       = "state_by_sock"
+	GateSKBMapTieBySock         = "tie_by_sock"
+	GateSKBMapTlsByTask         = "tls_by_task"
 	GateSKBMapToldZero          = "told_zero"
 	GateSKBProgGateSkbEgress    = "gate_skb_egress"
 	GateSKBProgGateSkbIngress   = "gate_skb_ingress"
@@ -113,6 +116,7 @@ type GateSKBProgramSpecs struct {
 type GateSKBMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
 	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
+	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -151,6 +155,8 @@ type GateSKBMapSpecs struct {
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
+	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 	ToldZero          *ebpf.MapSpec `ebpf:"told_zero"`
 }
 
@@ -182,6 +188,7 @@ func (o *GateSKBObjects) Close() error {
 type GateSKBMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
 	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
+	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -220,6 +227,8 @@ type GateSKBMaps struct {
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
+	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 	ToldZero          *ebpf.Map `ebpf:"told_zero"`
 }
 
@@ -227,6 +236,7 @@ func (m *GateSKBMaps) Close() error {
 	return _GateSKBClose(
 		m.Alerts,
 		m.AnswersBySock,
+		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -265,6 +275,8 @@ func (m *GateSKBMaps) Close() error {
 		m.Rulesets,
 		m.SaidBySock,
 		m.StateBySock,
+		m.TieBySock,
+		m.TlsByTask,
 		m.ToldZero,
 	)
 }

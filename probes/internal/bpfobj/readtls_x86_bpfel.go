@@ -32,6 +32,8 @@ const (
 	ReadTLSMapFlows             = "flows"
 	ReadTLSMapGateByIfindex     = "gate_by_ifindex"
 	ReadTLSMapGateSlots         = "gate_slots"
+	ReadTLSMapH2Blank           = "h2_blank"
+	ReadTLSMapH2ByObject        = "h2_by_object"
 	ReadTLSMapIdentityByAddr    = "identity_by_addr"
 	ReadTLSMapIdsByContainer    = "ids_by_container"
 	ReadTLSMapLabelByTask       = "label_by_task"
@@ -46,6 +48,7 @@ const (
 	ReadTLSMapRefusals          = "refusals"
 	ReadTLSMapRequestRooms      = "request_rooms"
 	ReadTLSMapRequestSelects    = "request_selects"
+	ReadTLSMapRequestTexts      = "request_texts"
 	ReadTLSMapRules             = "rules"
 	ReadTLSMapRulesById         = "rules_by_id"
 	ReadTLSMapRulesByPeer       = "rules_by_peer"
@@ -139,6 +142,8 @@ type ReadTLSMapSpecs struct {
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
+	H2Blank           *ebpf.MapSpec `ebpf:"h2_blank"`
+	H2ByObject        *ebpf.MapSpec `ebpf:"h2_by_object"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
@@ -153,6 +158,7 @@ type ReadTLSMapSpecs struct {
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestRooms      *ebpf.MapSpec `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
+	RequestTexts      *ebpf.MapSpec `ebpf:"request_texts"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
@@ -206,6 +212,8 @@ type ReadTLSMaps struct {
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
+	H2Blank           *ebpf.Map `ebpf:"h2_blank"`
+	H2ByObject        *ebpf.Map `ebpf:"h2_by_object"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
@@ -220,6 +228,7 @@ type ReadTLSMaps struct {
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestRooms      *ebpf.Map `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
+	RequestTexts      *ebpf.Map `ebpf:"request_texts"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
@@ -249,6 +258,8 @@ func (m *ReadTLSMaps) Close() error {
 		m.Flows,
 		m.GateByIfindex,
 		m.GateSlots,
+		m.H2Blank,
+		m.H2ByObject,
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,
@@ -263,6 +274,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.Refusals,
 		m.RequestRooms,
 		m.RequestSelects,
+		m.RequestTexts,
 		m.Rules,
 		m.RulesById,
 		m.RulesByPeer,
