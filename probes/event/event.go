@@ -104,6 +104,8 @@ const (
 	FlawMidway       // the connection is older than the policy, or the policy changed inside a head
 	FlawUrgent       // urgent data
 	FlawShared       // a head in memory that the sender can still change
+	FlawUnread       // a part of it could not be read, or nobody read it
+	FlawHPACK        // HTTP/2: headers that do not decode
 )
 
 // Call is the socket call (or packet) that was judged.

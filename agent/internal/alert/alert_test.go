@@ -202,7 +202,7 @@ func TestNamesAreDistinct(t *testing.T) {
 	distinct("call", int(event.CallBPF)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepTap)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
-	distinct("flaw", int(event.FlawShared), func(i uint8) string { return FlawName(event.Flaw(i + 1)) })
+	distinct("flaw", int(event.FlawHPACK), func(i uint8) string { return FlawName(event.Flaw(i + 1)) })
 	distinct("kind", int(event.KindTamper), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 

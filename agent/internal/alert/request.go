@@ -40,7 +40,7 @@ func FlawName(f event.Flaw) string {
 	case event.FlawTLS:
 		return "it is TLS, which no tap reads"
 	case event.FlawHTTP2:
-		return "it is HTTP/2, which is not read yet"
+		return "it is HTTP/2, which is read in TLS libraries only"
 	case event.FlawLong:
 		return "its head is longer than 8 KiB"
 	case event.FlawLineEnd:
@@ -63,6 +63,10 @@ func FlawName(f event.Flaw) string {
 		return "it is in urgent data"
 	case event.FlawShared:
 		return "it lies in memory that its sender can still change"
+	case event.FlawUnread:
+		return "a part of it could not be read"
+	case event.FlawHPACK:
+		return "its headers do not decode"
 	}
 	return number(f)
 }

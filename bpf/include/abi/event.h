@@ -223,7 +223,8 @@ struct ev_request {
 	__u8 reason;
 	__u8 severity;
 	__u8 flaw; /* enum flaw */
-	__u8 pad[6];
+	__u8 step; /* enum step: who read it */
+	__u8 pad[5];
 	__u32 len[SAID_PARTS]; /* of the texts, which may be cut */
 	__u32 pad2;
 	__u8 text[SAID_PARTS][SAID_TEXT]; /* method; path, canonical, without the query; host */

@@ -46,6 +46,13 @@ enum http_end {
 	HTTP_END_RESET = 3,  /* both get a reset: nobody waits for an answer in HTTP/1 at that place */
 };
 
+/* What a connection carries. */
+enum carries {
+	CARRIES_NOTHING = 0, /* yet */
+	CARRIES_REQUESTS = 1, /* which are read at the gate, or what it could not read */
+	CARRIES_TLS = 2, /* whose requests a tap reads, see lib/tls_gate.h */
+};
+
 /* A connection at the gate whose requests are judged. */
 struct requests {
 	struct stream stream;
@@ -55,6 +62,8 @@ struct requests {
 	__u32 end;	       /* enum http_end: what follows that request */
 	__u32 heard;	       /* up to where the client had been answered when the last of a request passed */
 	__u32 asked;	       /* 1: a request has passed, and heard is known */
+	__u32 carries;	       /* enum carries */
+	__u32 pad;
 };
 
 /*

@@ -17,6 +17,13 @@ enum tls_state {
 			   library holds would be sent with the next write */
 };
 
+/* What is written to a connection, as its first bytes say. */
+enum tls_speaks {
+	TLS_SPEAKS_NOTHING = 0, /* yet */
+	TLS_SPEAKS_HTTP1 = 1,
+	TLS_SPEAKS_HTTP2 = 2, /* see lib/tap_h2.h */
+};
+
 struct tls_conn {
 	__u64 serial; /* of this use of the object, never used twice */
 	__u64 ahead;  /* bytes that were judged and that the library has not yet said it took */
@@ -28,7 +35,7 @@ struct tls_conn {
 	__u32 state; /* enum tls_state */
 	__u16 family;	 /* of its socket */
 	__u16 direction; /* enum direction: who opened it; ingress: what is written are answers */
-	__u32 pad;
+	__u32 speaks; /* enum tls_speaks */
 	__u64 name_hash; /* of the name by which its socket was allowed */
 	__u64 name_serial; /* 0: by none */
 	struct request request;
@@ -37,7 +44,7 @@ struct tls_conn {
 /* In the storage of a socket: the object whose records it carries. */
 struct tls_tie {
 	struct tls_key key;
-	__u64 serial;
+	__u64 serial; /* of the object; 0: something was sent after its end, by no object */
 };
 
 /* What a thread does with a TLS library. */

@@ -11,6 +11,7 @@
 #include <lib/http_passed.h>
 #include <lib/http_room.h>
 #include <lib/segment.h>
+#include <lib/tls_gate.h>
 
 enum http_gate_limits {
 	READING_STEPS = 1 << 17, /* more than the longest segment makes */
@@ -139,6 +140,7 @@ static __always_inline void requests_begin(struct requests *requests, __u32 seq)
 
 	stream_begin(&requests->stream, seq);
 	requests->refused = requests->end = requests->asked = 0;
+	requests->carries = CARRIES_NOTHING;
 	__builtin_memset(&requests->now, 0, sizeof(requests->now));
 	http1_begin(&requests->now.parser, c ? c->seed : 0, 0);
 	requests->before = requests->now;
@@ -195,6 +197,19 @@ static __always_inline __u32 reading_end(struct reading *g, __u32 verdict)
 	return verdict;
 }
 
+/* Puts a segment in order. Returns an enum stream_order. Its stack is its own. */
+__noinline int reading_order(struct requests *requests, struct segment *seg)
+{
+	int order;
+
+	if (!requests || !seg)
+		return STREAM_DROP;
+	order = stream_order(&requests->stream, seg);
+	if (seg->again)
+		requests->now = requests->before;
+	return order;
+}
+
 /* Reads the segment of a connection that is its reader's alone. Returns a verdict. */
 static __always_inline __u32 reading_run(struct reading *g)
 {
@@ -205,9 +220,7 @@ static __always_inline __u32 reading_run(struct reading *g)
 
 	if (is_given_up(requests, g->room->query.revision))
 		return VERDICT_ALLOW; /* Audit */
-	order = stream_order(&requests->stream, seg);
-	if (seg->again)
-		*r = requests->before;
+	order = reading_order(requests, seg);
 	if (seg->flags & TCP_URG && !(seg->flags & (TCP_SYN | TCP_RST)))
 		flaw = FLAW_URGENT;
 	else if (order == STREAM_PASS)
@@ -232,16 +245,21 @@ static __always_inline __u32 reading_run(struct reading *g)
 	return reading_end(g, g->room->verdict);
 }
 
-/* Takes out what the head has said in former packets, or (keep) puts it back; no memory: it is missing in reports. */
-__noinline int said_move(struct __sk_buff *skb, struct request_room *room, int keep)
+/*
+ * Takes out what the head that is being read has said in former packets, or (keep) puts it back; no memory: it is
+ * missing in reports.
+ */
+__noinline int said_move(struct __sk_buff *skb, struct request_room *room, const struct requests *requests, int keep)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct said *said;
 
-	if (!room || !sk)
+	if (!room || !requests || !sk)
 		return 0;
+	if (!keep)
+		said_forget(&room->said);
 	sk = bpf_sk_fullsock(sk);
-	if (!sk)
+	if (!sk || !request_is_partial(&requests->now))
 		return 0;
 	said = bpf_sk_storage_get(&said_by_sock, sk, 0, keep ? BPF_SK_STORAGE_GET_F_CREATE : 0);
 	if (!said)
@@ -253,27 +271,45 @@ __noinline int said_move(struct __sk_buff *skb, struct request_room *room, int k
 	return 0;
 }
 
-/* Reads a segment that is in the room. Returns a verdict. */
-static __always_inline __u32 reading_segment(struct bpf_sock *sk, struct reading *g)
+/*
+ * What a segment is to its connection, before its bytes are read. Returns a verdict, or VERDICT_NONE: they are to be
+ * read.
+ */
+__noinline int reading_enter(struct __sk_buff *skb, struct requests *requests, struct segment *seg)
 {
-	struct segment *seg = &g->room->segment;
-	struct requests *requests = g->requests;
-	__u32 verdict;
+	struct bpf_sock *sk = skb->sk;
+	int verdict;
 
+	if (!requests || !seg || !sk)
+		return VERDICT_DENY;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return VERDICT_DENY;
 	requests_may_begin(requests, sk, seg);
+	verdict = tls_pass(skb, requests, seg);
+	if (verdict != VERDICT_NONE)
+		return verdict;
 	seg->free = free_bytes(&requests->now);
 	if (requests->refused)
 		return seg->len ? VERDICT_DENY : VERDICT_ALLOW;
 	if (!seg->len && !(seg->flags & TCP_URG))
 		return VERDICT_ALLOW;
-	if (!seg->out && !segment_socket(g->skb, sk, &requests->stream, seg))
+	if (!seg->out && !segment_socket(skb, sk, &requests->stream, seg))
 		return VERDICT_DENY;
-	said_forget(&g->room->said);
-	if (request_is_partial(&requests->now))
-		said_move(g->skb, g->room, 0);
+	requests->carries = CARRIES_REQUESTS;
+	return VERDICT_NONE;
+}
+
+/* Reads a segment that is in the room. Returns a verdict. */
+static __always_inline __u32 reading_segment(struct reading *g)
+{
+	__u32 verdict = reading_enter(g->skb, g->requests, &g->room->segment);
+
+	if (verdict != VERDICT_NONE)
+		return verdict;
+	said_move(g->skb, g->room, g->requests, 0);
 	verdict = reading_run(g);
-	if (request_is_partial(&requests->now))
-		said_move(g->skb, g->room, 1);
+	said_move(g->skb, g->room, g->requests, 1);
 	return verdict;
 }
 
@@ -297,7 +333,7 @@ static __always_inline __u32 reading_packet(struct reading *g, int out)
 	}
 	if (!stream_enter(&g->requests->stream))
 		return VERDICT_DROP;
-	verdict = reading_segment(sk, g);
+	verdict = reading_segment(g);
 	verdict = passed_note(g->room, g->requests, verdict);
 	stream_leave(&g->requests->stream);
 	return verdict;

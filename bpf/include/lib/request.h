@@ -25,13 +25,17 @@ struct request_room {
 	struct said said;
 	struct flow_key key;	/* at the gate: the flow */
 	struct segment segment; /* that is read */
+	__u64 from; /* in a tap: where in its program's memory the first byte is that is not in parse */
+	__u64 left; /* bytes from there on */
 	__u32 at;  /* in it, as an offset in its packet: the first byte that is not in parse */
 	__u32 end;
 	__u32 verdict; /* of the worst request in it; VERDICT_NONE: not all was read */
 	__u32 others;  /* 1: something in it is of a request that passed */
 	__u32 edge;    /* sequence number up to where the client has been answered */
 	__u32 gated;   /* 1: gate_tc is on the packet's way */
-	__u64 socket;  /* cookie of its socket where it is not */
+	__u32 ended;   /* in a tap: 1: all was read, or what it is has been judged */
+	__u32 pad;
+	__u64 socket;  /* at the gate: cookie of its socket where gate_tc is not */
 };
 
 /* Keeps the text of a part for reports. */

@@ -81,11 +81,15 @@ __noinline int request_h2_walk(struct h2 *h, int whole)
 /* A head begins: it is judged by the tables that are in force now. */
 __noinline int request_h2_head(struct h2 *h)
 {
+	struct request_room *text;
 	struct ruleset *ruleset;
 	struct request *r;
 
 	if (!h)
 		return 0;
+	text = request_text_room(h);
+	if (text)
+		said_forget(&text->said);
 	r = &h->user.request;
 	request_reset(r);
 	if (ruleset_of(r->revision, h->user.container, &ruleset) != RULESET_FOUND)
@@ -300,7 +304,8 @@ __noinline int request_h2_read(struct h2 *h, struct request_room *room, struct l
 	if (!text || parser->flaw)
 		return HTTP1_BAD;
 	text->parse.text_len = 0; /* of whoever was here before and did not come to an end */
-	said_forget(&text->said);
+	if (!h->open)
+		said_forget(&text->said);
 	if (h->open && h->user.request.revision != room->query.revision) {
 		http1_bad(parser, FLAW_MIDWAY);
 		return HTTP1_BAD;

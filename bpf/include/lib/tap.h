@@ -76,6 +76,7 @@ static __always_inline void tap_end(__u64 object)
 	struct tls_key key = tap_key(object);
 
 	bpf_map_delete_elem(&conn_by_object, &key);
+	bpf_map_delete_elem(&h2_by_object, &key);
 }
 
 /*
@@ -86,6 +87,7 @@ static __always_inline void tap_end(__u64 object)
 static __always_inline int tap_write(__u64 object, const void *bytes, __s64 len, void *written)
 {
 	struct tls_conn *conn = tap_use(object);
+	struct tls_key key = tap_key(object);
 	struct tls_thread *thread;
 
 	if (!conn)
@@ -100,7 +102,7 @@ static __always_inline int tap_write(__u64 object, const void *bytes, __s64 len,
 	if (conn->state == TLS_NEW)
 		conn->state = TLS_DENIED; /* closed: before there is a peer, nobody can judge */
 	if (conn->state == TLS_TIED)
-		tap_read(conn, bytes + conn->ahead, len - conn->ahead);
+		tap_read(&key, conn, bytes + conn->ahead, len - conn->ahead);
 	conn->ahead = len;
 	return 0;
 }

@@ -6,8 +6,9 @@
  * encrypts it. Where nothing can be read, what is written is judged as no request: only rules without
  * rules.http allow it.
  */
-#include <lib/request_room.h>
+#include <lib/request_tell.h>
 #include <lib/socket.h>
+#include <lib/tap_h2.h>
 #include <maps/taps.h>
 
 enum tap_limits {
@@ -27,40 +28,65 @@ static __always_inline void tap_query(struct query *query, const struct tls_conn
 	query->name_serial = conn->name_serial;
 }
 
-/* Tells what was judged of a request. Global: its stack is its own. */
-__noinline int tap_tell(struct tls_conn *conn, struct request_room *room, struct label *label)
+/* The connection as a flow, as it is told. */
+static __always_inline void tap_flow(struct flow_key *key, const struct tls_conn *conn)
 {
-	struct ask ask = {};
+	__builtin_memset(key, 0, sizeof(*key));
+	key->netns = conn->netns;
+	__builtin_memcpy(key->local, conn->local, sizeof(key->local));
+	__builtin_memcpy(key->remote, conn->remote, sizeof(key->remote));
+	key->local_port = conn->local_port;
+	key->remote_port = conn->remote_port;
+	key->protocol = PROTO_TCP;
+}
 
-	if (!conn || !room || !label)
+/* Reading a write. */
+struct tap_feed {
+	struct tls_conn *conn;
+	struct h2 *h2; /* NULL: it is HTTP/1 */
+	struct request_room *room;
+	struct label *label;
+};
+
+/* The request that is being read. */
+static __always_inline struct request *tap_request(const struct tap_feed *feed)
+{
+	return feed->h2 ? &feed->h2->user.request : &feed->conn->request;
+}
+
+/* Tells what was judged of a request. Global: its stack is its own. */
+__noinline int tap_tell(struct request_room *room, struct label *label, __u32 flaw)
+{
+	if (!room || !label)
 		return 0;
-	ask.query = room->query;
-	ask.netns = conn->netns;
-	__builtin_memcpy(ask.local, conn->local, sizeof(ask.local));
-	ask.local_port = conn->local_port;
-	ask.family = conn->family;
-	ask.type = TYPE_STREAM;
-	ask.call = CALL_SENDMSG;
-	ask.step = STEP_TAP;
-	return tell_call(&ask, label, &room->answer);
+	return tell_said(room, label, flaw, STEP_TAP);
 }
 
 /*
- * Judges the request whose head is whole, or with a flaw in the parser what is none, tells it, and denies
- * the connection where it does not pass. Returns whether it passes.
+ * Judges the request r of a connection, whose head is whole, or with a flaw in the parser what is none, tells it, and
+ * denies the connection where it does not pass. Returns whether it passes.
  */
-static __always_inline int tap_judge(struct tls_conn *conn, struct request_room *room, struct label *label)
+__noinline int tap_judge(struct tls_conn *conn, struct request *r, struct request_room *room, struct label *label)
 {
-	__u64 revision = room->query.revision;
 	__u8 verdict;
+	__u32 flaw;
 
-	tap_query(&room->query, conn, revision);
-	verdict = request_judge(&conn->request, room, label);
-	request_reset(&conn->request);
-	if (conn->request.parser.flaw && verdict != VERDICT_ALLOW)
-		room->answer.reason = REASON_MALFORMED;
-	if (verdict != VERDICT_ALLOW || room->flags & CONTROL_TELL_CONNECT)
-		tap_tell(conn, room, label);
+	if (!conn || !r || !room || !label)
+		return 0;
+	flaw = r->parser.flaw;
+	r->revision = room->query.revision;
+	tap_query(&room->query, conn, room->query.revision);
+	verdict = request_judge(r, room, label);
+	request_reset(r);
+	if (flaw && verdict != VERDICT_ALLOW)
+		room->answer.reason = reason_of_flaw(flaw);
+	if (verdict != VERDICT_ALLOW || room->flags & CONTROL_TELL_CONNECT) {
+		if (conn->speaks == TLS_SPEAKS_HTTP2)
+			tap_h2_said(room);
+		tap_flow(&room->key, conn);
+		tap_tell(room, label, flaw);
+	}
+	said_forget(&room->said);
 	if (verdict_passes(verdict))
 		return 1;
 	conn->state = TLS_DENIED;
@@ -69,21 +95,12 @@ static __always_inline int tap_judge(struct tls_conn *conn, struct request_room 
 	return 0;
 }
 
-/* Where the reading of a write is. */
-struct tap_feed {
-	struct tls_conn *conn;
-	struct request_room *room;
-	struct label *label;
-	const __u8 *at; /* in the program's memory */
-	__u64 left;
-	__u64 ended; /* all of it was read, or what it is has been judged */
-};
-
 /* Puts the next bytes into the room. Returns 0 when there are none. */
 static __always_inline int tap_chunk(struct tap_feed *feed)
 {
-	struct http1_room *parse = &feed->room->parse;
-	__u64 n = feed->left;
+	struct request_room *room = feed->room;
+	struct http1_room *parse = &room->parse;
+	__u64 n = room->left;
 
 	if (!n)
 		return 0;
@@ -92,58 +109,78 @@ static __always_inline int tap_chunk(struct tap_feed *feed)
 	parse->pos = 0;
 	parse->len = n;
 	/* As a value that no kernel's verifier takes for zero. */
-	if (bpf_probe_read_user(parse->chunk, ((n - 1) & (HTTP1_TEXT - 1)) + 1, feed->at))
-		http1_bad(&feed->conn->request.parser, FLAW_UNREAD); /* closed where requests are judged */
-	feed->at += n;
-	feed->left -= n;
+	if (bpf_probe_read_user(parse->chunk, ((n - 1) & (HTTP1_TEXT - 1)) + 1, (void *)room->from))
+		http1_bad(&tap_request(feed)->parser, FLAW_UNREAD); /* closed where requests are judged */
+	room->from += n;
+	room->left -= n;
 	return 1;
 }
 
-/* Passes over what is there of a body. */
+/* How many of the next n bytes are of a body; they are passed over. */
+static __always_inline __u64 tap_pass(struct tap_feed *feed, __u64 n)
+{
+	struct http1 *parser = &tap_request(feed)->parser;
+
+	if (feed->h2)
+		return request_h2_skip(feed->h2, n > ~0U ? ~0U : n);
+	if (!http1_in_body(parser))
+		return 0;
+	if (n > parser->left)
+		n = parser->left;
+	http1_skip(parser, n);
+	return n;
+}
+
+/* Passes over what is there of a body, in the room and behind it. */
 static __always_inline void tap_body(struct tap_feed *feed)
 {
-	struct http1_room *parse = &feed->room->parse;
-	struct http1 *parser = &feed->conn->request.parser;
-	__u64 n = parse->len - parse->pos, more = 0;
+	struct request_room *room = feed->room;
+	struct http1_room *parse = &room->parse;
+	__u64 n = tap_pass(feed, parse->len - parse->pos);
 
-	if (n >= parser->left) {
-		n = parser->left;
-	} else {
-		more = parser->left - n;
-		if (more > feed->left)
-			more = feed->left;
-	}
 	parse->pos += n;
-	feed->at += more;
-	feed->left -= more;
-	http1_skip(parser, n + more);
+	if (parse->pos < parse->len || !room->left)
+		return;
+	n = tap_pass(feed, room->left);
+	room->from += n;
+	room->left -= n;
+}
+
+/* Whether what could not be read is the beginning of HTTP/2, in whose place nothing was before. */
+static __always_inline int tap_begins_h2(const struct tap_feed *feed)
+{
+	return !feed->h2 && feed->conn->speaks == TLS_SPEAKS_NOTHING &&
+	       feed->conn->request.parser.flaw == FLAW_HTTP2;
 }
 
 static long tap_step(__u32 index, void *data)
 {
 	struct tap_feed *feed = data;
 	struct request_room *room = feed->room;
+	int event;
 
 	if (room->parse.pos >= room->parse.len && !tap_chunk(feed)) {
-		feed->ended = 1;
+		room->ended = 1;
 		return 1;
 	}
-	switch (request_read(&feed->conn->request, room, feed->label)) {
-	case HTTP1_HEAD:
-		if (tap_judge(feed->conn, room, feed->label))
-			return 0;
-		feed->ended = 1;
-		return 1;
-	case HTTP1_BODY:
+	if (feed->h2)
+		event = request_h2_read(feed->h2, room, feed->label);
+	else
+		event = request_read(&feed->conn->request, room, feed->label);
+	if (event == HTTP1_BODY)
 		tap_body(feed);
+	if (event != HTTP1_HEAD && event != HTTP1_BAD)
 		return 0;
-	case HTTP1_BAD:
-		feed->conn->request.revision = room->query.revision;
-		tap_judge(feed->conn, room, feed->label);
-		feed->ended = 1;
+	if (event == HTTP1_BAD && tap_begins_h2(feed)) {
+		feed->conn->speaks = TLS_SPEAKS_HTTP2;
 		return 1;
 	}
-	return 0;
+	if (!feed->h2)
+		feed->conn->speaks = TLS_SPEAKS_HTTP1;
+	if (tap_judge(feed->conn, tap_request(feed), room, feed->label) && event == HTTP1_HEAD)
+		return 0;
+	room->ended = 1;
+	return 1;
 }
 
 /* Whether rules.http of the running task's container have a say; 1 where that cannot be told (closed). */
@@ -156,25 +193,51 @@ static __always_inline int tap_is_asked(const struct label *label, __u64 revisio
 	return has_bits(&ruleset->http);
 }
 
+/* Whether what cannot be read on a connection was judged under this revision: what is denied has no more to read. */
+static __always_inline int tap_is_given_up(const struct request *r, __u64 revision)
+{
+	return r->parser.flaw && r->revision == revision;
+}
+
+/* Reads what is written, of HTTP/1 as far as it is that. */
+static __always_inline void tap_run(struct tap_feed *feed)
+{
+	if (tap_is_given_up(tap_request(feed), feed->room->query.revision))
+		feed->room->ended = 1;
+	else
+		bpf_loop(TAP_STEPS, tap_step, feed, 0);
+}
+
 /* Reads what is written in a room. */
-static __always_inline void tap_read_in(struct tap_feed *feed)
+static __always_inline void tap_read_in(struct tap_feed *feed, const struct tls_key *key)
 {
 	struct tls_conn *conn = feed->conn;
-	struct request *r = &conn->request;
 	__u64 revision = feed->room->query.revision;
 
 	if (!tap_is_asked(feed->label, revision)) {
 		/* Nobody follows where a request begins from here on. */
-		http1_bad(&r->parser, FLAW_MIDWAY);
-		r->revision = revision;
+		conn->speaks = TLS_SPEAKS_HTTP1;
+		http1_bad(&conn->request.parser, FLAW_MIDWAY);
+		conn->request.revision = revision;
 		return;
 	}
-	if (r->parser.flaw && r->revision == revision)
-		return; /* judged when it was found; what is denied has no more to read */
 	refresh_who(feed->label);
 	feed->room->parse.pos = feed->room->parse.len = 0;
-	bpf_loop(TAP_STEPS, tap_step, feed, 0);
-	if (!feed->ended)
+	feed->room->ended = 0;
+	said_forget(&feed->room->said);
+	if (conn->speaks != TLS_SPEAKS_HTTP2) {
+		tap_run(feed);
+		if (conn->speaks == TLS_SPEAKS_HTTP2)
+			tap_h2_begin(key);
+	}
+	if (conn->speaks == TLS_SPEAKS_HTTP2) {
+		feed->h2 = bpf_map_lookup_elem(&h2_by_object, key);
+		if (feed->h2)
+			tap_run(feed);
+		else
+			count_error(SITE_TAP_BUSY); /* closed: there was no room, or it was pushed out */
+	}
+	if (!feed->room->ended)
 		conn->state = TLS_DENIED; /* closed */
 }
 
@@ -182,9 +245,9 @@ static __always_inline void tap_read_in(struct tap_feed *feed)
  * Reads len bytes that are about to be written to a connection that is tied, and judges the requests that
  * end in them.
  */
-static __always_inline void tap_read(struct tls_conn *conn, const void *bytes, __u64 len)
+static __always_inline void tap_read(const struct tls_key *key, struct tls_conn *conn, const void *bytes, __u64 len)
 {
-	struct tap_feed feed = {.conn = conn, .at = bytes, .left = len};
+	struct tap_feed feed = {.conn = conn};
 	struct control *c = control_get();
 	struct request_room *room;
 
@@ -202,8 +265,10 @@ static __always_inline void tap_read(struct tls_conn *conn, const void *bytes, _
 		return;
 	}
 	feed.room = room;
+	room->from = (__u64)bytes;
+	room->left = len;
 	room->flags = c->flags;
 	room->query.revision = c->revision;
-	tap_read_in(&feed);
+	tap_read_in(&feed, key);
 	request_room_give(room);
 }

@@ -8,22 +8,7 @@
  */
 #include <bpf/bpf_core_read.h>
 #include <lib/socket.h>
-#include <maps/taps.h>
-
-enum tie_status {
-	TIE_NONE,   /* no tap sees what it carries */
-	TIE_GOOD,   /* all that was written so far may leave */
-	TIE_DENIED, /* nothing more may */
-};
-
-static __always_inline int tie_status(const struct tls_tie *tie)
-{
-	const struct tls_conn *conn = bpf_map_lookup_elem(&conn_by_object, &tie->key);
-
-	if (!conn || conn->serial != tie->serial)
-		return TIE_NONE;
-	return conn->state == TLS_DENIED ? TIE_DENIED : TIE_GOOD;
-}
+#include <lib/tie_status.h>
 
 /* The ends of the connection of a socket, by which requests on it are judged. */
 static __always_inline void tie_ends_of(struct tls_conn *conn, struct sock *sk,
@@ -78,17 +63,18 @@ static __always_inline struct tls_conn *tie_candidate(struct tls_tie *tie, const
 static __always_inline int tie_make(struct sock *sk, const struct sock_state *state,
 				    const struct label *label)
 {
-	struct tls_tie tie = {};
+	struct tls_tie tie = {}, *kept;
 	struct tls_conn *conn = tie_candidate(&tie, state, label);
 
 	if (!conn)
 		return TIE_NONE;
 	tie_ends_of(conn, sk, state);
-	bpf_sk_storage_delete(&tie_by_sock, sk); /* of a former object */
-	if (!bpf_sk_storage_get(&tie_by_sock, sk, &tie, BPF_SK_STORAGE_GET_F_CREATE)) {
+	kept = bpf_sk_storage_get(&tie_by_sock, sk, &tie, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!kept) {
 		count_error(SITE_SOCK_STORAGE);
 		return TIE_NONE;
 	}
+	*kept = tie; /* in the place of a former object's */
 	conn->state = TLS_TIED;
 	return TIE_GOOD;
 }
@@ -104,7 +90,11 @@ static __noinline int tie_send(struct sock *sk, const struct sock_state *state,
 	struct tls_tie *tie = bpf_sk_storage_get(&tie_by_sock, sk, 0, 0);
 	int status = tie ? tie_status(tie) : TIE_NONE;
 
-	if (status == TIE_NONE)
-		status = tie_make(sk, state, label);
-	return status == TIE_DENIED ? -ERR_PERM : 0;
+	if (status == TIE_GOOD)
+		return 0;
+	if (status == TIE_DENIED)
+		return -ERR_PERM;
+	if (tie_make(sk, state, label) == TIE_NONE && tie)
+		tie->serial = 0; /* no object has encrypted this: closed at the gate */
+	return 0;
 }

@@ -223,7 +223,8 @@ type ABIEvRequest struct {
 	Reason     uint8
 	Severity   uint8
 	Flaw       uint8
-	Pad        [6]uint8
+	Step       uint8
+	Pad        [5]uint8
 	Len        [3]uint32
 	Pad2       uint32
 	Text       [3][256]uint8
@@ -665,7 +666,7 @@ type ABITlsConn struct {
 	State      uint32
 	Family     uint16
 	Direction  uint16
-	Pad        uint32
+	Speaks     uint32
 	NameHash   uint64
 	NameSerial uint64
 	Request    struct {

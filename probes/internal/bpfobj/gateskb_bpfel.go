@@ -18,6 +18,7 @@ import (
 const (
 	GateSKBMapAlerts            = "alerts"
 	GateSKBMapAnswersBySock     = "answers_by_sock"
+	GateSKBMapConnByObject      = "conn_by_object"
 	GateSKBMapContainerByCgroup = "container_by_cgroup"
 	GateSKBMapContainerParent   = "container_parent"
 	GateSKBMapControls          = "controls"
@@ -58,6 +59,8 @@ const (
 	GateSKBMapSaidBySock        = "said_by_sock"
 	GateSKBMapStateBySock       = "state_by_sock"
 	GateSKBMapStreamRefusals    = "stream_refusals"
+	GateSKBMapTieBySock         = "tie_by_sock"
+	GateSKBMapTlsByTask         = "tls_by_task"
 	GateSKBMapToldZero          = "told_zero"
 	GateSKBProgGateSkbEgress    = "gate_skb_egress"
 	GateSKBProgGateSkbIngress   = "gate_skb_ingress"
@@ -115,6 +118,7 @@ type GateSKBProgramSpecs struct {
 type GateSKBMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
 	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
+	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -155,6 +159,8 @@ type GateSKBMapSpecs struct {
 	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
+	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 	ToldZero          *ebpf.MapSpec `ebpf:"told_zero"`
 }
 
@@ -186,6 +192,7 @@ func (o *GateSKBObjects) Close() error {
 type GateSKBMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
 	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
+	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -226,6 +233,8 @@ type GateSKBMaps struct {
 	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
+	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 	ToldZero          *ebpf.Map `ebpf:"told_zero"`
 }
 
@@ -233,6 +242,7 @@ func (m *GateSKBMaps) Close() error {
 	return _GateSKBClose(
 		m.Alerts,
 		m.AnswersBySock,
+		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -273,6 +283,8 @@ func (m *GateSKBMaps) Close() error {
 		m.SaidBySock,
 		m.StateBySock,
 		m.StreamRefusals,
+		m.TieBySock,
+		m.TlsByTask,
 		m.ToldZero,
 	)
 }

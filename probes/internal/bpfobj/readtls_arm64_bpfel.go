@@ -32,6 +32,8 @@ const (
 	ReadTLSMapFlows             = "flows"
 	ReadTLSMapGateByIfindex     = "gate_by_ifindex"
 	ReadTLSMapGateSlots         = "gate_slots"
+	ReadTLSMapH2Blank           = "h2_blank"
+	ReadTLSMapH2ByObject        = "h2_by_object"
 	ReadTLSMapIdentityByAddr    = "identity_by_addr"
 	ReadTLSMapIdsByContainer    = "ids_by_container"
 	ReadTLSMapLabelByTask       = "label_by_task"
@@ -47,6 +49,7 @@ const (
 	ReadTLSMapRefusals          = "refusals"
 	ReadTLSMapRequestRooms      = "request_rooms"
 	ReadTLSMapRequestSelects    = "request_selects"
+	ReadTLSMapRequestTexts      = "request_texts"
 	ReadTLSMapRules             = "rules"
 	ReadTLSMapRulesById         = "rules_by_id"
 	ReadTLSMapRulesByPeer       = "rules_by_peer"
@@ -141,6 +144,8 @@ type ReadTLSMapSpecs struct {
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
+	H2Blank           *ebpf.MapSpec `ebpf:"h2_blank"`
+	H2ByObject        *ebpf.MapSpec `ebpf:"h2_by_object"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
@@ -156,6 +161,7 @@ type ReadTLSMapSpecs struct {
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestRooms      *ebpf.MapSpec `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
+	RequestTexts      *ebpf.MapSpec `ebpf:"request_texts"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
@@ -210,6 +216,8 @@ type ReadTLSMaps struct {
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
+	H2Blank           *ebpf.Map `ebpf:"h2_blank"`
+	H2ByObject        *ebpf.Map `ebpf:"h2_by_object"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
@@ -225,6 +233,7 @@ type ReadTLSMaps struct {
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestRooms      *ebpf.Map `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
+	RequestTexts      *ebpf.Map `ebpf:"request_texts"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
@@ -255,6 +264,8 @@ func (m *ReadTLSMaps) Close() error {
 		m.Flows,
 		m.GateByIfindex,
 		m.GateSlots,
+		m.H2Blank,
+		m.H2ByObject,
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,
@@ -270,6 +281,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.Refusals,
 		m.RequestRooms,
 		m.RequestSelects,
+		m.RequestTexts,
 		m.Rules,
 		m.RulesById,
 		m.RulesByPeer,

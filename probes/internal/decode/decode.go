@@ -222,7 +222,7 @@ func request(raw []byte, e *event.Event) error {
 	e.Subject = subject(&r.Subject)
 	e.Rule, e.Revision, e.NetNS, e.Socket = r.Rule, r.Revision, r.Netns, r.Socket
 	e.Local, e.Remote = endpoint(r.Local, r.LocalPort), endpoint(r.Remote, r.RemotePort)
-	e.Protocol, e.Step, e.Call = unix.IPPROTO_TCP, event.StepGate, event.CallPacketOut
+	e.Protocol, e.Step, e.Call = unix.IPPROTO_TCP, event.Step(r.Step), event.CallPacketOut
 	if r.Direction == uint8(policyIngress) {
 		e.Call = event.CallPacketIn
 	}

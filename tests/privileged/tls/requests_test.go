@@ -32,6 +32,8 @@ func TestRequestsAreJudged(t *testing.T) {
 			t.Run(p.name, func(t *testing.T) { judged(t, s, p) })
 		}
 		t.Run("curl", func(t *testing.T) { curl(t, s) })
+		t.Run("HTTP/2", func(t *testing.T) { http2(t, s) })
+		t.Run("ending", func(t *testing.T) { ending(t, s) })
 		if step != event.StepLSM {
 			return // what is read, and how it is judged, is the same on all
 		}
@@ -97,12 +99,12 @@ func heads(t *testing.T, s *scene) {
 		{"a body that looks like a request", []string{"POST /allowed/3 HTTP/1.1\r\nHost: a\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body + request("GET", "/allowed/4") + request("GET", "/denied/4")}, nil, "/denied/4", event.ReasonRule},
 		{"a long body", []string{"POST /allowed/5 HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n", strings.Repeat("x", 20000) + request("GET", "/allowed/6"), request("PUT", "/allowed/7")}, []string{"/allowed/5", "/allowed/6"}, "/allowed/7", event.ReasonRule},
 		{"chunks", []string{"POST /allowed/8 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + request("GET", "/allowed/9"), request("GET", "/denied/9")}, []string{"/allowed/8", "/allowed/9"}, "/denied/9", event.ReasonRule},
-		{"two lengths", []string{"POST /allowed/10 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"}, nil, "/allowed/10", event.ReasonMalformed},
-		{"a way out of the path", []string{request("GET", "/allowed/../denied/11")}, nil, "/denied/11", event.ReasonMalformed},
-		{"bare line feeds", []string{"GET /allowed/12 HTTP/1.1\nHost: a\n\n"}, nil, "/allowed/12", event.ReasonMalformed},
-		{"a long head", []string{"GET /allowed/13 HTTP/1.1\r\nHost: a\r\nX-A: " + strings.Repeat("a", 9000) + "\r\n\r\n"}, nil, "/allowed/13", event.ReasonMalformed},
-		{"HTTP/2", []string{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"}, nil, "", event.ReasonMalformed},
-		{"no HTTP", []string{"EHLO a.example\r\n"}, nil, "", event.ReasonMalformed},
+		{"two lengths", []string{"POST /allowed/10 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"}, nil, "/allowed/10", event.ReasonAmbiguous},
+		{"a way out of the path", []string{request("GET", "/allowed/../denied/11")}, nil, "/denied/11", event.ReasonAmbiguous},
+		{"bare line feeds", []string{"GET /allowed/12 HTTP/1.1\nHost: a\n\n"}, nil, "/allowed/12", event.ReasonAmbiguous},
+		{"a long head", []string{"GET /allowed/13 HTTP/1.1\r\nHost: a\r\nX-A: " + strings.Repeat("a", 9000) + "\r\n\r\n"}, nil, "/allowed/13", event.ReasonAmbiguous},
+		{"HTTP/2 that is none", []string{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + request("GET", "/allowed/14")}, nil, "/allowed/14", event.ReasonAmbiguous},
+		{"no HTTP", []string{"EHLO a.example\r\n"}, nil, "", event.ReasonAmbiguous},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := programs()[i%len(programs())]
@@ -165,7 +167,7 @@ func policies(t *testing.T, s *scene) {
 	s.arrived(t, "/denied/unasked")
 	s.swap(t, "Enforce", asked)
 	audited.ask(t, "/allowed/midway")
-	s.told(t, audited.Process.Process.Pid, event.VerdictDeny, event.ReasonMalformed)
+	s.told(t, audited.Process.Process.Pid, event.VerdictDeny, event.ReasonAmbiguous)
 	_ = audited.in.Close() // it may have ended
 	audited.ended(t)
 	if s.has("/allowed/midway") {

@@ -25,6 +25,7 @@ import (
 	"github.com/sallyport/sallyport/policy/compile"
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/gate"
 	"github.com/sallyport/sallyport/probes/judge"
 	"github.com/sallyport/sallyport/probes/read"
 	"github.com/sallyport/sallyport/tests/testutil"
@@ -117,9 +118,22 @@ func newScene(t *testing.T, step event.Step) *scene {
 	}
 	t.Cleanup(func() { _ = ns.Close() }) // read only
 	s.box = node.Container(t, "box", ns)
+	s.govern(t)
 	s.serve(t)
 	s.events = attached.Record(t, s.kernel)
 	return s
+}
+
+// govern gates the pod's veth.
+func (s *scene) govern(t *testing.T) {
+	t.Helper()
+	g, err := gate.Attach(s.kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = g.Close() }) // handles only
+	veth := gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.Pod.Cookie(t), Container: s.box.ID}
+	s.Node.Do(t, func() error { return g.Govern(veth) })
 }
 
 // swap puts a policy for the server in force: mode, and what is said of its port.
@@ -158,6 +172,7 @@ func (s *scene) serve(t *testing.T) {
 	})
 	s.server = l.Addr().(*net.TCPAddr).AddrPort()
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.end(r)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.seen = append(s.seen, r.URL.Path)
@@ -166,8 +181,22 @@ func (s *scene) serve(t *testing.T) {
 	_ = srv.Listener.Close() // ours instead
 	srv.Listener = l
 	srv.Config.ErrorLog = nil
+	srv.EnableHTTP2 = true
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
+}
+
+// whole is what the server remembers of a request with a body when all of it has come.
+func whole(path string) string { return "all of " + path }
+
+// end reads the body of a request.
+func (s *scene) end(r *http.Request) {
+	if n, err := io.Copy(io.Discard, r.Body); err != nil || n == 0 {
+		return // nothing, or not all of it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = append(s.seen, whole(r.URL.Path))
 }
 
 // has says whether a request for a path has reached the server.

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/* READ in TLS libraries, HTTP/2: the state of connections that speak it, beside struct tls_conn, which is small. */
+#include <lib/control.h>
+#include <lib/request_h2.h>
+#include <maps/taps.h>
+
+/*
+ * By object, as conn_by_object; not pinned, as only the taps that were loaded together write it. LRU, because nobody
+ * says so when a process ends: a connection whose entry is pushed out cannot be read any more (closed).
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 2048);
+	__type(key, struct tls_key);
+	__type(value, struct h2);
+} h2_by_object SEC(".maps");
+
+/* What a connection is at first; nobody writes it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__type(key, __u32);
+	__type(value, struct h2);
+} h2_blank SEC(".maps");
+
+enum tap_h2_limits {
+	TAP_H2_PREFACE = 4, /* bytes of the preface by which HTTP/2 is told from HTTP/1: "PRI " */
+};
+
+/* Begins a connection, behind what of its preface was read. Where there is no room for it, it is not there. */
+static __always_inline void tap_h2_begin(const struct tls_key *key)
+{
+	struct control *c = control_get();
+	struct h2 *h2;
+	__u32 zero = 0;
+
+	h2 = bpf_map_lookup_elem(&h2_blank, &zero);
+	if (!c || !h2 || bpf_map_update_elem(&h2_by_object, key, h2, BPF_ANY))
+		return;
+	h2 = bpf_map_lookup_elem(&h2_by_object, key);
+	if (!h2)
+		return;
+	request_h2_begin(h2, TAP_H2_PREFACE);
+	h2->user.request.parser.seed = c->seed;
+}
+
+/* Puts what the head that was read in a room has said where it is told from. */
+static __always_inline void tap_h2_said(struct request_room *room)
+{
+	__u32 place = room->place;
+	struct request_room *text = bpf_map_lookup_elem(&request_texts, &place);
+
+	if (text)
+		bpf_probe_read_kernel(&room->said, sizeof(room->said), &text->said);
+}

@@ -1,0 +1,104 @@
+package tls
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/attached"
+)
+
+// insideArg makes the test binary a client with a TLS library that no tap serves: crypto/tls, linked in.
+const insideArg = "sallyport-get"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == insideArg {
+		if err := get(os.Args[2]); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// patience is how long the client waits: nobody tells it that its bytes do not pass.
+const patience = 4 * time.Second
+
+// get asks for a URL and prints the answer.
+func get(url string) error {
+	client := http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	answer, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	_, err = io.Copy(os.Stdout, answer.Body)
+	return err
+}
+
+// TestTLSWithoutTap: what nobody reads is denied as opaque where requests are asked about, told and let pass under Audit,
+// and no matter where they are not.
+func TestTLSWithoutTap(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	attached.OnEachEnforcingStep(t, func(t *testing.T, step event.Step) {
+		s := newScene(t, step)
+		try := func(path string) string {
+			t.Helper()
+			return s.box.Command(self, insideArg, "https://"+s.server.String()+path).Run(t)
+		}
+		opaque := func(verdict event.Verdict) {
+			t.Helper()
+			e := s.events.Wait(t, "an opaque connection", func(e event.Event) bool { return e.Flaw == event.FlawTLS && e.Verdict == verdict })
+			if e.Kind != event.KindRequest || e.Reason != event.ReasonOpaque || e.Rule == 0 || e.Remote != s.server {
+				t.Errorf("it is told as %+v", e)
+			}
+		}
+		s.swap(t, "Enforce", asked)
+		if said := try("/allowed/opaque"); said == "welcome" || s.has("/allowed/opaque") {
+			t.Errorf("what nobody reads gets the answer %q", said)
+		}
+		opaque(event.VerdictDeny)
+		s.swap(t, "Audit", asked)
+		if said := try("/allowed/audited"); said != "welcome" {
+			t.Errorf("under Audit the client says %q", said)
+		}
+		opaque(event.VerdictAudit)
+		s.swap(t, "Enforce", plain)
+		if said := try("/allowed/plain"); said != "welcome" {
+			t.Errorf("where requests are not asked about, the client says %q", said)
+		}
+	})
+}
+
+// ending sends a long request and ends at once: what is still on its way when the library's object is gone arrives.
+func ending(t *testing.T, s *scene) {
+	t.Helper()
+	const size = 4 << 20
+	c := s.start(t, "openssl", "s_client", "-no_ign_eof", "-connect", s.server.String())
+	c.say(t, "POST /allowed/ending HTTP/1.1\r\nHost: a\r\nContent-Length: "+strconv.Itoa(size)+"\r\n\r\n")
+	c.say(t, strings.Repeat("x", size))
+	if err := c.in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.arrived(t, whole("/allowed/ending"))
+	testutil.Eventually(t, "the end of the client", func() error {
+		select {
+		case <-c.end:
+			return nil
+		default:
+			return fmt.Errorf("it goes on")
+		}
+	})
+}
