@@ -84,6 +84,14 @@ func (r *Ruleset) automata() []*DFARef {
 	return []*DFARef{&r.Exe, &r.Interpreters, &r.Scripts, &r.Names, &r.Queries, &r.Methods, &r.Paths, &r.Hosts, &r.ServerNames}
 }
 
+// where returns where the automata of a ruleset are, those of the headers last.
+func (r *Ruleset) where() (refs []DFARef) {
+	for _, ref := range r.automata() {
+		refs = append(refs, *ref)
+	}
+	return append(refs, r.Lines)
+}
+
 // demands returns the headers that a clause demands.
 func (cl *clause) demands() []policy.HeaderDemand {
 	if cl.request == nil {

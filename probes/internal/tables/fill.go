@@ -57,38 +57,49 @@ func fillAddresses(m *ebpf.Map, entries []compile.AddressEntry) error {
 	return put(m, keys, values)
 }
 
-func fillPeers(m *ebpf.Map, entries []compile.PeerEntry) error {
-	keys, values := make([]bpfobj.ABIPeerKey, len(entries)), make([]compile.Bitset, len(entries))
-	for i, e := range entries {
-		keys[i] = bpfobj.ABIPeerKey{Ruleset: e.Ruleset, Identity: uint32(e.Identity)}
-		values[i] = e.Bits
+func fillPeers(m *ebpf.Map, t *compile.Tables) error {
+	n := size(t, peersOf)
+	keys, values := make([]bpfobj.ABIPeerKey, 0, n), make([]compile.Bitset, 0, n)
+	for id, r := range t.Rulesets {
+		for i := range r.Peers {
+			keys = append(keys, bpfobj.ABIPeerKey{Ruleset: uint32(id), Identity: uint32(r.Peers[i].Identity)})
+			values = append(values, r.Peers[i].Bits)
+		}
 	}
 	return put(m, keys, values)
 }
 
-func fillPorts(m *ebpf.Map, entries []compile.PortEntry) error {
-	keys, values := make([]bpfobj.ABIPortKey, len(entries)), make([]compile.Bitset, len(entries))
-	for i, e := range entries {
-		// Prefixes are matched from the first byte in memory, so both numbers are big endian. All
-		// targets are little endian (bpfel).
-		keys[i] = bpfobj.ABIPortKey{
-			Prefixlen: portBits + uint32(e.Length),
-			Ruleset:   bits.ReverseBytes32(e.Ruleset),
-			Protocol:  e.Protocol,
-			PortBe:    bits.ReverseBytes16(e.Port),
+func fillPorts(m *ebpf.Map, t *compile.Tables) error {
+	n := size(t, portsOf)
+	keys, values := make([]bpfobj.ABIPortKey, 0, n), make([]compile.Bitset, 0, n)
+	for id, r := range t.Rulesets {
+		for i := range r.Ports {
+			keys, values = append(keys, portKey(uint32(id), &r.Ports[i])), append(values, r.Ports[i].Bits)
 		}
-		values[i] = e.Bits
 	}
 	return put(m, keys, values)
+}
+
+// portKey is the key of an entry. Prefixes are matched from the first byte in memory, so both numbers are big endian.
+// All targets are little endian (bpfel).
+func portKey(ruleset uint32, e *compile.PortEntry) bpfobj.ABIPortKey {
+	return bpfobj.ABIPortKey{
+		Prefixlen: portBits + uint32(e.Length),
+		Ruleset:   bits.ReverseBytes32(ruleset),
+		Protocol:  e.Protocol,
+		PortBe:    bits.ReverseBytes16(e.Port),
+	}
 }
 
 func fillIDs(m *ebpf.Map, t *compile.Tables) error {
-	n := len(t.Users) + len(t.Groups)
+	n := size(t, usersOf) + size(t, groupsOf)
 	keys, values := make([]bpfobj.ABIIdKey, 0, n), make([]compile.Bitset, 0, n)
-	for kind, entries := range [][]compile.IDEntry{t.Users, t.Groups} { // in the order of enum id_kinds
-		for _, e := range entries {
-			keys = append(keys, bpfobj.ABIIdKey{Ruleset: e.Ruleset, Id: e.ID, Kind: uint32(kind)})
-			values = append(values, e.Bits)
+	for id, r := range t.Rulesets {
+		for kind, entries := range [][]compile.IDEntry{r.Users, r.Groups} { // in the order of enum id_kinds
+			for _, e := range entries {
+				keys = append(keys, bpfobj.ABIIdKey{Ruleset: uint32(id), Id: e.ID, Kind: uint32(kind)})
+				values = append(values, e.Bits)
+			}
 		}
 	}
 	return put(m, keys, values)
@@ -100,10 +111,10 @@ func kernelRef(r compile.DFARef) bpfobj.ABIDfaRef {
 
 func kernelBits(b compile.Bitset) bpfobj.ABIBits { return bpfobj.ABIBits{Word: b} }
 
-func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
+func fillRulesets(m *ebpf.Map, rulesets []*compile.Ruleset) error {
 	values, demands := make([]bpfobj.ABIRuleset, len(rulesets)), 0
 	for id := range rulesets {
-		r, v := &rulesets[id], &values[id]
+		r, v := rulesets[id], &values[id]
 		*v = bpfobj.ABIRuleset{
 			Audit:        kernelBits(r.Audit),
 			AnyBinary:    kernelBits(r.AnyBinary),
@@ -166,14 +177,14 @@ func flagsOf(r *compile.Ruleset) (flags bpfobj.ABIRulesetFlags) {
 }
 
 // demandsOf are the demands of all rulesets, in their order.
-func demandsOf(rulesets []compile.Ruleset) (all []compile.Bitset) {
+func demandsOf(rulesets []*compile.Ruleset) (all []compile.Bitset) {
 	for id := range rulesets {
 		all = append(all, rulesets[id].Demands...)
 	}
 	return all
 }
 
-func fillRules(m *ebpf.Map, rulesets []compile.Ruleset) error {
+func fillRules(m *ebpf.Map, rulesets []*compile.Ruleset) error {
 	var keys []uint32
 	var values []bpfobj.ABIRule
 	for id := range rulesets {

@@ -134,7 +134,7 @@ func (s *Store) fill(t *compile.Tables) (buffer, error) {
 	if last == nil {
 		last = &compile.Tables{}
 	}
-	rulesets := same(t.Rulesets, last.Rulesets)
+	rulesets := equal(t.Rulesets, last.Rulesets)
 	b, demands := buffer{}, demandsOf(t.Rulesets)
 	for _, step := range []struct {
 		name string
@@ -145,9 +145,9 @@ func (s *Store) fill(t *compile.Tables) (buffer, error) {
 		{"rulesets", rulesets, len(t.Rulesets), func(m *ebpf.Map) error { return fillRulesets(m, t.Rulesets) }},
 		{"ruleset_by_cgrp", maps.Equal(t.Containers, last.Containers), len(t.Containers), func(m *ebpf.Map) error { return fillContainers(m, t.Containers) }},
 		{"identity_by_addr", equal(t.Addresses, last.Addresses), len(t.Addresses), func(m *ebpf.Map) error { return fillAddresses(m, t.Addresses) }},
-		{"rules_by_peer", equal(t.Peers, last.Peers), len(t.Peers), func(m *ebpf.Map) error { return fillPeers(m, t.Peers) }},
-		{"rules_by_port", equal(t.Ports, last.Ports), len(t.Ports), func(m *ebpf.Map) error { return fillPorts(m, t.Ports) }},
-		{"rules_by_id", equal(t.Users, last.Users) && equal(t.Groups, last.Groups), len(t.Users) + len(t.Groups), func(m *ebpf.Map) error { return fillIDs(m, t) }},
+		{"rules_by_peer", sameParts(t, last, peersOf), size(t, peersOf), func(m *ebpf.Map) error { return fillPeers(m, t) }},
+		{"rules_by_port", sameParts(t, last, portsOf), size(t, portsOf), func(m *ebpf.Map) error { return fillPorts(m, t) }},
+		{"rules_by_id", sameParts(t, last, usersOf) && sameParts(t, last, groupsOf), size(t, usersOf) + size(t, groupsOf), func(m *ebpf.Map) error { return fillIDs(m, t) }},
 		{"dfa_pages", equal(t.Pages, last.Pages), len(t.Pages), func(m *ebpf.Map) error { return fillArray(m, t.Pages) }},
 		{"dfa_accepts", equal(t.Accepts, last.Accepts), len(t.Accepts), func(m *ebpf.Map) error { return fillArray(m, t.Accepts) }},
 		{"demands", rulesets, len(demands), func(m *ebpf.Map) error { return fillArray(m, demands) }},
@@ -176,6 +176,24 @@ func same[T any](a, b []T) bool {
 
 // equal says whether two slices say the same.
 func equal[T comparable](a, b []T) bool { return same(a, b) || slices.Equal(a, b) }
+
+func peersOf(r *compile.Ruleset) []compile.PeerEntry { return r.Peers }
+func portsOf(r *compile.Ruleset) []compile.PortEntry { return r.Ports }
+func usersOf(r *compile.Ruleset) []compile.IDEntry   { return r.Users }
+func groupsOf(r *compile.Ruleset) []compile.IDEntry  { return r.Groups }
+
+// sameParts says whether a part of all rulesets says the same.
+func sameParts[T comparable](a, b *compile.Tables, part func(*compile.Ruleset) []T) bool {
+	return slices.EqualFunc(a.Rulesets, b.Rulesets, func(a, b *compile.Ruleset) bool { return a == b || equal(part(a), part(b)) })
+}
+
+// size is how many entries a part of all rulesets has.
+func size[T any](t *compile.Tables, part func(*compile.Ruleset) []T) (n int) {
+	for _, r := range t.Rulesets {
+		n += len(part(r))
+	}
+	return n
+}
 
 // newInner makes an inner map for the outer map of that name.
 func (s *Store) newInner(outer string, size int) (*ebpf.Map, error) {
