@@ -71,6 +71,12 @@ func (r *run) assign(policies []*policy.Policy, workloads []Workload) {
 // choose finds out which of the policies select a workload, and with what.
 func (r *run) choose(candidates []ranked, w *Workload) *choice {
 	c := &choice{workload: *w}
+	// It is compared later, by when whoever made these may have changed them.
+	c.workload.Labels, c.workload.NamespaceLabels, c.workload.Ports = maps.Clone(w.Labels), maps.Clone(w.NamespaceLabels), slices.Clone(w.Ports)
+	if w.Host != nil {
+		host := *w.Host
+		c.workload.Host = &host
+	}
 	var key []byte
 	for _, p := range candidates {
 		if !p.Selects(w) {

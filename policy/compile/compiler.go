@@ -281,9 +281,10 @@ func (r *run) fill() {
 }
 
 // automataOf lists the automata of all rulesets, in the order in which they are packed.
-func (r *run) automataOf() (all []*automaton) {
+func (r *run) automataOf() []*automaton {
+	all := make([]*automaton, 0, places*len(r.selected))
 	for _, b := range r.selected {
-		all = append(append(all, b.automata...), b.lines)
+		all = append(all, b.automata...)
 	}
 	return all
 }

@@ -14,8 +14,7 @@ type built struct {
 	clauses  []*clause
 	errs     Errors       // without the workload
 	ruleset  *Ruleset     // as it was emitted last; whoever has it may still use it, so that it is replaced and not changed
-	automata []*automaton // by kinds; nil: no pattern of the kind
-	lines    *automaton   // of the headers; nil: none is demanded
+	automata []*automaton // by kinds, and last that of the headers; nil: no pattern of the kind
 	classes  *classes     // that its peers are of
 	used     uint64       // the last run that used it
 }
@@ -68,32 +67,25 @@ func (b *built) uses(run uint64) {
 			a.used = run
 		}
 	}
-	if b.lines != nil {
-		b.lines.used = run
-	}
 }
 
 // emit appends a ruleset to the tables, as it was before unless something of it is elsewhere now.
 func (r *run) emit(b *built) error {
-	rules := *b.ruleset
-	place := func(a *automaton, into *DFARef) (err error) {
-		if a != nil {
-			*into, err = r.packer.add(a)
+	var now [places]DFARef
+	for i, a := range b.automata {
+		if a == nil {
+			continue
 		}
-		return err
-	}
-	for i, into := range rules.automata() {
-		if i == len(b.automata) {
-			break // the ruleset was refused
-		}
-		if err := place(b.automata[i], into); err != nil {
+		var err error
+		if now[i], err = r.packer.add(a); err != nil {
 			return err
 		}
 	}
-	if err := place(b.lines, &rules.Lines); err != nil {
-		return err
-	}
-	if !slices.Equal(rules.where(), b.ruleset.where()) {
+	if now != b.ruleset.where() {
+		rules := *b.ruleset
+		for i, into := range rules.automata() {
+			*into = now[i]
+		}
 		b.ruleset = &rules
 	}
 	r.tables.Rulesets = append(r.tables.Rulesets, b.ruleset)
