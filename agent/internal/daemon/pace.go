@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,13 +15,19 @@ const (
 	gatherMost = time.Second
 )
 
-// pauseAfter is how long changes are gathered after one that took so much of a processor.
-func pauseAfter(cost time.Duration) time.Duration { return min(max(gather, 9*cost), gatherMost) }
+// gatherFactor makes it a tenth: what the garbage of a change costs later is a third of what its thread takes.
+const gatherFactor = 12
 
-// processorTime is how much of a processor the agent has used, whatever for.
-func processorTime() time.Duration {
+// pauseAfter is how long changes are gathered after one that took its thread so much of a processor.
+func pauseAfter(cost time.Duration) time.Duration {
+	return min(max(gather, gatherFactor*cost), gatherMost)
+}
+
+// threadTime is how much of a processor the calling thread has used. That of the whole agent would let workloads that make
+// events hold back policies.
+func threadTime() time.Duration {
 	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &u); err != nil {
 		return 0 // never; a change would seem to cost nothing
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
@@ -35,9 +42,11 @@ func (e *engine) catchUpInTime() (pause time.Duration) {
 	if wait := e.pause - time.Since(e.caughtUp); wait > 0 && len(e.waiting) == 0 {
 		return wait
 	}
-	used := processorTime()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	used := threadTime()
 	done := e.catchUp()
-	e.caughtUp, e.pause = time.Now(), pauseAfter(processorTime()-used)
+	e.caughtUp, e.pause = time.Now(), pauseAfter(threadTime()-used)
 	if !done {
 		return retryAfter
 	}

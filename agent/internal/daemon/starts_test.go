@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -141,14 +142,15 @@ func TestChangesAreGathered(t *testing.T) {
 func TestCostlyChangesAreGatheredLonger(t *testing.T) {
 	t.Parallel()
 	for cost, want := range map[time.Duration]time.Duration{
-		0: gather, time.Millisecond: gather, 40 * time.Millisecond: 360 * time.Millisecond, 2 * time.Second: gatherMost,
+		0: gather, time.Millisecond: gather, 40 * time.Millisecond: 480 * time.Millisecond, 2 * time.Second: gatherMost,
 	} {
 		if got := pauseAfter(cost); got != want {
 			t.Errorf("after %v changes are gathered for %v, want %v", cost, got, want)
 		}
 	}
-	before := processorTime()
-	for processorTime() == before { // a processor is used until that shows
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for before := threadTime(); threadTime() == before; { // a processor is used until that shows
 		continue
 	}
 }
