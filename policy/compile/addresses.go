@@ -19,7 +19,6 @@ type classes struct {
 	live      int    // how many of them
 	addresses []AddressEntry
 	members   [][]Identity // by selector: the identities it matches, ascending
-	count     int          // of identities
 }
 
 // of says whether these are the classes of some selectors.
@@ -50,7 +49,7 @@ func (x *peerIndex) classify(live []bool) *classes {
 	slices.SortFunc(prefixes, func(a, b netip.Prefix) int {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 	})
-	n := &namer{terms: x.terms, live: live, byTerms: map[string]Identity{}, bySelectors: map[string]Identity{}, members: make([][]Identity, len(x.bySelector))}
+	n := &namer{index: x, live: live, byTerms: map[string]Identity{}, bySelectors: map[string]Identity{}, taken: map[Identity]bool{}, members: make([][]Identity, len(x.bySelector))}
 	n.name(nil) // Identity 0
 	type cover struct {
 		prefix   netip.Prefix
@@ -79,7 +78,10 @@ func (x *peerIndex) classify(live []bool) *classes {
 			out = append(out, AddressEntry{p, here.identity})
 		}
 	}
-	made := &classes{selectors: live, addresses: out, members: n.members, count: n.count}
+	for _, members := range n.members {
+		slices.Sort(members)
+	}
+	made := &classes{selectors: live, addresses: out, members: n.members}
 	for _, l := range live {
 		if l {
 			made.live++
@@ -149,12 +151,12 @@ func (c *change) apply(set []uint32) []uint32 {
 
 // namer gives an identity to every set of selectors.
 type namer struct {
-	terms       []term
+	index       *peerIndex
 	live        []bool // selectors that count
 	byTerms     map[string]Identity
 	bySelectors map[string]Identity
+	taken       map[Identity]bool
 	members     [][]Identity
-	count       int
 }
 
 // name returns the identity of a sorted set of terms.
@@ -165,7 +167,7 @@ func (n *namer) name(terms []uint32) Identity {
 	}
 	var selectors []uint32
 	for _, t := range terms {
-		for _, s := range n.terms[t].selectors {
+		for _, s := range n.index.terms[t].selectors {
 			if n.live[s] {
 				selectors = append(selectors, s)
 			}
@@ -176,14 +178,31 @@ func (n *namer) name(terms []uint32) Identity {
 	key := setKey(selectors)
 	id, ok := n.bySelectors[key]
 	if !ok {
-		id = Identity(n.count)
-		n.count++
+		id = n.number(selectors)
 		n.bySelectors[key] = id
 		for _, s := range selectors {
 			n.members[s] = append(n.members[s], id)
 		}
 	}
 	n.byTerms[termsKey] = id
+	return id
+}
+
+// number makes the number of a set of selectors of what they say. Two sets of which that would be the same get
+// one after the other what is free next, in the order of the addresses: the outcome is the input's alone.
+func (n *namer) number(selectors []uint32) Identity {
+	if len(selectors) == 0 {
+		return 0
+	}
+	var sum uint64 // the order of the selectors is not the input's
+	for _, s := range selectors {
+		sum += n.index.sums[s]
+	}
+	id := Identity(sum>>32) ^ Identity(sum)
+	for id == 0 || n.taken[id] {
+		id++
+	}
+	n.taken[id] = true
 	return id
 }
 

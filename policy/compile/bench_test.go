@@ -59,6 +59,10 @@ func BenchmarkCompile(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(len(tables.Addresses)), "addresses")
-	b.ReportMetric(float64(len(tables.Peers)), "peers")
-	b.ReportMetric(float64(len(tables.Ports)), "ports")
+	var peers, ports int
+	for _, r := range tables.Rulesets {
+		peers, ports = peers+len(r.Peers), ports+len(r.Ports)
+	}
+	b.ReportMetric(float64(peers), "peers")
+	b.ReportMetric(float64(ports), "ports")
 }

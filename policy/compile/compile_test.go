@@ -46,7 +46,7 @@ func TestCompileSharesRulesets(t *testing.T) {
 	if diff := cmp.Diff(map[uint64]uint32{3: 3, 5: 2, 6: 1, 7: 2, 9: 0}, tables.Containers); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if diff := cmp.Diff(compile.Ruleset{}, tables.Rulesets[0]); diff != "" {
+	if diff := cmp.Diff(compile.Ruleset{}, *tables.Rulesets[0]); diff != "" {
 		t.Errorf("ruleset 0 selects something (-want +got)\n%s", diff)
 	}
 	got := make([]string, 0, len(tables.Rulesets[1].Rules))
@@ -235,7 +235,7 @@ func TestAddressesAgainstNetip(t *testing.T) {
 			t.Fatal(err)
 		}
 		bits := map[compile.Identity]compile.Bitset{}
-		for _, e := range tables.Peers {
+		for _, e := range tables.Rulesets[tables.Containers[w.Key]].Peers {
 			bits[e.Identity] = e.Bits
 		}
 		for range 200 {
@@ -262,11 +262,15 @@ func TestAddressesAreSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	one, two := tables.Identity(netip.MustParseAddr("10.9.9.9")), tables.Identity(netip.MustParseAddr("10.1.2.3"))
+	if one == two || one == 0 || two == 0 {
+		t.Errorf("the identities are %d and %d", one, two)
+	}
 	want := []compile.AddressEntry{
 		{Prefix: netip.MustParsePrefix("::/0"), Identity: 0},
 		{Prefix: netip.MustParsePrefix("::ffff:0.0.0.0/96"), Identity: 0},
-		{Prefix: netip.MustParsePrefix("::ffff:10.0.0.0/104"), Identity: 1},
-		{Prefix: netip.MustParsePrefix("::ffff:10.1.2.0/120"), Identity: 2}, // 10.1/16 and 10.2/16 say nothing new
+		{Prefix: netip.MustParsePrefix("::ffff:10.0.0.0/104"), Identity: one},
+		{Prefix: netip.MustParsePrefix("::ffff:10.1.2.0/120"), Identity: two}, // 10.1/16 and 10.2/16 say nothing new
 	}
 	if diff := cmp.Diff(want, tables.Addresses, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

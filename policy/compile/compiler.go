@@ -1,9 +1,7 @@
 package compile
 
 import (
-	"cmp"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"reflect"
 	"slices"
@@ -33,6 +31,11 @@ type Compiler struct {
 	automata    map[string]*automaton
 	classes     *classes
 	refusals    map[*policy.Policy]*refusal
+	choices     map[uint64]*choice // by Workload.Key: those of the last run, if it went well
+	chosenOf    []*policy.Policy   // the policies of that run
+	chosenIn    uint64             // its generation
+	packed      []*automaton       // what the last pages hold, in the order in which it was packed
+	pages       *packer            // that has packed it
 	filled      *filled
 }
 
@@ -69,7 +72,7 @@ func (c *Compiler) forget() {
 	c.world, c.peers, c.classes = nil, nil, nil
 	c.expansions, c.resolved = map[*policy.Policy]*expansion{}, map[resolvedKey]*clause{}
 	c.rulesets, c.automata = map[string]*built{}, map[string]*automaton{}
-	c.refusals, c.filled = map[*policy.Policy]*refusal{}, nil
+	c.refusals, c.filled, c.choices, c.pages = map[*policy.Policy]*refusal{}, nil, nil, nil
 }
 
 // run is one compilation.
@@ -78,7 +81,7 @@ type run struct {
 	tables   *Tables
 	packer   *packer
 	spots    map[extrasKey][]spot
-	ids      map[string]uint32 // of the rulesets
+	ids      map[*built]uint32 // of the rulesets
 	selected []*built          // by id
 	example  []string          // by id: a workload that has it
 	order    [][]uint32        // by id: where its clauses stand among all policies
@@ -94,7 +97,7 @@ func (c *Compiler) Compile(in Input) (*Tables, error) {
 	}
 	c.look(&in)
 	r := &run{
-		Compiler: c, packer: newPacker(), errs: errs, spots: map[extrasKey][]spot{}, ids: map[string]uint32{},
+		Compiler: c, packer: newPacker(), errs: errs, spots: map[extrasKey][]spot{}, ids: map[*built]uint32{},
 		tables: &Tables{Containers: make(map[uint64]uint32, len(in.Workloads))},
 	}
 	r.assign(policies, in.Workloads)
@@ -103,6 +106,7 @@ func (c *Compiler) Compile(in Input) (*Tables, error) {
 	}
 	c.sweep()
 	if len(r.errs) > 0 {
+		c.choices = nil // what is wrong with a policy is told each time
 		return nil, r.errs
 	}
 	return r.tables, nil
@@ -187,57 +191,6 @@ func (c *Compiler) sweep() {
 	}
 }
 
-// assign gives every workload its ruleset.
-func (r *run) assign(policies []*policy.Policy, workloads []Workload) {
-	candidates := newCandidates(policies)
-	workloads = slices.Clone(workloads)
-	slices.SortStableFunc(workloads, func(a, b Workload) int { return cmp.Compare(a.Key, b.Key) })
-	r.ruleset("", nil, nil, nil) // the empty one
-	for i := range workloads {
-		w := &workloads[i]
-		if _, twice := r.tables.Containers[w.Key]; twice {
-			r.errs = append(r.errs, &Error{Workload: workloadName(w), Reason: fmt.Sprintf("the key %d is there twice", w.Key)})
-			continue
-		}
-		var key []byte
-		var mine []*clause
-		var order []uint32
-		for _, p := range candidates.of(w) {
-			if !p.Selects(w) {
-				continue
-			}
-			for at, cl := range r.expansion(p.Policy).clauses {
-				if cl.covers(w) {
-					cl = r.ofWorkload(cl, w)
-					mine, order = append(mine, cl), append(order, p.rank, uint32(at))
-					key = binary.AppendUvarint(key, cl.id)
-				}
-			}
-		}
-		r.tables.Containers[w.Key] = r.ruleset(string(key), mine, order, w)
-	}
-	r.arrange()
-}
-
-// arrange numbers the rulesets anew, in the order of their policies; the empty one is 0. In the order of the
-// workloads a pod that is replaced by its like would give every ruleset another number.
-func (r *run) arrange() {
-	places := make([]int, len(r.selected))
-	for i := range places {
-		places[i] = i
-	}
-	slices.SortStableFunc(places, func(a, b int) int { return slices.Compare(r.order[a], r.order[b]) })
-	ids := make([]uint32, len(places))
-	selected, example := make([]*built, len(places)), make([]string, len(places))
-	for id, at := range places {
-		ids[at], selected[id], example[id] = uint32(id), r.selected[at], r.example[at]
-	}
-	r.selected, r.example = selected, example
-	for key, at := range r.tables.Containers {
-		r.tables.Containers[key] = ids[at]
-	}
-}
-
 // expansion returns the clauses of a policy.
 func (r *run) expansion(p *policy.Policy) *expansion {
 	e, ok := r.expansions[p]
@@ -268,32 +221,6 @@ func sameClause(a, b *clause) bool {
 // stand in the policy, which is the same.
 func sameRequest(a, b *clause) bool {
 	return a.request == b.request
-}
-
-// ruleset returns the id, before arrange(), of the ruleset with these clauses, which key names.
-func (r *run) ruleset(key string, clauses []*clause, order []uint32, w *Workload) uint32 {
-	if id, ok := r.ids[key]; ok {
-		return id
-	}
-	b, ok := r.rulesets[key]
-	if !ok {
-		b = r.build(clauses)
-		r.rulesets[key] = b
-	}
-	b.uses(r.runs)
-	name := ""
-	if w != nil {
-		name = workloadName(w)
-	}
-	for _, e := range b.errs {
-		of := *e
-		of.Workload = name
-		r.errs = append(r.errs, &of)
-	}
-	id := uint32(len(r.selected))
-	r.ids[key] = id
-	r.selected, r.example, r.order = append(r.selected, b), append(r.example, name), append(r.order, order)
-	return id
 }
 
 // workloadName is how errors name a workload.
@@ -333,21 +260,33 @@ func (r *run) fill() {
 		return
 	}
 	r.tables.Addresses = r.classes.addresses
-	var acc []Bitset
+	if automata := r.automataOf(); r.pages != nil && slices.Equal(automata, r.packed) {
+		r.packer = r.pages // which knows where each of them is
+	} else {
+		r.pages, r.packed = r.packer, automata
+	}
+	r.tables.Rulesets = make([]*Ruleset, 0, len(r.selected))
 	for id, b := range r.selected {
 		if b.classes != r.classes {
-			if acc == nil {
-				acc = make([]Bitset, r.classes.count)
-			}
-			b.peers, b.classes = peerEntries(b.clauses, r.classes, acc), r.classes
+			b.place(r.classes)
 		}
-		if err := r.emit(uint32(id), b); err != nil {
+		if err := r.emit(b); err != nil {
 			r.errs = append(r.errs, &Error{Workload: r.example[id], Reason: err.Error()})
+			r.pages = nil
 			return
 		}
 	}
 	r.tables.Pages, r.tables.Accepts = r.packer.pages, r.packer.accepts
 	r.filled = &filled{r.selected, r.classes, r.tables}
+}
+
+// automataOf lists the automata of all rulesets, in the order in which they are packed.
+func (r *run) automataOf() []*automaton {
+	all := make([]*automaton, 0, places*len(r.selected))
+	for _, b := range r.selected {
+		all = append(all, b.automata...)
+	}
+	return all
 }
 
 // tooMany names the rule that has most of the prefixes, where there are too many of them.

@@ -83,5 +83,5 @@ func (c *Compiler) demand(b *built) {
 	if err != nil {
 		b.errs = append(b.errs, tooBig(b.clauses, lines(), err))
 	}
-	b.lines = made
+	b.automata = append(b.automata, made)
 }

@@ -42,7 +42,7 @@ func TestDemands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &tables.Rulesets[tables.Containers[1]]
+	r := tables.Rulesets[tables.Containers[1]]
 	if len(r.Demands) != 3 {
 		t.Fatalf("%d demands, want 3", len(r.Demands))
 	}

@@ -171,6 +171,22 @@ func BenchmarkFleetWorkload(b *testing.B) {
 	})
 }
 
+// BenchmarkFleetOwnRules takes a workload whose rules no other has out of a fleet, and puts it back.
+func BenchmarkFleetOwnRules(b *testing.B) {
+	var out compile.Workload
+	change(b, func(in *compile.Input, i int) {
+		in.Workloads = slices.Clone(in.Workloads)
+		if i%2 == 1 {
+			at := i * 7 % len(in.Workloads)
+			out = in.Workloads[at]
+			in.Workloads = slices.Delete(in.Workloads, at, at+1)
+			return
+		}
+		out.Key = uint64(1_000_000 + i)
+		in.Workloads = append(in.Workloads, out)
+	})
+}
+
 // BenchmarkFleetEndpoint gives a pod of a fleet's cluster another address.
 func BenchmarkFleetEndpoint(b *testing.B) {
 	change(b, func(in *compile.Input, i int) {

@@ -59,9 +59,9 @@ func (t *Tables) accepts(ref DFARef, s string) Bitset { return t.Accepts[Walk(t.
 func (t *Tables) ask(p *policy.Process, c policy.Call, silent func(uint32, *Ruleset) Bitset) Decision {
 	c = c.Canonical()
 	id := t.Containers[p.Workload.Key]
-	r := &t.Rulesets[id]
-	who := t.who(id, r, p)
-	m := matched{call: &c, rules: t.peer(id, r, &c).And(t.port(id, r, &c)), silent: silent(id, r)}
+	r := t.Rulesets[id]
+	who := t.who(r, p)
+	m := matched{call: &c, rules: t.peer(r, &c).And(r.port(&c)), silent: silent(id, r)}
 	d := r.judge(who.AndNot(r.Audit), &m)
 	if d.Verdict != policy.VerdictAllow.Number() || who.And(r.Audit) == (Bitset{}) {
 		return d
@@ -82,9 +82,9 @@ type matched struct {
 }
 
 // who returns the rules that select a process.
-func (t *Tables) who(id uint32, r *Ruleset, p *policy.Process) Bitset {
+func (t *Tables) who(r *Ruleset, p *policy.Process) Bitset {
 	who := r.Origins[p.Origin.Number()].
-		And(r.ofIDs(idTable{t.Users, id, r.AnyUser}, p.User, nil)).And(r.ofIDs(idTable{t.Groups, id, r.AnyGroup}, p.Group, p.Groups))
+		And(r.ofIDs(idTable{r.Users, r.AnyUser}, p.User, nil)).And(r.ofIDs(idTable{r.Groups, r.AnyGroup}, p.Group, p.Groups))
 	if p.Truncated {
 		// No rule can be told by half a path: see Ruleset.Truncated.
 		return who.And(r.AnyBinary.And(r.AnyScript).Or(r.Truncated))
@@ -102,15 +102,12 @@ func (t *Tables) who(id uint32, r *Ruleset, p *policy.Process) Bitset {
 // idTable is the entries of one kind of ids.
 type idTable struct {
 	entries []IDEntry
-	ruleset uint32
 	anyone  Bitset // Ruleset.AnyUser or AnyGroup
 }
 
 // rules returns the rules that name an id, with those that name none.
 func (t idTable) rules(id uint32) Bitset {
-	i, ok := slices.BinarySearchFunc(t.entries, IDEntry{Ruleset: t.ruleset, ID: id}, func(a, b IDEntry) int {
-		return cmp.Or(cmp.Compare(a.Ruleset, b.Ruleset), cmp.Compare(a.ID, b.ID))
-	})
+	i, ok := slices.BinarySearchFunc(t.entries, id, func(e IDEntry, id uint32) int { return cmp.Compare(e.ID, id) })
 	if !ok {
 		return t.anyone
 	}
@@ -168,17 +165,14 @@ func (r *Ruleset) denied(bit int, reason policy.Reason) Decision {
 }
 
 // peer returns the rules that match the other end.
-func (t *Tables) peer(id uint32, r *Ruleset, c *policy.Call) Bitset {
+func (t *Tables) peer(r *Ruleset, c *policy.Call) Bitset {
 	if !c.Peer.IsValid() {
 		return r.AnyPeer
 	}
 	bits := r.AnyPeer
-	want := PeerEntry{Ruleset: id, Identity: t.Identity(c.Peer)}
-	i, ok := slices.BinarySearchFunc(t.Peers, want, func(a, b PeerEntry) int {
-		return cmp.Or(cmp.Compare(a.Ruleset, b.Ruleset), cmp.Compare(a.Identity, b.Identity))
-	})
+	i, ok := slices.BinarySearchFunc(r.Peers, t.Identity(c.Peer), func(e PeerEntry, id Identity) int { return cmp.Compare(e.Identity, id) })
 	if ok {
-		bits = t.Peers[i].Bits
+		bits = r.Peers[i].Bits
 	}
 	for _, name := range c.Names {
 		bits = bits.Or(t.Accepts[Walk(t.Pages, r.Names, name)])
@@ -202,7 +196,7 @@ func (t *Tables) Identity(a netip.Addr) Identity {
 }
 
 // port returns the rules that match the protocol and port.
-func (t *Tables) port(id uint32, r *Ruleset, c *policy.Call) Bitset {
+func (r *Ruleset) port(c *policy.Call) Bitset {
 	if !c.Peer.IsValid() && !c.Listen {
 		return r.AnyPort
 	}
@@ -214,13 +208,9 @@ func (t *Tables) port(id uint32, r *Ruleset, c *policy.Call) Bitset {
 		}
 	}
 	for length := 16; length >= 0; length-- {
-		want := PortEntry{Ruleset: id, Protocol: c.Protocol, Port: port & portMask(uint8(length)), Length: uint8(length)}
-		i, ok := slices.BinarySearchFunc(t.Ports, want, func(a, b PortEntry) int {
-			return cmp.Or(cmp.Compare(a.Ruleset, b.Ruleset), cmp.Compare(a.Protocol, b.Protocol),
-				cmp.Compare(a.Port, b.Port), cmp.Compare(a.Length, b.Length))
-		})
-		if ok {
-			return t.Ports[i].Bits
+		want := PortEntry{Protocol: c.Protocol, Port: port & portMask(uint8(length)), Length: uint8(length)}
+		if i, ok := slices.BinarySearchFunc(r.Ports, want, comparePortEntries); ok {
+			return r.Ports[i].Bits
 		}
 	}
 	return r.AnyPort

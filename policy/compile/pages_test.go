@@ -31,7 +31,7 @@ func TestPagesAreFilledAndNeverSpanned(t *testing.T) {
 		t.Fatalf("%d pages", len(tables.Pages))
 	}
 	for c, w := range workloads {
-		r := &tables.Rulesets[tables.Containers[w.Key]]
+		r := tables.Rulesets[tables.Containers[w.Key]]
 		for b := range binaries {
 			want := policy.Ref(fmt.Sprintf("default/a/r%d-%d", c, b), policy.Egress, 0)
 			if d := tables.Judge(policy.Process{Workload: w, Exe: path(c, b)}, policy.Call{}); d.Ref != want {

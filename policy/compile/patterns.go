@@ -79,9 +79,20 @@ func kinds() []patternsOf {
 	}
 }
 
-// automata returns where a ruleset has the automata of kinds, in their order.
-func (r *Ruleset) automata() []*DFARef {
-	return []*DFARef{&r.Exe, &r.Interpreters, &r.Scripts, &r.Names, &r.Queries, &r.Methods, &r.Paths, &r.Hosts, &r.ServerNames}
+// places is how many automata a ruleset can have: those of kinds, and that of the headers.
+const places = 10
+
+// automata returns where a ruleset has the automata of kinds, in their order, and that of the headers.
+func (r *Ruleset) automata() [places]*DFARef {
+	return [...]*DFARef{&r.Exe, &r.Interpreters, &r.Scripts, &r.Names, &r.Queries, &r.Methods, &r.Paths, &r.Hosts, &r.ServerNames, &r.Lines}
+}
+
+// where returns where the automata of a ruleset are.
+func (r *Ruleset) where() (refs [places]DFARef) {
+	for i, ref := range r.automata() {
+		refs[i] = *ref
+	}
+	return refs
 }
 
 // demands returns the headers that a clause demands.

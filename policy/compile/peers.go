@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -13,6 +15,7 @@ import (
 type peerIndex struct {
 	world      *world
 	ids        map[string]uint32 // peer selector by what it says
+	sums       []uint64          // by selector: a hash of that
 	terms      []term
 	shared     map[string]int      // term of an entity, an endpoint or a service selector, by what it says
 	bySelector [][]uint32          // its terms
@@ -116,6 +119,8 @@ func (x *peerIndex) number(key string) (id uint32, fresh bool) {
 	id = uint32(len(x.bySelector))
 	x.ids[key] = id
 	x.bySelector = append(x.bySelector, nil)
+	sum := sha256.Sum256([]byte(key))
+	x.sums = append(x.sums, binary.LittleEndian.Uint64(sum[:]))
 	return id, true
 }
 

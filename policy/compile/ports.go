@@ -36,10 +36,12 @@ func portEntries(clauses []*clause) (entries []PortEntry, anyPort Bitset) {
 		}
 		entries = append(entries, e)
 	}
-	slices.SortFunc(entries, func(a, b PortEntry) int {
-		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Length, b.Length))
-	})
+	slices.SortFunc(entries, comparePortEntries)
 	return entries, anyPort
+}
+
+func comparePortEntries(a, b PortEntry) int {
+	return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Length, b.Length))
 }
 
 // portMask has the leading bits of a port set.

@@ -12,21 +12,16 @@ import (
 // built is all that a ruleset says, but for what it is called and where its automata are.
 type built struct {
 	clauses  []*clause
-	errs     Errors // without the workload
-	ruleset  Ruleset
-	ports    []PortEntry
-	users    []IDEntry
-	groups   []IDEntry
-	automata []*automaton // by kinds; nil: no pattern of the kind
-	lines    *automaton   // of the headers; nil: none is demanded
-	peers    []PeerEntry  // as of classes
-	classes  *classes
-	used     uint64 // the last run that used it
+	errs     Errors       // without the workload
+	ruleset  *Ruleset     // as it was emitted last; whoever has it may still use it, so that it is replaced and not changed
+	automata []*automaton // by kinds, and last that of the headers; nil: no pattern of the kind
+	classes  *classes     // that its peers are of
+	used     uint64       // the last run that used it
 }
 
 // build makes a ruleset of clauses.
 func (c *Compiler) build(clauses []*clause) *built {
-	b := &built{}
+	b := &built{ruleset: &Ruleset{}}
 	var err error
 	if b.clauses, err = settle(clauses); err != nil {
 		if one, ok := errors.AsType[*Error](err); ok {
@@ -45,9 +40,9 @@ func (c *Compiler) build(clauses []*clause) *built {
 	for bit, cl := range b.clauses {
 		b.ruleset.add(bit, cl)
 	}
-	b.ports, b.ruleset.AnyPort = portEntries(b.clauses)
-	b.users = idEntries(b.clauses, func(s *policy.ProcessSelector) []uint32 { return s.Users })
-	b.groups = idEntries(b.clauses, func(s *policy.ProcessSelector) []uint32 { return s.Groups })
+	b.ruleset.Ports, b.ruleset.AnyPort = portEntries(b.clauses)
+	b.ruleset.Users = idEntries(b.clauses, func(s *policy.ProcessSelector) []uint32 { return s.Users })
+	b.ruleset.Groups = idEntries(b.clauses, func(s *policy.ProcessSelector) []uint32 { return s.Groups })
 	for _, kind := range kinds() {
 		b.automata = append(b.automata, c.pattern(b, kind))
 	}
@@ -72,48 +67,29 @@ func (b *built) uses(run uint64) {
 			a.used = run
 		}
 	}
-	if b.lines != nil {
-		b.lines.used = run
-	}
 }
 
-// emit appends a ruleset to the tables.
-func (r *run) emit(id uint32, b *built) error {
-	rules := b.ruleset
-	place := func(a *automaton, into *DFARef) (err error) {
-		if a != nil {
-			*into, err = r.packer.add(a)
+// emit appends a ruleset to the tables, as it was before unless something of it is elsewhere now.
+func (r *run) emit(b *built) error {
+	var now [places]DFARef
+	for i, a := range b.automata {
+		if a == nil {
+			continue
 		}
-		return err
-	}
-	for i, into := range rules.automata() {
-		if i == len(b.automata) {
-			break // the ruleset was refused
-		}
-		if err := place(b.automata[i], into); err != nil {
+		var err error
+		if now[i], err = r.packer.add(a); err != nil {
 			return err
 		}
 	}
-	if err := place(b.lines, &rules.Lines); err != nil {
-		return err
+	if now != b.ruleset.where() {
+		rules := *b.ruleset
+		for i, into := range rules.automata() {
+			*into = now[i]
+		}
+		b.ruleset = &rules
 	}
-	t := r.tables
-	t.Rulesets = append(t.Rulesets, rules)
-	t.Ports = appendFor(t.Ports, b.ports, func(e *PortEntry) { e.Ruleset = id })
-	t.Users = appendFor(t.Users, b.users, func(e *IDEntry) { e.Ruleset = id })
-	t.Groups = appendFor(t.Groups, b.groups, func(e *IDEntry) { e.Ruleset = id })
-	t.Peers = appendFor(t.Peers, b.peers, func(e *PeerEntry) { e.Ruleset = id })
+	r.tables.Rulesets = append(r.tables.Rulesets, b.ruleset)
 	return nil
-}
-
-// appendFor appends entries and writes the ruleset into those appended.
-func appendFor[T any](to, entries []T, write func(*T)) []T {
-	n := len(to)
-	to = append(to, entries...)
-	for i := n; i < len(to); i++ {
-		write(&to[i])
-	}
-	return to
 }
 
 // add enters a clause's bit into what is looked up without a table.
@@ -209,33 +185,37 @@ func idEntries(clauses []*clause, of func(*policy.ProcessSelector) []uint32) (en
 	return entries
 }
 
-// peerEntries makes the peer entries of a ruleset. acc has an empty set for every identity, and has
-// it again afterwards.
-func peerEntries(clauses []*clause, classes *classes, acc []Bitset) (entries []PeerEntry) {
+// place gives a ruleset its peers as they are in classes of addresses. Where the identities of all its
+// selectors are those that they had in the classes before, its entries are too.
+func (b *built) place(c *classes) {
+	if b.classes == nil || slices.ContainsFunc(b.clauses, func(cl *clause) bool {
+		return !cl.anyPeer && !slices.Equal(b.classes.members[cl.peers], c.members[cl.peers])
+	}) {
+		rules := *b.ruleset
+		rules.Peers = peerEntries(b.clauses, c)
+		b.ruleset = &rules
+	}
+	b.classes = c
+}
+
+// peerEntries makes the peer entries of a ruleset.
+func peerEntries(clauses []*clause, classes *classes) (entries []PeerEntry) {
 	var anyPeer Bitset
-	bySelector := map[uint32]Bitset{}
+	bits := map[Identity]Bitset{}
 	for bit, cl := range clauses {
 		if cl.anyPeer {
 			anyPeer.Set(bit)
 			continue
 		}
-		s := bySelector[cl.peers]
-		s.Set(bit)
-		bySelector[cl.peers] = s
-	}
-	var touched []Identity
-	for selector, set := range bySelector {
-		for _, identity := range classes.members[selector] {
-			if acc[identity] == (Bitset{}) {
-				touched = append(touched, identity)
-			}
-			acc[identity] = acc[identity].Or(set)
+		for _, identity := range classes.members[cl.peers] {
+			set := bits[identity]
+			set.Set(bit)
+			bits[identity] = set
 		}
 	}
-	slices.Sort(touched)
-	for _, identity := range touched {
-		entries = append(entries, PeerEntry{Identity: identity, Bits: acc[identity].Or(anyPeer)})
-		acc[identity] = Bitset{}
+	entries = slices.Grow(entries, len(bits))
+	for _, identity := range slices.Sorted(maps.Keys(bits)) {
+		entries = append(entries, PeerEntry{Identity: identity, Bits: bits[identity].Or(anyPeer)})
 	}
 	return entries
 }

@@ -40,18 +40,15 @@ const (
 const OriginCount = 5
 
 // Identity is a class of addresses that every selector on the node treats alike. 0 is the class
-// that no selector names.
+// that no selector names. The number is made of what the selectors of the class say, so that it stays
+// what it is while others come and go.
 type Identity uint32
 
 // Tables is one revision of everything that judges.
 type Tables struct {
-	Rulesets   []Ruleset         // index is the ruleset id; 0 is the empty ruleset, which selects nothing
+	Rulesets   []*Ruleset        // index is the ruleset id; 0 is the empty ruleset, which selects nothing
 	Containers map[uint64]uint32 // Workload.Key → ruleset id
 	Addresses  []AddressEntry    // longest prefix wins; has ::/0 and ::ffff:0:0/96 always; sorted by address, length
-	Peers      []PeerEntry       // sorted by ruleset, identity
-	Ports      []PortEntry       // sorted by ruleset, protocol, port, length
-	Users      []IDEntry         // sorted by ruleset, id
-	Groups     []IDEntry         // sorted by ruleset, id
 	Pages      []Page            // DFAs, packed
 	Accepts    []Bitset          // accept sets of the DFAs; 0 is the empty set
 }
@@ -63,35 +60,32 @@ type AddressEntry struct {
 	Identity Identity
 }
 
-// PeerEntry gives the rules of one ruleset that match one identity. It holds all of them,
+// PeerEntry gives the rules of a ruleset that match one identity. It holds all of them,
 // AnyPeer included; an identity without entry has Ruleset.AnyPeer, and so has a call without an
 // address.
 type PeerEntry struct {
-	Ruleset  uint32
 	Identity Identity
 	Bits     Bitset
 }
 
-// PortEntry gives the rules of one ruleset that match a port prefix of one protocol, the longest
+// PortEntry gives the rules of a ruleset that match a port prefix of one protocol, the longest
 // prefix winning. It holds the rules of all prefixes that cover it, AnyPort included; no entry
 // means Ruleset.AnyPort, and so does a call without an address. A call of a protocol with an
 // address but without a port (a raw socket) asks for port 0, which only rules match that name the
 // protocol and no port. For an ICMP message the port is 256 + type, or 512 where the type is not known
 // yet, which Deny rules match that name a type.
 type PortEntry struct {
-	Ruleset  uint32
 	Protocol uint8 // IPPROTO_*
 	Bits     Bitset
 	Port     uint16 // host byte order; the low 16-Length bits are zero
 	Length   uint8  // 0 to 16: how many leading bits of Port count
 }
 
-// IDEntry gives the rules of one ruleset that select the processes of one user or group. It holds all of
+// IDEntry gives the rules of a ruleset that select the processes of one user or group. It holds all of
 // them, AnyUser or AnyGroup included; no entry means those.
 type IDEntry struct {
-	Ruleset uint32
-	ID      uint32
-	Bits    Bitset
+	ID   uint32
+	Bits Bitset
 }
 
 // MaxDemands is how many headers, and how many values of headers, the rules of one container can demand.
@@ -125,6 +119,9 @@ type Ruleset struct {
 	Demands                     []Bitset            // for each demand of a header the rules that have it
 	ServerNames                 DFARef              // name that a TLS client asks for → rules whose serverNames match it
 	Rules                       []Rule              // by bit, at most MaxRules, first rule first
+	Peers                       []PeerEntry         // sorted by identity
+	Ports                       []PortEntry         // sorted by protocol, port, length
+	Users, Groups               []IDEntry           // sorted by id
 }
 
 // How a call is judged:

@@ -21,7 +21,7 @@ func topics() []string {
 	return []string{
 		`topic=="/containers/create"`, `topic=="/containers/update"`, `topic=="/containers/delete"`,
 		`topic=="/tasks/create"`, `topic=="/tasks/start"`, `topic=="/tasks/exit"`, `topic=="/tasks/delete"`,
-		`topic=="/tasks/exec-started"`,
+		`topic=="/tasks/exec-added"`, `topic=="/tasks/exec-started"`,
 	}
 }
 
@@ -46,6 +46,8 @@ func (s *session) handle(ctx context.Context, envelope *events.Envelope) error {
 		return s.startTask(ctx, in(e.GetContainerID()), e.GetPid(), identity.ContainerCreated)
 	case *eventstypes.TaskStart:
 		return s.startTask(ctx, in(e.GetContainerID()), e.GetPid(), identity.ContainerStarted)
+	case *eventstypes.TaskExecAdded:
+		s.addExec(ctx, in(e.GetContainerID()), e.GetExecID())
 	case *eventstypes.TaskExecStarted:
 		return s.startExec(ctx, in(e.GetContainerID()), e, envelope.Timestamp)
 	case *eventstypes.TaskExit:
@@ -91,6 +93,7 @@ func (s *session) remove(ctx context.Context, k key) error {
 	}
 	delete(s.known, k)
 	delete(s.execs, k)
+	delete(s.added, k)
 	return s.tell(ctx, identity.Change{Kind: identity.ContainerRemoved, Container: e.Container})
 }
 
@@ -125,7 +128,30 @@ func (s *session) stopTask(ctx context.Context, k key, pid uint32) error {
 	e.CgroupPath, e.CgroupID, e.InitPID, e.Pod.HostNetwork = "", 0, 0, e.specHostNet
 	s.known[k] = e
 	delete(s.execs, k)
+	delete(s.added, k)
 	return s.tell(ctx, identity.Change{Kind: identity.ContainerStopped, Container: told})
+}
+
+// mostAdded bounds how many execs of a container are kept that have yet to start. Those forgotten are asked about when they
+// start, if they still run then.
+const mostAdded = 256
+
+// addExec asks whether an exec that has yet to start has a terminal. Once it has started it may be over before anybody asks.
+func (s *session) addExec(ctx context.Context, k key, id string) {
+	if _, ok := s.known[k]; !ok {
+		return // its first event comes with its container's, or with the next list
+	}
+	if s.added[k] == nil || len(s.added[k]) == mostAdded { // of those that never start nothing more is heard
+		s.added[k] = make(map[string]bool)
+	}
+	s.added[k][id] = s.hasTerminal(ctx, k, id)
+}
+
+func (s *session) hasTerminal(ctx context.Context, k key, id string) bool {
+	callCtx, cancel := s.call(ctx, k.namespace)
+	defer cancel()
+	reply, err := s.client.TaskService().Get(callCtx, &tasks.GetRequest{ContainerID: k.id, ExecID: id})
+	return err == nil && reply.GetProcess().GetTerminal() // of one that is over nothing is known
 }
 
 func (s *session) startExec(ctx context.Context, k key, started *eventstypes.TaskExecStarted, at time.Time) error {
@@ -133,12 +159,11 @@ func (s *session) startExec(ctx context.Context, k key, started *eventstypes.Tas
 		ContainerID: k.id, Namespace: k.namespace, ID: started.GetExecID(), PID: started.GetPid(), StartedAt: at,
 	}
 	x.Args = s.arguments(ctx, x.PID)
-	callCtx, cancel := s.call(ctx, k.namespace)
-	reply, err := s.client.TaskService().Get(callCtx, &tasks.GetRequest{ContainerID: k.id, ExecID: x.ID})
-	cancel()
-	if err == nil {
-		x.Terminal = reply.GetProcess().GetTerminal()
+	var asked bool
+	if x.Terminal, asked = s.added[k][x.ID]; !asked {
+		x.Terminal = s.hasTerminal(ctx, k, x.ID)
 	}
+	delete(s.added[k], x.ID)
 	if s.execs[k] == nil {
 		s.execs[k] = make(map[string]identity.Exec)
 	}

@@ -36,6 +36,7 @@ type session struct {
 	known   map[key]entry
 	doubt   map[key]entry                    // the last list, if it differed from known
 	execs   map[key]map[string]identity.Exec // of each container, by exec id
+	added   map[key]map[string]bool          // the same of those that have yet to start: whether they have a terminal
 }
 
 // settle is when the list is asked for a second time. The daemon registers a subscription while it answers the first
@@ -50,7 +51,7 @@ func (w *watch) follow(ctx context.Context, connected func()) error {
 		return fmt.Errorf("connecting to containerd: %w", err)
 	}
 	defer func() { _ = daemon.Close() }() // the connection is given up
-	s := session{watch: w, client: daemon, known: make(map[key]entry), execs: make(map[key]map[string]identity.Exec)}
+	s := session{watch: w, client: daemon, known: make(map[key]entry), execs: make(map[key]map[string]identity.Exec), added: make(map[key]map[string]bool)}
 	if s.hostNet, err = w.nodeNetNS(); err != nil {
 		w.log.WithError(err).Warn("the node's network namespace is not known: host-network containers are told by their spec only")
 	}
@@ -185,6 +186,7 @@ func (s *session) compare(listed map[key]entry) belief {
 func (s *session) adopt(ctx context.Context, listed map[key]entry) error {
 	s.known = listed
 	maps.DeleteFunc(s.execs, func(k key, _ map[string]identity.Exec) bool { return !listed[k].Running })
+	maps.DeleteFunc(s.added, func(k key, _ map[string]bool) bool { return !listed[k].Running })
 	all := make([]identity.Container, 0, len(listed))
 	for _, e := range listed {
 		all = append(all, e.Container)

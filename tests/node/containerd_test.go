@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -34,92 +33,6 @@ const (
 	// pluginTimeout is how long containerd waits for an NRI plugin.
 	pluginTimeout = 2 * time.Second
 )
-
-// release is a containerd to test with.
-type release struct {
-	name string
-	nri  bool
-	dir  func(*testing.T) string // of its programs; "" finds them in PATH
-}
-
-var (
-	debian  = release{name: "1.6", dir: func(*testing.T) string { return "" }}
-	current = release{name: "2.3", nri: true, dir: built}
-)
-
-// hooked makes runc call the agent's hook.
-func hooked(args ...string) func(*node) {
-	return func(n *node) { n.hook = append([]string{}, args...) }
-}
-
-// calls makes a runtime wait for the agent: by NRI, or else by the hook.
-func (r release) calls() func(*node) {
-	if r.nri {
-		return func(*node) {}
-	}
-	return hooked("--on-failure=refuse", "--timeout=20s")
-}
-
-// forEach runs a test on every containerd; in a guest, which can build none, on Debian's.
-func forEach(t *testing.T, test func(t *testing.T, r release)) {
-	t.Helper()
-	for _, r := range []release{debian, current} {
-		if r.nri && testutil.InVM() {
-			continue
-		}
-		t.Run(r.name, func(t *testing.T) { test(t, r) })
-	}
-}
-
-// currentVersion is what the module in the folder containerd requires.
-const currentVersion = "v2.3.7"
-
-var buildOnce = sync.OnceValues(func() (string, error) {
-	dir := filepath.Join(cacheDir(), "containerd-"+currentVersion)
-	for _, program := range []string{"containerd", "containerd-shim-runc-v2", "ctr"} {
-		file := filepath.Join(dir, program)
-		if _, err := os.Stat(file); err == nil {
-			continue
-		}
-		cmd := exec.Command("go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-tags", "no_btrfs no_zfs no_devmapper",
-			"-ldflags", "-s -w -X github.com/containerd/containerd/v2/version.Version="+currentVersion, "-o", file+".new",
-			"github.com/containerd/containerd/v2/cmd/"+program)
-		cmd.Dir = "containerd"
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("building %s: %w\n%s", program, err, out)
-		}
-		if err := os.Rename(file+".new", file); err != nil { // whole or not at all
-			return "", err
-		}
-	}
-	return dir, nil
-})
-
-// built returns where containerd 2 is, and builds it there once.
-func built(t *testing.T) string {
-	t.Helper()
-	if _, err := exec.LookPath("go"); err != nil {
-		testutil.Unsupported(t, "go", err.Error())
-	}
-	dir, err := buildOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-// cacheDir is where what is built once is kept, outside the tree.
-func cacheDir() string {
-	if dir := os.Getenv("SALLYPORT_CACHE"); dir != "" {
-		return dir
-	}
-	base := os.Getenv("XDG_CACHE_HOME")
-	if base == "" {
-		base = filepath.Join(os.Getenv("HOME"), ".cache")
-	}
-	return filepath.Join(base, "sallyport")
-}
 
 // node is a node of a cluster, without its kubelet: a network with a server outside, and a containerd that makes pods.
 type node struct {
@@ -212,7 +125,17 @@ func (n *node) socket() string { return n.path("containerd.sock") }
 func (n *node) config() string {
 	common := fmt.Sprintf("root = %q\nstate = %q\n[grpc]\n  address = %q\n[ttrpc]\n  address = %q\n",
 		n.path("root"), n.path("state"), n.socket(), n.socket()+".ttrpc")
+	nri := fmt.Sprintf(`[plugins."io.containerd.nri.v1.nri"]
+  disable = false
+  socket_path = %q
+  plugin_path = %q
+  plugin_config_path = %q
+  plugin_request_timeout = %q
+`, n.nriSocket(), n.path("nri"), n.path("nri-conf"), pluginTimeout)
 	if !n.release.nri {
+		nri = ""
+	}
+	if n.release.config == 2 {
 		return fmt.Sprintf(`version = 2
 disabled_plugins = ["io.containerd.internal.v1.opt"]
 %[1]s[plugins."io.containerd.grpc.v1.cri"]
@@ -227,7 +150,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       %[5]s
-`, common, pauseImage, cniDir, n.path("cni"), n.baseSpec())
+%[6]s`, common, pauseImage, cniDir, n.path("cni"), n.baseSpec(), nri)
 	}
 	return fmt.Sprintf(`version = 3
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.erofs"]
@@ -244,13 +167,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
   [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     %[5]s
-[plugins."io.containerd.nri.v1.nri"]
-  disable = false
-  socket_path = %[6]q
-  plugin_path = %[7]q
-  plugin_config_path = %[8]q
-  plugin_request_timeout = %[9]q
-`, common, pauseImage, cniDir, n.path("cni"), n.baseSpec(), n.nriSocket(), n.path("nri"), n.path("nri-conf"), pluginTimeout)
+%[6]s`, common, pauseImage, cniDir, n.path("cni"), n.baseSpec(), nri)
 }
 
 // baseSpec is the line that names a spec with the hook.

@@ -26,6 +26,7 @@ func TestMainAndExec(t *testing.T) {
 			want(t, "exec without terminal", web.stream(t, false, "sh", "-c", line), "EPERM")
 			want(t, "exec with terminal", web.stream(t, true, "sh", "-c", line), "EPERM")
 		}
+		s.wantTerminals(t, 3)
 		s.sequence(t, web, times(100))
 		s.parallel(t, web, times(50))
 		s.forbidden.ExpectNone(t)
@@ -37,6 +38,26 @@ func TestMainAndExec(t *testing.T) {
 			}
 		}
 		s.noLosses(t)
+	})
+}
+
+// wantTerminals checks that the report says of so many sessions that they had a terminal, and of the others nothing.
+func (s *scene) wantTerminals(t *testing.T, n int) {
+	t.Helper()
+	testutil.Eventually(t, "the sessions have ended, with their names", func() error {
+		with, without := 0, 0
+		for _, e := range s.agent.observe(t, "--kind", "session-end") {
+			switch {
+			case e.Terminal:
+				with++
+			case e.Origin == "Exec":
+				without++
+			}
+		}
+		if with != n || without != 2*n {
+			return fmt.Errorf("%d with a terminal and %d without, want %d and %d", with, without, n, 2*n)
+		}
+		return nil
 	})
 }
 

@@ -37,6 +37,7 @@ func table() []field {
 		{"origin", func(r *Record) Value { return name(r.Origin()) }},
 		{"session", func(r *Record) Value { return text(r.SessionID) }},
 		{"execID", func(r *Record) Value { return text(r.ExecID) }},
+		{"terminal", func(r *Record) Value { return flag(r.Terminal) }},
 		{"user", func(r *Record) Value { return text(r.User) }},
 		{"binary", func(r *Record) Value { return text(r.Binary()) }},
 		{"call", func(r *Record) Value { return name(CallName(r.Event.Call)) }},

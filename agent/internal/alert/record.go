@@ -31,6 +31,7 @@ type Record struct {
 	ContainerType string // App, Init, Sidecar, Ephemeral
 	SessionID     string // the kernel's session id in hex; empty outside a session
 	ExecID        string // the runtime's name of the session
+	Terminal      bool   // the session was given one (kubectl exec -t), as the runtime says
 	User          string // who asked the cluster's API for the session, as it has authenticated them
 	PeerName      string // by which DNS has told the container the peer's address
 	Policy        string // namespace/policy of the deciding rule

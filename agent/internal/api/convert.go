@@ -35,7 +35,7 @@ func fromRecord(r *alert.Record) *apiv1.Event {
 
 		Workload: []byte(r.Workload), Namespace: r.Namespace, Pod: r.Pod,
 		Container: r.Container, ContainerId: r.ContainerID, Image: r.Image, PodLabels: []byte(r.PodLabels), ContainerType: r.ContainerType, User: []byte(r.User), PeerName: []byte(r.PeerName),
-		SessionName: r.SessionID, ExecId: r.ExecID, Policy: r.Policy, Rule: r.Rule, Message: r.Message(),
+		SessionName: r.SessionID, ExecId: r.ExecID, Terminal: r.Terminal, Policy: r.Policy, Rule: r.Rule, Message: r.Message(),
 	}
 	if e.Target != nil {
 		out.Target = fromSubject(e.Target)
@@ -74,7 +74,7 @@ func ToRecord(e *apiv1.Event) *alert.Record {
 		},
 		Workload: string(e.GetWorkload()), Namespace: e.GetNamespace(), Pod: e.GetPod(),
 		Container: e.GetContainer(), ContainerID: e.GetContainerId(), Image: e.GetImage(), PodLabels: string(e.GetPodLabels()), ContainerType: e.GetContainerType(), User: string(e.GetUser()), PeerName: string(e.GetPeerName()),
-		SessionID: e.GetSessionName(), ExecID: e.GetExecId(), Policy: e.GetPolicy(), Rule: e.GetRule(),
+		SessionID: e.GetSessionName(), ExecID: e.GetExecId(), Terminal: e.GetTerminal(), Policy: e.GetPolicy(), Rule: e.GetRule(),
 	}
 	if e.GetTarget() != nil {
 		target := toSubject(e.GetTarget())

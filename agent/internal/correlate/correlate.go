@@ -127,7 +127,7 @@ func (g *Registry) Join(e event.Event) *alert.Record {
 		event.KindSocket, event.KindFlow, event.KindForeign, event.KindLost, event.KindBorrow, event.KindLate, event.KindDNS, event.KindStale, event.KindRequest, event.KindTamper:
 	}
 	g.containers.name(r)
-	r.ExecID = g.sessions.execOf(e.Subject.Session, now)
+	r.ExecID, r.Terminal = g.sessions.execOf(e.Subject.Session, now)
 	r.User = g.callers.userOf(g.sessions.byID[e.Subject.Session], r)
 	if rule, ok := g.rules[e.Rule]; ok && e.Rule != 0 {
 		r.Rule, r.Policy = rule.rule.Name, rule.rule.Policy

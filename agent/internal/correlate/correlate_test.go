@@ -160,7 +160,7 @@ func TestSessions(t *testing.T) {
 	}
 	exec := func(id string, pid uint32, container string, at time.Time) identity.Change {
 		return identity.Change{Kind: identity.ExecStarted, Exec: identity.Exec{
-			ID: id, PID: pid, ContainerID: container, Namespace: "k8s.io", StartedAt: at,
+			ID: id, PID: pid, ContainerID: container, Namespace: "k8s.io", StartedAt: at, Terminal: id == "e1",
 		}}
 	}
 	tests := []struct {
@@ -199,8 +199,8 @@ func TestSessions(t *testing.T) {
 					g.Apply(s)
 				}
 			}
-			if got := g.Join(connect(4711, 42, 0)).ExecID; got != test.want {
-				t.Errorf("session 42 is exec %q, want %q", got, test.want)
+			if got := g.Join(connect(4711, 42, 0)); got.ExecID != test.want || got.Terminal != (test.want == "e1") {
+				t.Errorf("session 42 is exec %q (terminal %v), want %q", got.ExecID, got.Terminal, test.want)
 			}
 		})
 	}

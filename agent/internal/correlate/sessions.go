@@ -17,6 +17,7 @@ type session struct {
 	start    time.Time
 	inferred bool   // start is when it was found, not when it began
 	exec     string // the runtime's name; empty while not known
+	terminal bool   // the runtime gave it one
 	args     []string
 	user     string // who asked the cluster's API for it; empty while not known
 	gone     time.Time
@@ -62,7 +63,7 @@ func (s *sessions) started(e *event.Event, containerOf resolver) {
 	s.byID[one.id] = one
 	s.byPID[one.pid] = one
 	if name, ok := s.waiting[one.pid]; ok && s.fits(one, &name.exec, containerOf) {
-		one.exec = name.exec.ID
+		one.exec, one.terminal = name.exec.ID, name.exec.Terminal
 		delete(s.waiting, one.pid)
 	}
 }
@@ -74,7 +75,7 @@ func (s *sessions) named(exec identity.Exec, containerOf resolver, now time.Time
 	}
 	if one := s.byPID[exec.PID]; one != nil && s.fits(one, &exec, containerOf) {
 		if one.exec == "" {
-			one.exec = exec.ID
+			one.exec, one.terminal = exec.ID, exec.Terminal
 		}
 		return
 	}
@@ -93,17 +94,17 @@ func (s *sessions) fits(one *session, exec *identity.Exec, containerOf resolver)
 	return one.inferred || exec.StartedAt.IsZero() || one.start.Sub(exec.StartedAt).Abs() <= s.skew
 }
 
-// execOf is the name of a session, or "". A session that ended is kept as long as it is asked for:
-// what it started may run on for long, and is the more worth a name.
-func (s *sessions) execOf(id uint64, now time.Time) string {
+// execOf is the name of a session, or "", and whether it has a terminal. A session that ended is kept as long as it is
+// asked for: what it started may run on for long, and is the more worth a name.
+func (s *sessions) execOf(id uint64, now time.Time) (name string, terminal bool) {
 	one := s.byID[id]
 	if one == nil {
-		return ""
+		return "", false
 	}
 	if !one.gone.IsZero() {
 		one.gone = now
 	}
-	return one.exec
+	return one.exec, one.terminal
 }
 
 // ended notes that the first process of a session ended.

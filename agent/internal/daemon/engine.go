@@ -27,11 +27,6 @@ const resyncPatience = 10 * time.Second
 // retryAfter is the pause before something that did not work is tried again.
 const retryAfter = time.Second
 
-// gather is how long after a change was put in force the next ones are gathered, where nobody waits for them: so
-// that pods which come and go all the time cost no more than ten compilations a second. A change after a quiet
-// time is not held back.
-const gather = 100 * time.Millisecond
-
 // engine keeps the kernel's tables equal to the policies and the containers. One goroutine (run)
 // changes it; snapshot may be called from any.
 type engine struct {
@@ -54,6 +49,7 @@ type engine struct {
 	swapped   bool // this agent has put tables in force
 	behind    bool // something has changed that is not in force yet
 	caughtUp  time.Time
+	pause     time.Duration // after that
 	waiting   []*start
 
 	mu  sync.Mutex
@@ -190,23 +186,6 @@ func (e *engine) giveUp() {
 		return
 	}
 	e.listed, e.behind = true, true
-}
-
-// catchUpInTime brings the kernel in line with what has changed, if it is time to. It returns after which pause it
-// is to be called again at the latest; 0: when something happens.
-func (e *engine) catchUpInTime() (pause time.Duration) {
-	if !e.behind {
-		return 0
-	}
-	if wait := gather - time.Since(e.caughtUp); wait > 0 && len(e.waiting) == 0 {
-		return wait
-	}
-	done := e.catchUp()
-	e.caughtUp = time.Now()
-	if !done {
-		return retryAfter
-	}
-	return 0
 }
 
 // catchUp brings the kernel in line with what has changed. It returns false when it must be tried again.

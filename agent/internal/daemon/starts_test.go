@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -125,7 +126,7 @@ func TestChangesAreGathered(t *testing.T) {
 		if pause := e.catchUpInTime(); pause != 0 {
 			t.Errorf("a pause of %v without a change", pause)
 		}
-		e.behind, e.caughtUp = true, time.Now()
+		e.behind, e.caughtUp, e.pause = true, time.Now(), pauseAfter(time.Millisecond)
 		if pause := e.catchUpInTime(); pause != gather {
 			t.Errorf("a pause of %v right after the last time, not %v", pause, gather)
 		}
@@ -134,4 +135,22 @@ func TestChangesAreGathered(t *testing.T) {
 			t.Errorf("a pause of %v later, not %v", pause, gather*3/4)
 		}
 	})
+}
+
+// TestCostlyChangesAreGatheredLonger: changes that nobody waits for take a tenth of a processor, unless one alone takes more
+// than that of a second.
+func TestCostlyChangesAreGatheredLonger(t *testing.T) {
+	t.Parallel()
+	for cost, want := range map[time.Duration]time.Duration{
+		0: gather, time.Millisecond: gather, 40 * time.Millisecond: 480 * time.Millisecond, 2 * time.Second: gatherMost,
+	} {
+		if got := pauseAfter(cost); got != want {
+			t.Errorf("after %v changes are gathered for %v, want %v", cost, got, want)
+		}
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for before := threadTime(); threadTime() == before; { // a processor is used until that shows
+		continue
+	}
 }

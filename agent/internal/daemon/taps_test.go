@@ -37,7 +37,7 @@ func TestAsked(t *testing.T) {
 	for id := range uint64(3) {
 		w.put(identity.Container{ID: string(rune('a' + id)), CgroupID: id + 1, CgroupPath: "/c", InitPID: uint32(id) + 10})
 	}
-	tables := &compile.Tables{Rulesets: make([]compile.Ruleset, 3), Containers: map[uint64]uint32{1: 1, 2: 2}}
+	tables := &compile.Tables{Rulesets: []*compile.Ruleset{{}, {}, {}}, Containers: map[uint64]uint32{1: 1, 2: 2}}
 	tables.Rulesets[2].HTTP[0] = 1
 	got := w.asked(tables)
 	if len(got) != 1 || got[2] != (tapped{cgroup: "/c", init: 11}) {

@@ -1,10 +1,8 @@
 package tables
 
 import (
-	"errors"
 	"math/bits"
-
-	"github.com/cilium/ebpf"
+	"net/netip"
 
 	"github.com/sallyport/sallyport/policy/compile"
 	"github.com/sallyport/sallyport/probes/internal/bpfobj"
@@ -13,85 +11,110 @@ import (
 // portBits are the bits of bpfobj.ABIPortKey before the port.
 const portBits = 48
 
-// put writes all pairs in one call where the map type and the kernel can, else one by one.
-func put[K, V any](m *ebpf.Map, keys []K, values []V) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	n, err := m.BatchUpdate(keys, values, nil)
-	if err == nil && n == len(keys) {
-		return nil
-	}
-	if err != nil && !errors.Is(err, ebpf.ErrNotSupported) {
-		return err
-	}
-	for i := range keys {
-		if err := m.Put(keys[i], values[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+type addressKey = bpfobj.ABIAddressKey
+
+func keyOf(p netip.Prefix) addressKey {
+	return addressKey{Prefixlen: uint32(p.Bits()), Addr: p.Addr().As16()}
 }
 
-func fillArray[V any](m *ebpf.Map, values []V) error {
-	keys := make([]uint32, len(values))
-	for i := range keys {
-		keys[i] = uint32(i)
-	}
-	return put(m, keys, values)
+// kind is one table.
+type kind struct {
+	name  string                          // of the outer map
+	size  func(to *version) int           // entries
+	edits func(from, to *version) changes // what makes of the one the other
 }
 
-func fillContainers(m *ebpf.Map, containers map[uint64]uint32) error {
-	keys, values := make([]uint64, 0, len(containers)), make([]uint32, 0, len(containers))
-	for k, v := range containers {
-		keys, values = append(keys, k), append(values, v)
+// kinds are all tables.
+func kinds() []kind {
+	peers := func(r *compile.Ruleset) []compile.PeerEntry { return r.Peers }
+	ports := func(r *compile.Ruleset) []compile.PortEntry { return r.Ports }
+	return []kind{
+		{"rulesets", func(to *version) int { return len(to.byID) }, func(from, to *version) changes { return rulesets(from, to) }},
+		{"ruleset_by_cgrp", func(to *version) int { return len(to.Containers) }, func(from, to *version) changes { return containers(from, to) }},
+		{"identity_by_addr", func(to *version) int { return len(to.Addresses) }, func(from, to *version) changes { return addresses(from.Addresses, to.Addresses) }},
+		{"rules_by_peer", func(to *version) int { return size(to, peers) }, func(from, to *version) changes { return entries(from, to, peers, peerPair) }},
+		{"rules_by_port", func(to *version) int { return size(to, ports) }, func(from, to *version) changes { return entries(from, to, ports, portPair) }},
+		{"rules_by_id", func(to *version) int { return size(to, ids) }, func(from, to *version) changes { return entries(from, to, ids, idPair) }},
+		{"dfa_pages", func(to *version) int { return len(to.Pages) }, func(from, to *version) changes { return array(from.Pages, to.Pages) }},
+		{"dfa_accepts", func(to *version) int { return len(to.Accepts) }, func(from, to *version) changes { return array(from.Accepts, to.Accepts) }},
+		{"demands", func(to *version) int { return len(to.demands()) }, func(from, to *version) changes { return array(from.demands(), to.demands()) }},
+		{"rules", func(to *version) int { return len(to.byID) * compile.MaxRules }, func(from, to *version) changes { return rules(from, to) }},
 	}
-	return put(m, keys, values)
 }
 
-func fillAddresses(m *ebpf.Map, entries []compile.AddressEntry) error {
-	keys, values := make([]bpfobj.ABIAddressKey, len(entries)), make([]uint32, len(entries))
-	for i, e := range entries {
-		keys[i], values[i] = addressKey(e.Prefix), uint32(e.Identity)
+// containers finds those that have another ruleset.
+func containers(from, to *version) *edits[uint64, uint32] {
+	e, before := &edits[uint64, uint32]{}, make(map[uint64]uint32, len(from.Containers))
+	for key, ruleset := range from.Containers {
+		before[key] = from.ids[ruleset]
 	}
-	return put(m, keys, values)
+	for key, ruleset := range to.Containers {
+		e.keep(before, key, to.ids[ruleset])
+	}
+	e.leave(before)
+	return e
 }
 
-func fillPeers(m *ebpf.Map, entries []compile.PeerEntry) error {
-	keys, values := make([]bpfobj.ABIPeerKey, len(entries)), make([]compile.Bitset, len(entries))
-	for i, e := range entries {
-		keys[i] = bpfobj.ABIPeerKey{Ruleset: e.Ruleset, Identity: uint32(e.Identity)}
-		values[i] = e.Bits
-	}
-	return put(m, keys, values)
+func peerPair(id uint32, e *compile.PeerEntry) (bpfobj.ABIPeerKey, compile.Bitset) {
+	return bpfobj.ABIPeerKey{Ruleset: id, Identity: uint32(e.Identity)}, e.Bits
 }
 
-func fillPorts(m *ebpf.Map, entries []compile.PortEntry) error {
-	keys, values := make([]bpfobj.ABIPortKey, len(entries)), make([]compile.Bitset, len(entries))
-	for i, e := range entries {
-		// Prefixes are matched from the first byte in memory, so both numbers are big endian. All
-		// targets are little endian (bpfel).
-		keys[i] = bpfobj.ABIPortKey{
-			Prefixlen: portBits + uint32(e.Length),
-			Ruleset:   bits.ReverseBytes32(e.Ruleset),
-			Protocol:  e.Protocol,
-			PortBe:    bits.ReverseBytes16(e.Port),
-		}
-		values[i] = e.Bits
-	}
-	return put(m, keys, values)
+// portPair has a prefix for its key. Prefixes are matched from the first byte in memory, so both numbers are big endian.
+// All targets are little endian (bpfel).
+func portPair(id uint32, e *compile.PortEntry) (bpfobj.ABIPortKey, compile.Bitset) {
+	return bpfobj.ABIPortKey{
+		Prefixlen: portBits + uint32(e.Length),
+		Ruleset:   bits.ReverseBytes32(id),
+		Protocol:  e.Protocol,
+		PortBe:    bits.ReverseBytes16(e.Port),
+	}, e.Bits
 }
 
-func fillIDs(m *ebpf.Map, t *compile.Tables) error {
-	n := len(t.Users) + len(t.Groups)
-	keys, values := make([]bpfobj.ABIIdKey, 0, n), make([]compile.Bitset, 0, n)
-	for kind, entries := range [][]compile.IDEntry{t.Users, t.Groups} { // in the order of enum id_kinds
+// idEntry is an entry of users or of groups.
+type idEntry struct {
+	kind uint32 // as in enum id_kinds
+	compile.IDEntry
+}
+
+// ids are the entries of users and groups of a ruleset.
+func ids(r *compile.Ruleset) (all []idEntry) {
+	for kind, entries := range [][]compile.IDEntry{r.Users, r.Groups} { // in the order of enum id_kinds
 		for _, e := range entries {
-			keys = append(keys, bpfobj.ABIIdKey{Ruleset: e.Ruleset, Id: e.ID, Kind: uint32(kind)})
-			values = append(values, e.Bits)
+			all = append(all, idEntry{uint32(kind), e})
 		}
 	}
-	return put(m, keys, values)
+	return all
+}
+
+func idPair(id uint32, e *idEntry) (bpfobj.ABIIdKey, compile.Bitset) {
+	return bpfobj.ABIIdKey{Ruleset: id, Id: e.ID, Kind: e.kind}, e.Bits
+}
+
+// rulesets finds the rulesets that are others. What is there of one that is gone stays: no container has it.
+func rulesets(from, to *version) *edits[uint32, bpfobj.ABIRuleset] {
+	e := &edits[uint32, bpfobj.ABIRuleset]{}
+	for id, r := range to.byID {
+		if r == nil || r == from.at(id) && from.first[id] == to.first[id] {
+			continue
+		}
+		e.put(uint32(id), kernelRuleset(r, uint32(id), to.first[id]))
+	}
+	return e
+}
+
+// rules finds the rules of those rulesets whose rules are others.
+func rules(from, to *version) *edits[uint32, bpfobj.ABIRule] {
+	e := &edits[uint32, bpfobj.ABIRule]{}
+	for id, r := range to.byID {
+		if before := from.at(id); r == nil || before != nil && equal(before.Rules, r.Rules) {
+			continue
+		}
+		for bit := range r.Rules {
+			rule := &r.Rules[bit]
+			e.put(uint32(id*compile.MaxRules+bit), bpfobj.ABIRule{Ref: rule.Ref, Verdict: rule.Verdict, Severity: rule.Severity})
+		}
+	}
+	return e
 }
 
 func kernelRef(r compile.DFARef) bpfobj.ABIDfaRef {
@@ -100,48 +123,44 @@ func kernelRef(r compile.DFARef) bpfobj.ABIDfaRef {
 
 func kernelBits(b compile.Bitset) bpfobj.ABIBits { return bpfobj.ABIBits{Word: b} }
 
-func fillRulesets(m *ebpf.Map, rulesets []compile.Ruleset) error {
-	values, demands := make([]bpfobj.ABIRuleset, len(rulesets)), 0
-	for id := range rulesets {
-		r, v := &rulesets[id], &values[id]
-		*v = bpfobj.ABIRuleset{
-			Audit:        kernelBits(r.Audit),
-			AnyBinary:    kernelBits(r.AnyBinary),
-			AnyScript:    kernelBits(r.AnyScript),
-			AnyId:        [2]bpfobj.ABIBits{kernelBits(r.AnyUser), kernelBits(r.AnyGroup)},
-			AnyOf:        kernelBits(r.AnyOf),
-			Truncated:    kernelBits(r.Truncated),
-			AnyPeer:      kernelBits(r.AnyPeer),
-			AnyPort:      kernelBits(r.AnyPort),
-			Dns:          kernelBits(r.DNS),
-			Exe:          kernelRef(r.Exe),
-			Interpreters: kernelRef(r.Interpreters),
-			Scripts:      kernelRef(r.Scripts),
-			Names:        kernelRef(r.Names),
-			Queries:      kernelRef(r.Queries),
-			Http:         kernelBits(r.HTTP),
-			AnyMethod:    kernelBits(r.AnyMethod),
-			AnyPath:      kernelBits(r.AnyPath),
-			AnyHost:      kernelBits(r.AnyHost),
-			Methods:      kernelRef(r.Methods),
-			Paths:        kernelRef(r.Paths),
-			Hosts:        kernelRef(r.Hosts),
-			Lines:        kernelRef(r.Lines),
-			Id:           uint32(id),
+// kernelRuleset is a ruleset as the kernel has it, with its number and the place of its first demand.
+func kernelRuleset(r *compile.Ruleset, id, demand uint32) bpfobj.ABIRuleset {
+	v := bpfobj.ABIRuleset{
+		Audit:        kernelBits(r.Audit),
+		AnyBinary:    kernelBits(r.AnyBinary),
+		AnyScript:    kernelBits(r.AnyScript),
+		AnyId:        [2]bpfobj.ABIBits{kernelBits(r.AnyUser), kernelBits(r.AnyGroup)},
+		AnyOf:        kernelBits(r.AnyOf),
+		Truncated:    kernelBits(r.Truncated),
+		AnyPeer:      kernelBits(r.AnyPeer),
+		AnyPort:      kernelBits(r.AnyPort),
+		Dns:          kernelBits(r.DNS),
+		Exe:          kernelRef(r.Exe),
+		Interpreters: kernelRef(r.Interpreters),
+		Scripts:      kernelRef(r.Scripts),
+		Names:        kernelRef(r.Names),
+		Queries:      kernelRef(r.Queries),
+		Http:         kernelBits(r.HTTP),
+		AnyMethod:    kernelBits(r.AnyMethod),
+		AnyPath:      kernelBits(r.AnyPath),
+		AnyHost:      kernelBits(r.AnyHost),
+		Methods:      kernelRef(r.Methods),
+		Paths:        kernelRef(r.Paths),
+		Hosts:        kernelRef(r.Hosts),
+		Lines:        kernelRef(r.Lines),
+		Id:           id,
 
-			FirstDemand: uint32(demands),
-			Demands:     uint32(len(r.Demands)),
-		}
-		demands += len(r.Demands)
-		for d := range v.Allow {
-			v.Allow[d], v.Deny[d] = kernelBits(r.Allow[d]), kernelBits(r.Deny[d])
-		}
-		for o := range v.Origins {
-			v.Origins[o] = kernelBits(r.Origins[o])
-		}
-		v.Flags = uint32(flagsOf(r))
+		FirstDemand: demand,
+		Demands:     uint32(len(r.Demands)),
+		Flags:       uint32(flagsOf(r)),
 	}
-	return fillArray(m, values)
+	for d := range v.Allow {
+		v.Allow[d], v.Deny[d] = kernelBits(r.Allow[d]), kernelBits(r.Deny[d])
+	}
+	for o := range v.Origins {
+		v.Origins[o] = kernelBits(r.Origins[o])
+	}
+	return v
 }
 
 // flagsOf says what of a ruleset is worth asking for.
@@ -163,24 +182,4 @@ func flagsOf(r *compile.Ruleset) (flags bpfobj.ABIRulesetFlags) {
 		}
 	}
 	return flags
-}
-
-// demandsOf are the demands of all rulesets, in their order.
-func demandsOf(rulesets []compile.Ruleset) (all []compile.Bitset) {
-	for id := range rulesets {
-		all = append(all, rulesets[id].Demands...)
-	}
-	return all
-}
-
-func fillRules(m *ebpf.Map, rulesets []compile.Ruleset) error {
-	var keys []uint32
-	var values []bpfobj.ABIRule
-	for id := range rulesets {
-		for bit, r := range rulesets[id].Rules {
-			keys = append(keys, uint32(id*compile.MaxRules+bit))
-			values = append(values, bpfobj.ABIRule{Ref: r.Ref, Verdict: r.Verdict, Severity: r.Severity})
-		}
-	}
-	return put(m, keys, values)
 }

@@ -6,9 +6,6 @@ package tables
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"net/netip"
-	"slices"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -22,26 +19,24 @@ type Store struct {
 	maps  *bpfobj.Maps
 	mu    sync.Mutex
 	specs map[string]*ebpf.MapSpec // of the outer maps; read when first asked for
-	last  *compile.Tables          // what this store has put in force last; nil: nothing yet
+	last  *version                 // what this store has put in force last
 	held  buffer                   // the inner maps that hold it
+	spare buffer                   // those that no program uses any more: they are brought up to date next time
 	slot  [bpfobj.ABILimitsSLOTS]buffer
 }
 
 // NewStore returns a store on the shared maps.
-func NewStore(maps *bpfobj.Maps) *Store { return &Store{maps: maps} }
+func NewStore(maps *bpfobj.Maps) *Store {
+	return &Store{maps: maps, last: number(&compile.Tables{}, nil), held: buffer{}, spare: buffer{}}
+}
 
-// buffer is one revision's inner maps by the name of their outer map. Nobody writes to one that is in force.
-type buffer map[string]*ebpf.Map
+// buffer is inner maps by the name of their outer map.
+type buffer map[string]*inner
 
-// closeBut closes the maps that are not in another buffer too.
-func (b buffer) closeBut(other buffer) error {
-	var errs []error
-	for name, m := range b {
-		if other[name] != m {
-			errs = append(errs, m.Close())
-		}
-	}
-	return errors.Join(errs...)
+// inner is a map with what it holds. Nobody writes to one that is in force.
+type inner struct {
+	*ebpf.Map
+	holds *version
 }
 
 // Swap puts t in force and returns its revision. Until it returns without error the former tables
@@ -55,24 +50,30 @@ func (s *Store) Swap(t *compile.Tables) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	settled := make(chan error, 1)
-	go func() { settled <- s.settle(c.Revision) }()
-	b, err := s.fill(t)
-	if err = errors.Join(err, <-settled); err != nil {
-		return 0, errors.Join(err, b.closeBut(s.held)) // the former tables stay in force
+	if err := s.settle(c.Revision); err != nil {
+		return 0, err
 	}
-	revision := c.Revision + 1
+	to, revision := number(t, s.last), c.Revision+1
+	b, err := s.fill(to)
+	if err != nil {
+		return 0, err // the former tables stay in force
+	}
 	if err := s.install(b, slotOf(revision)); err != nil {
-		return 0, errors.Join(err, b.closeBut(s.held))
+		return 0, err
 	}
 	if err := s.maps.UpdateControl(func(c *bpfobj.ABIControl) { c.Revision = revision }); err != nil {
-		return 0, errors.Join(err, b.closeBut(s.held))
+		return 0, err
 	}
-	former := s.held
-	s.last, s.held = t, b
-	if err := former.closeBut(b); err != nil { // the outer maps hold them
-		return revision, fmt.Errorf("closing table handles: %w", err)
+	for name, in := range b {
+		if former := s.held[name]; former != in {
+			s.held[name] = in
+			delete(s.spare, name)
+			if former != nil {
+				s.spare[name] = former
+			}
+		}
 	}
+	s.last = to
 	return revision, nil
 }
 
@@ -105,13 +106,13 @@ func (s *Store) install(b buffer, slot uint32) error {
 	there := s.slot[slot]
 	s.slot[slot] = nil // until all of it is
 	errs, puts := make(chan error, len(b)), 0
-	for name, inner := range b {
-		if there[name] == inner {
+	for name, in := range b {
+		if there[name] == in {
 			continue
 		}
 		puts++
 		go func() {
-			if err := s.maps.Map(name).Put(slot, inner); err != nil {
+			if err := s.maps.Map(name).Put(slot, in.Map); err != nil {
 				errs <- fmt.Errorf("installing table %s: %w", name, err)
 				return
 			}
@@ -128,57 +129,36 @@ func (s *Store) install(b buffer, slot uint32) error {
 	return all
 }
 
-// fill makes and fills the inner maps of what is not as it was, and takes the others over.
-func (s *Store) fill(t *compile.Tables) (buffer, error) {
-	last := s.last
-	if last == nil {
-		last = &compile.Tables{}
-	}
-	rulesets := same(t.Rulesets, last.Rulesets)
-	b, demands := buffer{}, demandsOf(t.Rulesets)
-	for _, step := range []struct {
-		name string
-		same bool
-		size int
-		fill func(*ebpf.Map) error
-	}{
-		{"rulesets", rulesets, len(t.Rulesets), func(m *ebpf.Map) error { return fillRulesets(m, t.Rulesets) }},
-		{"ruleset_by_cgrp", maps.Equal(t.Containers, last.Containers), len(t.Containers), func(m *ebpf.Map) error { return fillContainers(m, t.Containers) }},
-		{"identity_by_addr", equal(t.Addresses, last.Addresses), len(t.Addresses), func(m *ebpf.Map) error { return fillAddresses(m, t.Addresses) }},
-		{"rules_by_peer", equal(t.Peers, last.Peers), len(t.Peers), func(m *ebpf.Map) error { return fillPeers(m, t.Peers) }},
-		{"rules_by_port", equal(t.Ports, last.Ports), len(t.Ports), func(m *ebpf.Map) error { return fillPorts(m, t.Ports) }},
-		{"rules_by_id", equal(t.Users, last.Users) && equal(t.Groups, last.Groups), len(t.Users) + len(t.Groups), func(m *ebpf.Map) error { return fillIDs(m, t) }},
-		{"dfa_pages", equal(t.Pages, last.Pages), len(t.Pages), func(m *ebpf.Map) error { return fillArray(m, t.Pages) }},
-		{"dfa_accepts", equal(t.Accepts, last.Accepts), len(t.Accepts), func(m *ebpf.Map) error { return fillArray(m, t.Accepts) }},
-		{"demands", rulesets, len(demands), func(m *ebpf.Map) error { return fillArray(m, demands) }},
-		{"rules", rulesets, len(t.Rulesets) * compile.MaxRules, func(m *ebpf.Map) error { return fillRules(m, t.Rulesets) }},
-	} {
-		if held := s.held[step.name]; held != nil && step.same {
-			b[step.name] = held
+// fill returns for each table the inner map that is in force, where that says the same, and else the other one, brought
+// up to date. Of that only what differs is written: it holds what was in force before.
+func (s *Store) fill(to *version) (buffer, error) {
+	b := buffer{}
+	for _, k := range kinds() {
+		if held := s.held[k.name]; held != nil && k.edits(held.holds, to).none() {
+			b[k.name] = held
 			continue
 		}
-		inner, err := s.newInner(step.name, step.size)
+		in, err := s.room(k.name, k.size(to))
 		if err != nil {
-			return b, err
+			return nil, err
 		}
-		b[step.name] = inner
-		if err := step.fill(inner); err != nil {
-			return b, fmt.Errorf("filling table %s: %w", step.name, err)
+		todo := k.edits(in.holds, to)
+		if err := todo.apply(in.Map); err != nil {
+			delete(s.spare, k.name) // nobody knows what it holds
+			return nil, errors.Join(fmt.Errorf("filling table %s: %w", k.name, err), in.Close())
 		}
+		in.holds = to
+		b[k.name] = in
 	}
 	return b, nil
 }
 
-// same says whether two slices are one. The compiler hands out again what a change has not touched.
-func same[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
-}
-
-// equal says whether two slices say the same.
-func equal[T comparable](a, b []T) bool { return same(a, b) || slices.Equal(a, b) }
-
-// newInner makes an inner map for the outer map of that name.
-func (s *Store) newInner(outer string, size int) (*ebpf.Map, error) {
+// room returns an inner map that is not in force and has room for so many entries.
+func (s *Store) room(outer string, size int) (*inner, error) {
+	former := s.spare[outer]
+	if former != nil && former.MaxEntries() >= uint32(size) {
+		return former, nil
+	}
 	if s.specs == nil {
 		spec, err := bpfobj.LoadABI()
 		if err != nil {
@@ -186,15 +166,17 @@ func (s *Store) newInner(outer string, size int) (*ebpf.Map, error) {
 		}
 		s.specs = spec.Maps
 	}
-	inner := s.specs[outer].InnerMap.Copy()
-	inner.MaxEntries = uint32(max(size, 1))
-	m, err := ebpf.NewMap(inner)
+	spec := s.specs[outer].InnerMap.Copy()
+	spec.MaxEntries = uint32(size + size/8 + 1) // so that there is room for some more
+	m, err := ebpf.NewMap(spec)
 	if err != nil {
 		return nil, fmt.Errorf("making table %s of %d entries: %w", outer, size, err)
 	}
-	return m, nil
-}
-
-func addressKey(p netip.Prefix) bpfobj.ABIAddressKey {
-	return bpfobj.ABIAddressKey{Prefixlen: uint32(p.Bits()), Addr: p.Addr().As16()}
+	s.spare[outer] = &inner{Map: m, holds: number(&compile.Tables{}, nil)}
+	if former != nil {
+		if err := former.Close(); err != nil { // an outer map may hold it
+			return nil, fmt.Errorf("closing table %s: %w", outer, err)
+		}
+	}
+	return s.spare[outer], nil
 }

@@ -21,7 +21,6 @@ import (
 )
 
 const (
-	terminate = syscall.SIGTERM
 	// ServiceAddress is where pods find the API server, at port 443.
 	ServiceAddress = "10.96.0.1"
 	serviceRange   = "10.96.0.0/16"
@@ -202,8 +201,9 @@ func (a *API) Get(ctx context.Context, path string, into any) error {
 
 func (a *API) close(t testing.TB) {
 	t.Helper()
-	a.server.close(t)
-	a.etcd.close(t)
+	// Asked to end, the server waits for everybody who watches; what it would put in order is removed.
+	a.server.close(t, syscall.SIGKILL)
+	a.etcd.close(t, syscall.SIGKILL)
 	a.client.CloseIdleConnections()
 	if err := os.RemoveAll(a.dir); err != nil {
 		t.Errorf("removing the API server's files: %v", err)

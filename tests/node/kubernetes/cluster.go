@@ -93,7 +93,7 @@ func NewCluster(t testing.TB, options ClusterOptions) *Cluster {
 	c.scheduler = c.component("kube-scheduler", nil)
 	c.kubelet = c.component("kubelet", options.Mounts)
 	for _, part := range []*component{&c.controllers, &c.scheduler, &c.kubelet} { // the kubelet ends first
-		t.Cleanup(func() { part.close(t) })
+		t.Cleanup(func() { part.close(t, syscall.SIGTERM) })
 	}
 	c.pki.files(t, "kubelet", identity{user: "system:node:" + NodeName, groups: []string{"system:nodes"}, hosts: []string{NodeName, options.Node.String()}})
 	c.Kubeconfig(t, "kubelet", "system:node:"+NodeName, "system:nodes")

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/sallyport/sallyport/tests/testutil"
@@ -106,13 +107,13 @@ func (c *component) tail() string {
 	return string(text[max(0, len(text)-4096):])
 }
 
-// close ends the daemon; of a test that failed it shows what it wrote.
-func (c *component) close(t testing.TB) {
+// close ends the daemon by a signal; of a test that failed it shows what it wrote.
+func (c *component) close(t testing.TB, signal syscall.Signal) {
 	t.Helper()
 	if c.daemon == nil {
 		return
 	}
-	if err := c.daemon.Stop(terminate); err != nil {
+	if err := c.daemon.Stop(signal); err != nil {
 		t.Errorf("stopping %s: %v", c.name, err)
 	}
 	if t.Failed() {

@@ -80,7 +80,7 @@ func attachAgent(cfg probes.Config, steps ...event.Step) (a agent, err error) {
 	}()
 	a.judge = judge.Open(a.kernel)
 	if a.kernel.Fresh() {
-		if _, err = a.judge.Swap(&compile.Tables{Rulesets: []compile.Ruleset{{}}}); err != nil {
+		if _, err = a.judge.Swap(&compile.Tables{Rulesets: []*compile.Ruleset{{}}}); err != nil {
 			return a, err
 		}
 	}

@@ -29,7 +29,7 @@ func Open(t testing.TB, node *pod.Node, cfg probes.Config, steps []event.Step) (
 	}
 	t.Cleanup(func() { _ = k.Close() })
 	j := judge.Open(k)
-	if _, err := j.Swap(&compile.Tables{Rulesets: []compile.Ruleset{{}}}); err != nil {
+	if _, err := j.Swap(&compile.Tables{Rulesets: []*compile.Ruleset{{}}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := label.Attach(k); err != nil {

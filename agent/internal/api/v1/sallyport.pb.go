@@ -1204,6 +1204,7 @@ type Event struct {
 	ContainerType string                 `protobuf:"bytes,61,opt,name=container_type,json=containerType,proto3" json:"container_type,omitempty"`
 	User          []byte                 `protobuf:"bytes,62,opt,name=user,proto3" json:"user,omitempty"`                         // who asked the cluster's API for the session
 	PeerName      []byte                 `protobuf:"bytes,63,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"` // by which DNS has told the container the peer's address
+	Terminal      bool                   `protobuf:"varint,64,opt,name=terminal,proto3" json:"terminal,omitempty"`                // the session was given one (kubectl exec -t)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1595,6 +1596,13 @@ func (x *Event) GetPeerName() []byte {
 	return nil
 }
 
+func (x *Event) GetTerminal() bool {
+	if x != nil {
+		return x.Terminal
+	}
+	return false
+}
+
 // Subject is the process that an event is about.
 type Subject struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1823,7 +1831,7 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x0fObserveResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.sallyport.v1.EventH\x00R\x05event\x12\x14\n" +
 	"\x04lost\x18\x02 \x01(\x04H\x00R\x04lostB\x06\n" +
-	"\x04item\"\xb6\n" +
+	"\x04item\"\xd2\n" +
 	"\n" +
 	"\x05Event\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
@@ -1879,7 +1887,8 @@ const file_sallyport_proto_rawDesc = "" +
 	"pod_labels\x18< \x01(\fR\tpodLabels\x12%\n" +
 	"\x0econtainer_type\x18= \x01(\tR\rcontainerType\x12\x12\n" +
 	"\x04user\x18> \x01(\fR\x04user\x12\x1b\n" +
-	"\tpeer_name\x18? \x01(\fR\bpeerName\"\x9b\x02\n" +
+	"\tpeer_name\x18? \x01(\fR\bpeerName\x12\x1a\n" +
+	"\bterminal\x18@ \x01(\bR\bterminal\"\x9b\x02\n" +
 	"\aSubject\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\x04R\tcontainer\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x12\n" +
