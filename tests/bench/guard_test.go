@@ -35,7 +35,7 @@ func TestGuardAtRest(t *testing.T) {
 	}
 	defer k.Close() // the test is over
 	j := judge.Open(k)
-	if _, err := j.Swap(&compile.Tables{Rulesets: []compile.Ruleset{{}}}); err != nil {
+	if _, err := j.Swap(&compile.Tables{Rulesets: []*compile.Ruleset{{}}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := label.Attach(k); err != nil {

@@ -297,7 +297,7 @@ func TestAgentThatCameNoFurther(t *testing.T) {
 			t.Errorf("agent %d: fresh is %t, want %t", i, got, want)
 		}
 		if i == 1 {
-			if _, err := judge.Open(k).Swap(&compile.Tables{Rulesets: []compile.Ruleset{{}}}); err != nil {
+			if _, err := judge.Open(k).Swap(&compile.Tables{Rulesets: []*compile.Ruleset{{}}}); err != nil {
 				t.Error(err)
 			}
 		}
