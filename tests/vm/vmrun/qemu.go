@@ -194,6 +194,8 @@ func (m *machine) qemuArgs() []string {
 	if m.opts.icount {
 		// One nanosecond an instruction, and no waiting where the guest is idle. QEMU counts on one thread only.
 		accel, clock = "tcg,thread=single", []string{"-icount", "shift=0,sleep=off"}
+	} else if khz := tscKHz(); khz != 0 {
+		parameters += fmt.Sprintf(" tsc_early_khz=%d", khz)
 	}
 	return append([]string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
