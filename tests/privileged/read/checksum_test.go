@@ -79,7 +79,7 @@ func ethtool(link string, command, value uint32) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	defer func() { _ = unix.Close(fd) }() // nothing was written
 	arg := struct{ command, value uint32 }{command, value}
 	request := struct {
 		name [unix.IFNAMSIZ]byte
