@@ -331,7 +331,7 @@ static __always_inline int stays_denied(const struct flow *flow)
  * Leaves the packet to the socket, which judges its flow. Until then only the kernel's own refusal may go
  * back. flags: of the update.
  */
-static __always_inline int to_socket(const struct packet *packet, const struct flow_key *key, __u64 flags)
+static __noinline int to_socket(const struct packet *packet, const struct flow_key *key, __u64 flags)
 {
 	struct flow pending = {.state = FLOW_PENDING, .direction = DIR_INGRESS};
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
@@ -12,8 +13,12 @@ import (
 	"github.com/sallyport/sallyport/runtime/netns"
 )
 
-// endingsQueued bounds how many connections wait for their end; a workload can make as many as it likes.
-const endingsQueued = 256
+// A workload can have as many requests denied as it likes: so many wait for the end of their connections, and after one
+// that had to be looked for, which costs a walk over all cgroups, or that failed, the next waits that long.
+const (
+	endingsQueued = 256
+	endingsPause  = 100 * time.Millisecond
+)
 
 // endings ends the connections of denied requests that no gate at a veth can answer: over loopback, and on the node's own
 // network. The kernel lets nothing more of them pass, so that one that is not ended here opens nothing: it hangs.
@@ -42,20 +47,35 @@ func (d *endings) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case e := <-d.queue:
-			if err := d.end(&e); err != nil {
+			c := netns.Connection{Local: e.Local, Remote: e.Remote, Socket: e.Socket}
+			err := netns.Abort(e.Subject.PID, e.NetNS, c) // who made the socket
+			looked := isElsewhere(err)
+			if looked {
+				err = d.look(&e, c)
+			}
+			if err != nil {
 				d.log.WithError(err).WithField("container", e.Subject.Container).Warn("the connection of a denied request was not ended, and hangs")
+			}
+			if (looked || err != nil) && !pause(ctx, endingsPause) {
+				return nil
 			}
 		}
 	}
 }
 
-// end finds a process in the connection's network namespace, the socket's owner first, and ends the connection there.
-func (d *endings) end(e *event.Event) error {
-	c := netns.Connection{Local: e.Local, Remote: e.Remote, Socket: e.Socket}
-	err := netns.Abort(e.Subject.PID, e.NetNS, c)
-	if !isElsewhere(err) {
-		return err
+// pause waits, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
+}
+
+// look finds another process of the container in the connection's network namespace, and ends the connection there.
+func (d *endings) look(e *event.Event, c netns.Connection) error {
+	err := fs.ErrNotExist
 	path, pathErr := d.a.cgroups.Path(e.Subject.Container)
 	if pathErr != nil {
 		return pathErr // the container is gone, and its connections go with it

@@ -87,7 +87,7 @@ struct refusal_key {
 };
 
 enum stream_refusal_limits {
-	STREAM_REFUSAL_TEXT = 320, /* the longest refusal with its length, a multiple of four; as TCP_TEXT */
+	STREAM_REFUSAL_TEXT = 512, /* more than the longest refusal with its length; as TCP_TEXT */
 };
 
 /* What a client is told over TCP instead of an answer, behind which its connection ends. */

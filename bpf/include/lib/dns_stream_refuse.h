@@ -77,9 +77,11 @@ static __always_inline int refusal_write(struct dns_scratch *s)
 
 	for (i = 0; i < STREAM_REFUSAL_TEXT / 8; i++)
 		((__u64 *)text)[i] = 0;
-	len = ((len - 1) & 511) + 1;
-	if (len < sizeof(__u16) + DNS_HEADER || len > STREAM_REFUSAL_TEXT ||
-	    bpf_probe_read_kernel(text, len, (void *)(long)s->m.memory))
+	if (len < sizeof(__u16) + DNS_HEADER || len > STREAM_REFUSAL_TEXT)
+		return 0;
+	PARSE_OPAQUE(len); /* else the mask goes, and Linux 6.1 has no bound */
+	len = ((len - 1) & (STREAM_REFUSAL_TEXT - 1)) + 1;
+	if (bpf_probe_read_kernel(text, len, (void *)(long)s->m.memory))
 		return 0;
 	text[0] = (len - sizeof(__u16)) >> 8;
 	text[1] = len - sizeof(__u16);
@@ -93,9 +95,10 @@ static __always_inline int refusal_write(struct dns_scratch *s)
 
 /*
  * Has the query in s->m refused at the veth, which its stream still holds; s->refused: it is, and the segment may go
- * there. Else it is to be dropped, and comes again.
+ * there. Else it is to be dropped, and comes again. Static, for Linux 6.1 takes no value of a map from an argument of a
+ * global function.
  */
-__noinline int stream_refuse(struct __sk_buff *skb, struct dns_scratch *s, struct sock_state *state)
+static __noinline int stream_refuse(struct __sk_buff *skb, struct dns_scratch *s, struct sock_state *state)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct flow_key key;

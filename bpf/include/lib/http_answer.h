@@ -82,19 +82,22 @@ static __always_inline int http_ended(struct __sk_buff *skb, const struct passed
 													  HTTP_DROP;
 }
 
-/* Whether gate_skb has let all bytes of the segment pass. */
-static __always_inline int http_has_passed(const struct passed *passed, const struct segment *seg)
+/* Whether gate_skb has let all bytes of a segment pass. A function of its own for its stack. */
+static __noinline int http_has_passed(struct __sk_buff *skb, const struct passed *passed)
 {
-	if (!seg->len)
+	struct segment seg;
+
+	if (!segment_read(skb, ETHER_LEN, 1, &seg))
+		return 0;
+	if (!seg.len)
 		return 1;
-	return passed && seq_past(seg->seq, passed->first) >= 0 && seq_past(seg->seq + seg->len, passed->next) <= 0;
+	return passed && seq_past(seg.seq, passed->first) >= 0 && seq_past(seg.seq + seg.len, passed->next) <= 0;
 }
 
 /* A segment from a client in the pod to its server. Returns an enum http_next. */
 __noinline int http_from_client(struct __sk_buff *skb, const struct flow_key *flow)
 {
 	struct tcp_seen seen = {};
-	struct segment seg;
 	struct passed *passed;
 	struct flow_key key;
 
@@ -102,11 +105,8 @@ __noinline int http_from_client(struct __sk_buff *skb, const struct flow_key *fl
 		return HTTP_DROP;
 	key = *flow;
 	passed = bpf_map_lookup_elem(&passed_by_flow, &key);
-	if (!passed || !passed->end) {
-		if (!segment_read(skb, ETHER_LEN, 1, &seg))
-			return HTTP_FOREIGN;
-		return http_has_passed(passed, &seg) ? HTTP_PASS : HTTP_FOREIGN;
-	}
+	if (!passed || !passed->end)
+		return http_has_passed(skb, passed) ? HTTP_PASS : HTTP_FOREIGN;
 	if (!tcp_read(skb, &seen))
 		return HTTP_DROP;
 	if (seen.flags & TCP_RST && !seen.len)

@@ -8,9 +8,9 @@
  *
  * Where no gate_tc is on the way (loopback, the node's own network) it is told to the agent, which ends the connection.
  */
-#include <lib/gated.h>
 #include <lib/request_room.h>
 #include <lib/segment.h>
+#include <maps/label.h>
 #include <maps/requests.h>
 
 enum passed_limits {
@@ -25,6 +25,8 @@ __noinline int passed_begin(struct __sk_buff *skb, struct request_room *room, in
 {
 	struct bpf_sock *sk = skb->sk;
 	struct bpf_tcp_sock *tcp;
+	struct netns *netns;
+	__u64 cookie;
 	__u32 edge;
 
 	if (!room || !sk)
@@ -37,8 +39,11 @@ __noinline int passed_begin(struct __sk_buff *skb, struct request_room *room, in
 		asm volatile("" : "+r"(edge)); /* two loads: no address of one or the other may be computed */
 		room->edge = out ? tcp->rcv_nxt : edge;
 	}
-	room->gated = tcp && is_gated(skb, &room->key);
-	room->socket = room->gated ? 0 : bpf_get_socket_cookie(skb);
+	cookie = room->key.netns;
+	netns = bpf_map_lookup_elem(&netns_by_cookie, &cookie);
+	room->gated = netns && netns->ifindex;
+	room->answered = tcp && room->gated && netns->inside == skb->ifindex;
+	room->socket = room->answered ? 0 : bpf_get_socket_cookie(skb);
 	return segment_read(skb, 0, out, &room->segment);
 }
 
@@ -92,8 +97,8 @@ __noinline int passed_note(struct request_room *room, struct requests *requests,
 		return verdict; /* nothing is answered; or gate_tc lets it pass unasked; or it comes again */
 	if (!requests->refused && !room->segment.len && !(room->segment.flags & TCP_SYN))
 		return verdict;
-	if (!room->gated)
-		return verdict; /* the agent ends the connection */
+	if (requests->refused ? !room->answered : !room->gated)
+		return verdict; /* the agent ends the connection; or nobody asks what may pass */
 	key = room->key;
 	passed = bpf_map_lookup_elem(&passed_by_flow, &key);
 	if (passed) {

@@ -32,10 +32,10 @@ struct request_room {
 	__u32 verdict; /* of the worst request in it; VERDICT_NONE: not all was read */
 	__u32 others;  /* 1: something in it is of a request that passed */
 	__u32 edge;    /* sequence number up to where the client has been answered */
-	__u32 gated;   /* 1: gate_tc is on the packet's way */
+	__u32 gated;   /* 1: the pod's packets pass gate_tc */
+	__u32 answered; /* 1: this one does, by a veth, so that it can be answered there */
 	__u32 ended;   /* in a tap: 1: all was read, or what it is has been judged */
-	__u32 pad;
-	__u64 socket;  /* at the gate: cookie of its socket where gate_tc is not */
+	__u64 socket;  /* at the gate: cookie of its socket where it cannot */
 };
 
 /* Keeps the text of a part for reports. */

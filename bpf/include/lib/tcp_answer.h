@@ -2,19 +2,22 @@
 #pragma once
 /*
  * GATE, a segment of TCP at tc that becomes another of the same connection: an answer in the name of the other end, or a
- * reset. Options are left out (a reset needs none, and Linux takes data without timestamps on connections that have
- * them: RFC 7323 5.2 asks only others to refuse).
+ * reset. Of options an answer has timestamps where the connection has them, because some hosts take no segment without
+ * (RFC 7323, 3.2): those that the other end has last sent, as far as the segment tells. A reset needs none.
  *
  * The checksum is put together by bpf_l4_csum_replace() from a neutral one, so that it is right for both kinds of
  * packet: those that still need theirs from a device, as they come from a veth, and those that have it.
  */
 #include <lib/turn.h>
+#include <parse/input.h>
 
 enum tcp_answer_limits {
-	TCP_TEXT = 320, /* bytes, a multiple of four; at most 512, which is what bpf_csum_diff() takes */
+	TCP_TEXT = 512, /* bytes: as many as bpf_csum_diff() takes; a power of two */
 	TCP_CHECK = 16, /* offset */
 	TCP_WINDOW = 14,
 	TCP_NEUTRAL = 0xffff, /* zero, as a sum and as the complement of one */
+	TCP_STAMPS_LEN = 12,
+	TCP_STAMPS = 0x0101080a, /* two bytes of padding, kind and length of the option, as Linux and others send it */
 };
 
 /* What a segment is. */
@@ -25,6 +28,7 @@ struct tcp_seen {
 	__u16 at;  /* where TCP begins in the frame */
 	__u8 flags;
 	__u8 ip6;
+	__u32 stamps[3]; /* its option with timestamps, in network byte order; first 0: none */
 };
 
 /* What is to be said in place of a segment. */
@@ -74,6 +78,10 @@ static __noinline int tcp_read(struct __sk_buff *skb, struct tcp_seen *seen)
 	seen->ack = bpf_ntohl(seen->ack);
 	seen->len = end - begin;
 	seen->flags = head[TCP_FLAGS];
+	if (begin < seen->at + TCP_LEN + TCP_STAMPS_LEN ||
+	    bpf_skb_load_bytes(skb, seen->at + TCP_LEN, seen->stamps, sizeof(seen->stamps)) ||
+	    seen->stamps[0] != bpf_htonl(TCP_STAMPS))
+		seen->stamps[0] = 0;
 	return 1;
 }
 
@@ -85,34 +93,52 @@ static __always_inline int tcp_sum(struct __sk_buff *skb, __u32 at, __u32 *bytes
 	return sum >= 0 && !bpf_l4_csum_replace(skb, at + TCP_CHECK, 0, sum, flags);
 }
 
-/* The header of what is said, its checksum neutral. head: TCP_LEN bytes. Returns 0 when it cannot be made. */
-static __always_inline int tcp_head(struct __sk_buff *skb, const struct tcp_say *say, __u32 at, __u8 *head)
+/* How long the options are of what is said. */
+static __always_inline __u32 tcp_options(const struct tcp_seen *seen, const struct tcp_say *say)
 {
+	return seen->stamps[0] && !(say->flags & TCP_RST) ? TCP_STAMPS_LEN : 0;
+}
+
+/* The timestamps of an answer: its own is what the segment's sender echoes, and it echoes the sender's. */
+static __always_inline int tcp_stamp(struct __sk_buff *skb, const struct tcp_seen *seen)
+{
+	__u32 stamps[3] = {seen->stamps[0], seen->stamps[2], seen->stamps[1]};
+
+	return !bpf_skb_store_bytes(skb, seen->at + TCP_LEN, stamps, sizeof(stamps), 0) &&
+	       tcp_sum(skb, seen->at, stamps, sizeof(stamps), 0);
+}
+
+/* The header of what is said, with its own part of the checksum. options: their length. Returns 0 when it cannot be made. */
+static __always_inline int tcp_head(struct __sk_buff *skb, const struct tcp_say *say, __u32 at, __u32 options)
+{
+	__u32 words[TCP_LEN / 4] = {};
+	__u8 *head = (__u8 *)words;
 	__u32 seq = bpf_htonl(say->seq), ack = bpf_htonl(say->ack);
 	__u16 ports[2], neutral = TCP_NEUTRAL;
 
 	if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
 		return 0;
-	__builtin_memset(head, 0, TCP_LEN);
 	__builtin_memcpy(head, &ports[!!say->back], 2);
 	__builtin_memcpy(head + 2, &ports[!say->back], 2);
 	__builtin_memcpy(head + TCP_SEQ, &seq, 4);
 	__builtin_memcpy(head + TCP_ACK_SEQ, &ack, 4);
-	head[TCP_DATA_OFFSET] = TCP_LEN / 4 << 4;
+	head[TCP_DATA_OFFSET] = (TCP_LEN + options) / 4 << 4;
 	head[TCP_FLAGS] = say->flags;
 	head[TCP_WINDOW] = head[TCP_WINDOW + 1] = say->flags & TCP_RST ? 0 : 0xff;
 	return !bpf_skb_store_bytes(skb, at, head, TCP_LEN, 0) &&
-	       !bpf_skb_store_bytes(skb, at + TCP_CHECK, &neutral, sizeof(neutral), 0);
+	       !bpf_skb_store_bytes(skb, at + TCP_CHECK, &neutral, sizeof(neutral), 0) &&
+	       tcp_sum(skb, at, words, sizeof(words), 0);
 }
 
 /* The headers in front of what is said, and all of the checksum but that of the text. Returns 0 when they cannot be made. */
 static __noinline int tcp_heads(struct __sk_buff *skb, const struct tcp_seen *seen, const struct tcp_say *say)
 {
-	__u32 len, pseudo[10] = {}, head[TCP_LEN / 4];
+	__u32 len, options, pseudo[10] = {};
 
 	if (!seen || !say)
 		return 0;
-	len = TCP_LEN + say->len;
+	options = tcp_options(seen, say);
+	len = TCP_LEN + options + say->len;
 	if (say->back && !turn_link(skb))
 		return 0;
 	if (seen->ip6 ? !turn_ip6(skb, len, say->back, PROTO_TCP, (__u8 *)pseudo) :
@@ -120,9 +146,8 @@ static __noinline int tcp_heads(struct __sk_buff *skb, const struct tcp_seen *se
 		return 0;
 	pseudo[8] = bpf_htonl(len);
 	pseudo[9] = bpf_htonl(PROTO_TCP);
-	return tcp_head(skb, say, seen->at, (__u8 *)head) &&
-	       tcp_sum(skb, seen->at, pseudo, sizeof(pseudo), BPF_F_PSEUDO_HDR) &&
-	       tcp_sum(skb, seen->at, head, sizeof(head), 0);
+	return tcp_head(skb, say, seen->at, options) &&
+	       tcp_sum(skb, seen->at, pseudo, sizeof(pseudo), BPF_F_PSEUDO_HDR) && (!options || tcp_stamp(skb, seen));
 }
 
 /*
@@ -132,18 +157,20 @@ static __noinline int tcp_heads(struct __sk_buff *skb, const struct tcp_seen *se
 static __noinline int tcp_make(struct __sk_buff *skb, const struct tcp_seen *seen, const struct tcp_say *say,
 			       const __u8 *text)
 {
-	__u32 len, at;
+	__u32 len, at, begin;
 
 	if (!seen || !say)
 		return 0;
 	at = seen->at;
+	begin = at + TCP_LEN + tcp_options(seen, say);
 	len = say->len;
-	if (len > TCP_TEXT || bpf_skb_change_tail(skb, at + TCP_LEN + len, 0) || !tcp_heads(skb, seen, say))
+	if (len > TCP_TEXT || bpf_skb_change_tail(skb, begin + len, 0) || !tcp_heads(skb, seen, say))
 		return 0;
 	if (!len || !text)
 		return !len;
-	len = ((len - 1) & 511) + 1;
-	if (len > TCP_TEXT || bpf_skb_store_bytes(skb, at + TCP_LEN, text, len, 0))
+	PARSE_OPAQUE(len); /* else the mask goes, and Linux 6.1 has no bound */
+	len = ((len - 1) & (TCP_TEXT - 1)) + 1;
+	if (bpf_skb_store_bytes(skb, begin, text, len, 0))
 		return 0;
 	return tcp_sum(skb, at, (__u32 *)text, TCP_TEXT, 0);
 }

@@ -10,6 +10,11 @@
 enum turn_limits {
 	TURN_HOPS = 64,
 	MAC_LEN = 6,
+	IP6_LENGTH = 4, /* offsets */
+	IP6_NEXT = 6,
+	IP6_HOPS = 7,
+	IP6_SRC = 8,
+	IP6_ADDR = 16, /* bytes */
 };
 
 static __always_inline __u16 fold(__s64 sum)
@@ -56,21 +61,18 @@ static __always_inline int turn_ip4(struct __sk_buff *skb, __u32 len, int back, 
 	return !bpf_skb_store_bytes(skb, ETHER_LEN, &ip, sizeof(ip), 0);
 }
 
-/* The same for IPv6, of a datagram of this protocol. */
+/* The same for IPv6, of a datagram of this protocol; ends: in either order, which is one to a checksum. */
 static __always_inline int turn_ip6(struct __sk_buff *skb, __u32 len, int back, __u8 protocol, __u8 *ends)
 {
-	struct ip6_header ip;
-	__u8 src[16];
+	__u16 len_be = bpf_htons(len);
+	__u8 next, hops = TURN_HOPS;
 
-	if (packet_load(skb, 0, &ip, sizeof(ip)) || ip.next != protocol)
+	if (packet_load(skb, IP6_NEXT, &next, sizeof(next)) || next != protocol ||
+	    packet_load(skb, IP6_SRC, ends, 2 * IP6_ADDR))
 		return 0;
-	if (back) {
-		__builtin_memcpy(src, ip.src, sizeof(src));
-		__builtin_memcpy(ip.src, ip.dst, sizeof(ip.src));
-		__builtin_memcpy(ip.dst, src, sizeof(ip.dst));
-		ip.hops = TURN_HOPS;
-	}
-	ip.len_be = bpf_htons(len);
-	__builtin_memcpy(ends, ip.src, 32);
-	return !bpf_skb_store_bytes(skb, ETHER_LEN, &ip, sizeof(ip), 0);
+	if (back && (bpf_skb_store_bytes(skb, ETHER_LEN + IP6_SRC, ends + IP6_ADDR, IP6_ADDR, 0) ||
+		     bpf_skb_store_bytes(skb, ETHER_LEN + IP6_SRC + IP6_ADDR, ends, IP6_ADDR, 0) ||
+		     bpf_skb_store_bytes(skb, ETHER_LEN + IP6_HOPS, &hops, sizeof(hops), 0)))
+		return 0;
+	return !bpf_skb_store_bytes(skb, ETHER_LEN + IP6_LENGTH, &len_be, sizeof(len_be), 0);
 }

@@ -122,7 +122,7 @@ func endings(inward bool) (all []exchange) {
 }
 
 // frameOf is the frame of an exchange, and whether it goes to the pod.
-func (x exchange) frameOf(t testing.TB, ip6 bool) (f []byte, toPod bool) {
+func (x exchange) frameOf(t testing.TB, ip6, stamped bool) (f []byte, toPod bool) {
 	t.Helper()
 	pod, peer := pod4, peer4
 	if ip6 {
@@ -134,6 +134,9 @@ func (x exchange) frameOf(t testing.TB, ip6 bool) (f []byte, toPod bool) {
 	if toPod {
 		from, to = peer, pod
 		h.SrcPort, h.DstPort = h.DstPort, h.SrcPort
+	}
+	if stamped {
+		h.Options = stamps(77, 99)
 	}
 	b := serialize(t, &h, gopacket.Payload(x.payload))
 	if ip6 {
@@ -149,14 +152,16 @@ func TestRequests(t *testing.T) {
 	for _, slow := range []bool{false, true} {
 		w.setSlot(t, &gateSlot{NetNS: cookie, Ifindex: map[bool]uint32{false: ifindex, true: 0}[slow]})
 		for _, ip6 := range []bool{false, true} {
-			for _, x := range exchanges() {
-				t.Run(fmt.Sprintf("slow=%t/ip6=%t/%s", slow, ip6, x.name), func(t *testing.T) { x.check(t, w, ip6) })
+			for _, stamped := range []bool{false, true} {
+				for _, x := range exchanges() {
+					t.Run(fmt.Sprintf("slow=%t/ip6=%t/stamped=%t/%s", slow, ip6, stamped, x.name), func(t *testing.T) { x.check(t, w, ip6, stamped) })
+				}
 			}
 		}
 	}
 }
 
-func (x exchange) check(t *testing.T, w *world, ip6 bool) {
+func (x exchange) check(t *testing.T, w *world, ip6, stamped bool) {
 	key := tuple4(tcp).key()
 	if ip6 {
 		key = tuple6(tcp).key()
@@ -175,7 +180,7 @@ func (x exchange) check(t *testing.T, w *world, ip6 bool) {
 			t.Fatal(err)
 		}
 	}
-	in, toPod := x.frameOf(t, ip6)
+	in, toPod := x.frameOf(t, ip6, stamped)
 	program := w.fromPod
 	if toPod {
 		program = w.toPod
@@ -190,15 +195,22 @@ func (x exchange) check(t *testing.T, w *world, ip6 bool) {
 		t.Fatalf("the verdict is %#x, want %#x", got, x.want)
 	}
 	if got == redirected {
-		x.answered(t, in, o.DataOut)
+		x.answered(t, in, o.DataOut, stamped && !x.is.RST)
 	}
 	if err := w.passed.Lookup(key, &passed{}); x.segment.SYN && x.passed != nil && err == nil {
 		t.Error("the end of one connection is left to the next")
 	}
 }
 
+// stamps are the options of a segment with timestamps.
+func stamps(own, echoed uint32) []layers.TCPOption {
+	pad := layers.TCPOption{OptionType: layers.TCPOptionKindNop, OptionLength: 1}
+	data := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, own), echoed)
+	return []layers.TCPOption{pad, pad, {OptionType: layers.TCPOptionKindTimestamps, OptionLength: 10, OptionData: data}}
+}
+
 // answered checks the frame that was made of another.
-func (x exchange) answered(t *testing.T, in, out []byte) {
+func (x exchange) answered(t *testing.T, in, out []byte, stamped bool) {
 	t.Helper()
 	p, was := gopacket.NewPacket(out, layers.LayerTypeEthernet, gopacket.Default), gopacket.NewPacket(in, layers.LayerTypeEthernet, gopacket.Default)
 	if e := p.ErrorLayer(); e != nil {
@@ -216,6 +228,13 @@ func (x exchange) answered(t *testing.T, in, out []byte) {
 	}
 	if got, want := h.TransportFlow(), was.TransportLayer().TransportFlow().Reverse(); got != want {
 		t.Errorf("it goes %v, want %v", got, want)
+	}
+	var want []layers.TCPOption
+	if stamped {
+		want = stamps(99, 77)
+	}
+	if fmt.Sprint(h.Options) != fmt.Sprint(want) {
+		t.Errorf("its options are %v, want %v", h.Options, want)
 	}
 	got := segment(h.Seq, h.Ack, "")
 	got.ACK, got.FIN, got.RST, got.PSH, got.SYN = h.ACK, h.FIN, h.RST, h.PSH, h.SYN

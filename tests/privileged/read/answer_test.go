@@ -114,6 +114,25 @@ func openConnections() (open []string, err error) {
 	return open, nil
 }
 
+// TestAnswerToPool: a client that keeps connections, and sends while it reads, is told too.
+func TestAnswerToPool(t *testing.T) {
+	s := newScene(t, "Enforce")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
+		p := s.pod.Command(self, askArg, at(addr))
+		if p.Run(t); !p.ProcessState.Success() {
+			t.Errorf("at %s: %s", addr, p.Complaint())
+		}
+		if seen := s.requests(); strings.Contains(seen, "PUT") || strings.Count(seen, "POST") != 20 {
+			t.Errorf("the server saw %q", seen)
+		}
+	}
+	s.awaitEnds(t)
+}
+
 // TestAnswerInPieces: it does not matter to the answer in how many segments a request leaves; and where the client is
 // owed other answers first there is none, and the connection is reset.
 func TestAnswerInPieces(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 const (
 	serveArg = "sallyport-serve"
 	holdArg  = "sallyport-hold"
+	askArg   = "sallyport-ask"
 )
 
 func TestMain(m *testing.M) {
@@ -28,6 +30,8 @@ func TestMain(m *testing.M) {
 		err = serve(os.Args[2])
 	case len(os.Args) == 4 && os.Args[1] == holdArg:
 		err = holdAll(os.Args[2], os.Args[3])
+	case len(os.Args) == 3 && os.Args[1] == askArg:
+		err = ask(os.Args[2])
 	default:
 		os.Exit(m.Run())
 	}
@@ -144,6 +148,48 @@ func atOnce(addr string, all []conversation) (wrong []string) {
 	}
 	wg.Wait()
 	return wrong
+}
+
+// ask is a client with a pool of connections: again and again it makes an allowed request and then a denied one with more
+// of a body than is sent before an answer can come. It returns what is wrong.
+func ask(url string) error {
+	client := &http.Client{Timeout: patience}
+	for i := range 20 {
+		for _, c := range []struct {
+			method, path, want string
+			status             int
+		}{
+			{http.MethodPost, "/v1/request-landing", "Ship landed", http.StatusOK},
+			{http.MethodPut, "/v1/exhaust-port", denied + "\r\n", http.StatusForbidden},
+		} {
+			body := io.LimitReader(zeroes{}, 1<<20)
+			if c.method == http.MethodPost {
+				body = nil
+			}
+			request, err := http.NewRequest(c.method, url+c.path, body)
+			if err != nil {
+				return err
+			}
+			response, err := client.Do(request)
+			if err != nil {
+				return fmt.Errorf("request %d: %w", i, err)
+			}
+			text, err := io.ReadAll(response.Body)
+			_ = response.Body.Close() // was read
+			if err != nil || response.StatusCode != c.status || string(text) != c.want {
+				return fmt.Errorf("request %d: %s with %q: %w", i, response.Status, text, err)
+			}
+		}
+	}
+	return nil
+}
+
+// zeroes is as long as anybody reads.
+type zeroes struct{}
+
+func (zeroes) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
 }
 
 // splits are conversations in which a denied request is said in two pieces, one for each place between its bytes.

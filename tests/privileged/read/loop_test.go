@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"os"
+	"structs"
 	"testing"
 
 	"github.com/sallyport/sallyport/probes/event"
@@ -60,6 +61,48 @@ func TestInsidePod(t *testing.T) {
 	for _, e := range s.events.Find(func(e event.Event) bool { return e.Kind == event.KindRequest && e.Verdict != event.VerdictDeny }) {
 		if e.Socket != 0 {
 			t.Errorf("the connection of an allowed request is to be ended: %+v", e)
+		}
+	}
+}
+
+// netNS is struct netns.
+type netNS struct {
+	_         structs.HostLayout
+	Container uint64
+	Ifindex   uint32
+	Inside    uint32
+}
+
+// TestOtherDevice: where the pod is gated, and its other end of the veth is not known or not the one that packets leave by,
+// what is allowed passes, and what is denied is not answered but reported to be ended.
+func TestOtherDevice(t *testing.T) {
+	s := newScene(t, "Enforce")
+	m := s.kernel.Maps().Map("netns_by_cookie")
+	cookie := s.Pod.Cookie(t)
+	var n netNS
+	if err := m.Lookup(cookie, &n); err != nil {
+		t.Fatal(err)
+	}
+	if n.Inside == 0 || n.Ifindex == 0 {
+		t.Fatalf("of the pod's namespace is known %+v", n)
+	}
+	for _, inside := range []uint32{0, n.Inside + 1} {
+		n.Inside = inside
+		if err := m.Put(cookie, &n); err != nil {
+			t.Fatal(err)
+		}
+		if text, code := s.curl(t, "-XPOST", at(s.ServerAddr)+"/v1/request-landing"); code != 0 || text != "Ship landed" {
+			t.Errorf("an allowed request: curl ended with %d and %q", code, text)
+		}
+		s.events.Reset()
+		if text, code := s.curl(t, "--max-time", "1", "-XPUT", at(s.ServerAddr)+"/v1/exhaust-port"); code == 0 || text != "" {
+			t.Errorf("a denied request: curl ended with %d and %q", code, text)
+		}
+		if e := s.await(t, func(e event.Event) bool { return e.Verdict == event.VerdictDeny }); e.Socket == 0 {
+			t.Errorf("it is told as %+v", e)
+		}
+		if seen := s.requests(); seen != "POST /v1/request-landing" {
+			t.Errorf("the server saw %q", seen)
 		}
 	}
 }
