@@ -9,6 +9,7 @@
  * lsm/socket_accept       the same
  * lsm/socket_create       families and types that are judged as a whole
  * lsm/socket_post_create  ties the socket to its owner, for the gate
+ * lsm/bprm_check_security denies nothing: the file of a script, for the label
  * lsm/ptrace_access_check, file_receive  keep one label's holders out of another's
  *
  * Minimum kernel 5.17 with bpf in the lsm= list. Fails closed for labelled processes when the tables
@@ -19,6 +20,7 @@
 #include <bpf/bpf_tracing.h>
 #include <lib/borrow.h>
 #include <lib/hooks.h>
+#include <lib/script.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -94,4 +96,13 @@ int BPF_PROG(judge_lsm_receive, struct file *file, int ret)
 	if (ret)
 		return ret;
 	return borrow_errno(borrow_receive(file, STEP_LSM));
+}
+
+SEC("lsm/bprm_check_security")
+int BPF_PROG(judge_lsm_script, struct linux_binprm *bprm, int ret)
+{
+	if (ret)
+		return ret; /* the execution fails */
+	script_seen(bprm);
+	return 0;
 }

@@ -7,6 +7,7 @@
  * fentry/security_socket_{connect,sendmsg,bind,listen,accept,create,post_create}
  * fmod_ret/security_socket_{connect,sendmsg,bind,listen,accept,create}
  * fmod_ret/security_ptrace_access_check, fentry and fmod_ret/security_file_receive
+ * fentry/security_bprm_check denies nothing: the file of a script, for the label
  *
  * Where fmod_ret is refused, the fentry programs alone are the report step (fentry_step).
  *
@@ -18,6 +19,7 @@
 #include <bpf/bpf_tracing.h>
 #include <lib/borrow.h>
 #include <lib/hooks.h>
+#include <lib/script.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -150,4 +152,11 @@ SEC("fmod_ret/security_file_receive")
 int BPF_PROG(judge_modret_receive, struct file *file, int ret)
 {
 	return ret ? ret : pended(CALL_RECEIVE);
+}
+
+SEC("fentry/security_bprm_check")
+int BPF_PROG(judge_fentry_script, struct linux_binprm *bprm)
+{
+	script_seen(bprm);
+	return 0;
 }

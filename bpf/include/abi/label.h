@@ -6,6 +6,7 @@
  */
 #include <linux/types.h>
 #include <abi/limits.h>
+#include <abi/path.h>
 
 /* How a process came into its container; index of struct ruleset.origins. */
 enum origin {
@@ -93,6 +94,18 @@ struct label {
 };
 
 _Static_assert(sizeof(struct label) == 248 + EXE_LEN + SCRIPT_LEN, "label has no holes");
+
+/*
+ * The first file of an execution that is under way, if it is a script. Kept with the task that executes until the
+ * execution has succeeded or the next one begins: of one that fails nothing comes into the label.
+ */
+struct script {
+	__u64 bprm;  /* the execution: address of its struct linux_binprm; 0: none, or its first file is no script */
+	__u32 files; /* how many it has looked at: two where the script's interpreter is a program */
+	__u32 pad;
+	__u64 path[SCRIPT_LEN / 8]; /* of the file, NUL-padded; empty: not known */
+	struct path_buffer walk;    /* of a task's own, since an execution may sleep: it is no per-CPU buffer */
+};
 
 enum probe_limits {
 	PROBE_SLOTS = 8, /* commands of one container */

@@ -55,6 +55,7 @@ const (
 	GateSKBMapRulesetByCgrp     = "ruleset_by_cgrp"
 	GateSKBMapRulesets          = "rulesets"
 	GateSKBMapSaidBySock        = "said_by_sock"
+	GateSKBMapScriptByTask      = "script_by_task"
 	GateSKBMapStateBySock       = "state_by_sock"
 	GateSKBMapStreamRefusals    = "stream_refusals"
 	GateSKBMapToldZero          = "told_zero"
@@ -151,6 +152,7 @@ type GateSKBMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
+	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	ToldZero          *ebpf.MapSpec `ebpf:"told_zero"`
@@ -221,6 +223,7 @@ type GateSKBMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
+	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	ToldZero          *ebpf.Map `ebpf:"told_zero"`
@@ -267,6 +270,7 @@ func (m *GateSKBMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.SaidBySock,
+		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
 		m.ToldZero,

@@ -50,6 +50,7 @@ const (
 	JudgeLSMMapRulesByPort       = "rules_by_port"
 	JudgeLSMMapRulesetByCgrp     = "ruleset_by_cgrp"
 	JudgeLSMMapRulesets          = "rulesets"
+	JudgeLSMMapScriptByTask      = "script_by_task"
 	JudgeLSMMapStateBySock       = "state_by_sock"
 	JudgeLSMMapStreamRefusals    = "stream_refusals"
 	JudgeLSMMapTieBySock         = "tie_by_sock"
@@ -61,6 +62,7 @@ const (
 	JudgeLSMProgJudgeLsmCreated  = "judge_lsm_created"
 	JudgeLSMProgJudgeLsmListen   = "judge_lsm_listen"
 	JudgeLSMProgJudgeLsmReceive  = "judge_lsm_receive"
+	JudgeLSMProgJudgeLsmScript   = "judge_lsm_script"
 	JudgeLSMProgJudgeLsmSendmsg  = "judge_lsm_sendmsg"
 	JudgeLSMProgJudgeLsmTrace    = "judge_lsm_trace"
 )
@@ -114,6 +116,7 @@ type JudgeLSMProgramSpecs struct {
 	JudgeLsmCreated *ebpf.ProgramSpec `ebpf:"judge_lsm_created"`
 	JudgeLsmListen  *ebpf.ProgramSpec `ebpf:"judge_lsm_listen"`
 	JudgeLsmReceive *ebpf.ProgramSpec `ebpf:"judge_lsm_receive"`
+	JudgeLsmScript  *ebpf.ProgramSpec `ebpf:"judge_lsm_script"`
 	JudgeLsmSendmsg *ebpf.ProgramSpec `ebpf:"judge_lsm_sendmsg"`
 	JudgeLsmTrace   *ebpf.ProgramSpec `ebpf:"judge_lsm_trace"`
 }
@@ -156,6 +159,7 @@ type JudgeLSMMapSpecs struct {
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
@@ -222,6 +226,7 @@ type JudgeLSMMaps struct {
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
@@ -264,6 +269,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.RulesByPort,
 		m.RulesetByCgrp,
 		m.Rulesets,
+		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
 		m.TieBySock,
@@ -288,6 +294,7 @@ type JudgeLSMPrograms struct {
 	JudgeLsmCreated *ebpf.Program `ebpf:"judge_lsm_created"`
 	JudgeLsmListen  *ebpf.Program `ebpf:"judge_lsm_listen"`
 	JudgeLsmReceive *ebpf.Program `ebpf:"judge_lsm_receive"`
+	JudgeLsmScript  *ebpf.Program `ebpf:"judge_lsm_script"`
 	JudgeLsmSendmsg *ebpf.Program `ebpf:"judge_lsm_sendmsg"`
 	JudgeLsmTrace   *ebpf.Program `ebpf:"judge_lsm_trace"`
 }
@@ -301,6 +308,7 @@ func (p *JudgeLSMPrograms) Close() error {
 		p.JudgeLsmCreated,
 		p.JudgeLsmListen,
 		p.JudgeLsmReceive,
+		p.JudgeLsmScript,
 		p.JudgeLsmSendmsg,
 		p.JudgeLsmTrace,
 	)
