@@ -24,7 +24,7 @@ enum label_flags {
 	LABEL_SESSION = 4, /* the first process of its session: its exit ends the session */
 	LABEL_INFERRED = 8,	 /* decided from /proc, not from birth */
 	LABEL_TRUNCATED = 16,	 /* exe or script is longer than the label holds, or not known */
-	LABEL_SCRIPTLESS = 32,	 /* nobody can say which script it runs, or whether: began unseen, or by its name only */
+	LABEL_SCRIPTLESS = 32,	 /* nobody can say which script it runs, or whether: began unseen, or its name may lead elsewhere */
 	LABEL_MAPPED = 64, /* its container has a user namespace: see struct id_map */
 	LABEL_IDS = 128,   /* who[] asks for users or groups: it is to follow the task's ids */
 	LABEL_UNIT = 256,  /* of a unit of the node, see lib/unit.h */
