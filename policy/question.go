@@ -71,7 +71,7 @@ type Process struct {
 	Script    string // the script that an interpreter runs by its #! line; else empty
 	Truncated bool   // Exe or Script was cut: neither can be compared with a pattern
 	// Scriptless says that nobody can tell which script it runs, or whether: it is older than the agent, or Script
-	// is a name, which may lead through links. What names binaries goes by the name, what names scripts does not.
+	// is a name that is not, or may not be, the path of the script's file. What names binaries goes by the name, what names scripts does not.
 	Scriptless bool
 	User       IDs
 	Group      IDs

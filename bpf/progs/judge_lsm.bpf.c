@@ -9,6 +9,7 @@
  * lsm/socket_accept       the same
  * lsm/socket_create       families and types that are judged as a whole
  * lsm/socket_post_create  ties the socket to its owner, for the gate
+ * lsm/bprm_check_security denies nothing: the file of a script, for the label
  * lsm/ptrace_access_check, file_receive  keep one label's holders out of another's
  * lsm/ptrace_access_check, task_kill, file_send_sigiotask, task_setrlimit, bpf  keep governed
  *                         containers away from the agent and what it has put into the kernel
@@ -22,6 +23,7 @@
 #include <lib/borrow.h>
 #include <lib/hooks.h>
 #include <lib/protect.h>
+#include <lib/script.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -122,4 +124,13 @@ SEC("lsm/bpf")
 int BPF_PROG(judge_lsm_bpf, int cmd, union bpf_attr *attr)
 {
 	return borrow_errno(protect_bpf(cmd, attr, STEP_LSM));
+}
+
+SEC("lsm/bprm_check_security")
+int BPF_PROG(judge_lsm_script, struct linux_binprm *bprm, int ret)
+{
+	if (ret)
+		return ret; /* the execution fails */
+	script_seen(bprm);
+	return 0;
 }

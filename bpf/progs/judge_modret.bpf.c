@@ -8,6 +8,7 @@
  * fmod_ret/security_socket_{connect,sendmsg,bind,listen,accept,create}
  * fmod_ret/security_task_kill, security_file_send_sigiotask, security_task_setrlimit, security_bpf
  * fmod_ret/security_ptrace_access_check, fentry and fmod_ret/security_file_receive
+ * fentry/security_bprm_check denies nothing: the file of a script, for the label
  *
  * Where fmod_ret is refused, the fentry programs alone are the report step (fentry_step).
  *
@@ -20,6 +21,7 @@
 #include <lib/borrow.h>
 #include <lib/hooks.h>
 #include <lib/protect.h>
+#include <lib/script.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -176,4 +178,11 @@ SEC("fmod_ret/security_bpf")
 int BPF_PROG(judge_modret_bpf, int cmd, union bpf_attr *attr)
 {
 	return borrow_errno(protect_bpf(cmd, attr, STEP_MODRET));
+}
+
+SEC("fentry/security_bprm_check")
+int BPF_PROG(judge_fentry_script, struct linux_binprm *bprm)
+{
+	script_seen(bprm);
+	return 0;
 }

@@ -9,10 +9,10 @@ import (
 // Enforced says which parts of the language an agent can judge by: what its kernel side asks for, and
 // what it knows of the workloads and the cluster. What is false is refused where a policy uses it: a
 // rule that is only half enforced, or asks for what nobody knows, is worse than none (fails closed, the
-// caller keeps the tables it had). The zero value is what the kernel side of this version and an agent
+// caller keeps the tables it had). The zero value is what every kernel side of this version and an agent
 // without a cluster's API can do.
 type Enforced struct {
-	Scripts bool // the file of a script is known: on no step of the ladder yet, see LABEL_SCRIPTLESS
+	Scripts bool // the kernel tells which file a script is: see LABEL_SCRIPTLESS
 	HTTP    bool // Ruleset.HTTP and what a request is judged by
 	TLS     bool // Ruleset.TLS, ServerNames
 	World   bool // Input.World is filled in, and what Workload says of a pod's namespace, account and ports
@@ -33,9 +33,14 @@ type refusals struct {
 
 // unless refuses a field that is used, if it is not enforced.
 func (r *refusals) unless(enforced, used bool, field string) {
-	if used && !enforced && !r.seen[field] {
+	r.refuse(used && !enforced, field, "is not enforced by this version")
+}
+
+// refuse refuses a field for a reason.
+func (r *refusals) refuse(refused bool, field, why string) {
+	if refused && !r.seen[field] {
 		r.seen[field] = true
-		r.errs = append(r.errs, policyError(r.policy, r.rule, field+" is not enforced by this version"))
+		r.errs = append(r.errs, policyError(r.policy, r.rule, field+" "+why))
 	}
 }
 
@@ -55,7 +60,7 @@ func (e Enforced) unsupported(p *policy.Policy) Errors {
 func (e Enforced) rule(r *refusals) {
 	r.unless(e.World, r.rule.Subject != nil && asksForNamespace(&r.rule.Subject.LabelSelector), "endpointSelector by labels of the namespace or service account")
 	for _, s := range r.rule.Selectors() {
-		r.unless(e.Scripts, s.Scripts != nil, "processes[].scripts")
+		r.refuse(s.Scripts != nil && !e.Scripts, "processes[].scripts", "is not enforced here: this kernel does not tell which file a script is")
 	}
 	for _, d := range []Direction{Egress, Ingress} {
 		entries, _, _ := r.rule.Entries(d)

@@ -222,6 +222,15 @@ func TestExplainSaysWhy(t *testing.T) {
 	if why := match.Explain(in, p, call(tcp, "192.0.2.7", 443)).Rules[1].Why; why != `binary "/tmp/\x1b[2J\n" matches none of [/bin/*sh]` {
 		t.Errorf("hostile path: %q", why)
 	}
+	in = input(t, "{processes: [{scripts: [{interpreter: /bin/sh, path: /app/*}]}], egress: []}")
+	p.Exe, p.Script = "/bin/sh", "/tmp/x"
+	if why := match.Explain(in, p, call(tcp, "192.0.2.7", 443)).Rules[0].Why; why != "binary /bin/sh with script /tmp/x is none of the scripts" {
+		t.Errorf("another script: %q", why)
+	}
+	p.Scriptless = true
+	if why := match.Explain(in, p, call(tcp, "192.0.2.7", 443)).Rules[0].Why; why != "which script it runs is not known, so that it matches no scripts of an Allow rule" {
+		t.Errorf("an unknown script: %q", why)
+	}
 }
 
 func TestExplainSaysWhyListeningPasses(t *testing.T) {

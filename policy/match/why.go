@@ -44,6 +44,8 @@ func (in selecting) whyNot(p *Process, some bool) string {
 		return ""
 	case p.Truncated:
 		return "the path was cut, so that it matches no binaries of an Allow rule"
+	case s.Scripts != nil && p.Scriptless && !r.Denies():
+		return "which script it runs is not known, so that it matches no scripts of an Allow rule"
 	case s.Scripts != nil && !runs(s.Scripts, p) && (!r.Denies() || !mayRun(s.Scripts, p)):
 		return fmt.Sprintf("binary %s with script %s is none of the scripts", show(p.Exe), show(p.Script))
 	case s.Binaries == nil, anyGlob(s.Binaries, p.Exe), p.Script != "" && anyGlob(s.Binaries, p.Script):

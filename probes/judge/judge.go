@@ -26,26 +26,53 @@ type Judge struct {
 	kernel *probes.Kernel
 	store  *tables.Store
 	hooks  []probes.Hook
-	specs  map[event.Step]*ebpf.CollectionSpec // while Attach climbs: eight hooks have their programs in one object
+	specs  map[event.Step]*ebpf.CollectionSpec // while hooks are attached: nine of them have their programs in one object
 }
 
 // Open returns a judge that can put tables in force; Attach makes the kernel use them. Two steps, so
 // that nothing is judged by empty tables.
 func Open(k *probes.Kernel) *Judge { return &Judge{kernel: k, store: tables.NewStore(k.Maps())} }
 
+// AttachExec does what Attach does for the one hook that judges nothing, and that the compiler must know of
+// before there are tables: see Scripts.
+func (j *Judge) AttachExec(steps []event.Step) error {
+	return j.climbAll(steps, func(name string) bool { return name == hookExec })
+}
+
+// Scripts says whether the kernel tells which file a script is (compile.Enforced.Scripts).
+func (j *Judge) Scripts() bool {
+	return slices.ContainsFunc(j.hooks, func(h probes.Hook) bool { return h.Name == hookExec && len(h.Programs) > 0 })
+}
+
 // Attach gives every hook the first of steps, in that order, that this kernel can have. It fails only
 // when a hook gets none of them.
 func (j *Judge) Attach(steps []event.Step) error {
-	j.specs = map[event.Step]*ebpf.CollectionSpec{}
-	defer func() { j.specs = nil }()
+	err := j.climbAll(steps, func(name string) bool {
+		return !slices.ContainsFunc(j.hooks, func(got probes.Hook) bool { return got.Name == name }) // by AttachExec
+	})
+	j.specs = nil
+	if err != nil {
+		return err
+	}
+	return j.retire()
+}
+
+// climbAll attaches the wanted hooks.
+func (j *Judge) climbAll(steps []event.Step, wanted func(name string) bool) error {
+	if j.specs == nil {
+		j.specs = map[event.Step]*ebpf.CollectionSpec{}
+	}
 	for _, h := range hooks() {
+		if !wanted(h.name) {
+			continue
+		}
 		got, err := j.climb(h, steps)
 		if err != nil {
 			return err
 		}
 		j.hooks = append(j.hooks, got)
 	}
-	return j.retire()
+	return nil
 }
 
 // climb attaches one hook.

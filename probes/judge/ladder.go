@@ -24,9 +24,21 @@ const (
 	handed    = "sockets of another label that are handed over: their packets are judged by who made them"
 )
 
+// hookExec is the hook that judges nothing: LABEL learns by it which file a script is.
+const hookExec = "exec"
+
+// unscripted is what a step without a program there means.
+const unscripted = "nothing by the files of scripts: rules with scripts are refused"
+
 // hooks is the ladder: stronger steps are tried first, each hook for itself.
 func hooks() []hook {
 	return []hook{
+		{hookExec, map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_script"}},
+			event.StepModRet: {programs: []string{"judge_fentry_script"}},
+			event.StepCgroup: {notStopped: []string{unscripted}},
+			event.StepReport: {notStopped: []string{unscripted}},
+		}},
 		{"create", map[event.Step]rung{
 			event.StepLSM:    {programs: []string{"judge_lsm_created", "judge_lsm_create"}},
 			event.StepModRet: {programs: []string{"judge_fentry_created", "judge_fentry_create", "judge_modret_create"}, notStopped: []string{preempted}},

@@ -8,6 +8,8 @@
 #include <limits.h>
 #include <linux/memfd.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -175,6 +177,50 @@ static void script(char **args, char **rest)
 	exec_rest(args[0], args[0], rest);
 }
 
+/* Executes a file that is there. */
+static void run(char **args, char **rest)
+{
+	exec_rest(args[0], args[0], rest);
+}
+
+/* The same by a descriptor, which is all that the kernel tells an interpreter: /dev/fd/N. */
+static void run_fd(char **args, char **rest)
+{
+	int fd = open(args[0], O_RDONLY); /* stays open for the interpreter */
+
+	if (fd < 0)
+		die(errno, "opening %s", args[0]);
+	rest[-1] = args[0];
+	syscall(SYS_execveat, fd, "", rest - 1, environ, AT_EMPTY_PATH);
+	die(errno, "exec of a descriptor");
+}
+
+/* An exec that fails. */
+static void run_fails(char **args, char **rest)
+{
+	char *argv[] = {args[0], NULL};
+
+	(void)rest;
+	execv(args[0], argv);
+}
+
+/* Another process gets this one's working directory, and could change it. */
+static void share_dir(char **args, char **rest)
+{
+	pid_t parent = getpid();
+	long child = syscall(SYS_clone, CLONE_FS | SIGCHLD, 0, 0, 0, 0);
+
+	(void)args, (void)rest;
+	if (child < 0)
+		die(errno, "clone");
+	if (child)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (getppid() == parent)
+		pause();
+	_exit(0);
+}
+
 static void rename_comm(char **args, char **rest)
 {
 	(void)rest;
@@ -264,6 +310,10 @@ const struct transform exec_transforms[] = {
 	{"hardlink", 1, hard_link, "PATH"},
 	{"symlink", 1, symbolic_link, "PATH"},
 	{"script", 1, script, "PATH         exec of a #! script"},
+	{"run", 1, run, "PATH            exec of a file that is there"},
+	{"run-fd", 1, run_fd, "PATH         the same by a descriptor"},
+	{"run-fails", 1, run_fails, "PATH      an exec that fails"},
+	{"share-dir", 0, share_dir, "          the working directory with another process"},
 	{"rename-comm", 1, rename_comm, "NAME"},
 	{"sleep", 1, sleep_first, "MS"},
 	{"wait", 0, wait_first, "               for a byte on standard input, or its end"},

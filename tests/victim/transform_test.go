@@ -168,6 +168,10 @@ func TestTransformsDoWhatTheySay(t *testing.T) {
 		{"script " + at("script"), func(_ int, p process) bool {
 			return p.exe == real && slices.Equal(p.args[1:3], []string{"--script", at("script")})
 		}},
+		{"script " + at("again") + " run " + at("again"), func(_ int, p process) bool { return slices.Equal(p.args[1:3], []string{"--script", at("again")}) }},
+		{"script " + at("fd") + " run-fd " + at("fd"), func(_ int, p process) bool { return strings.HasPrefix(p.args[2], "/dev/fd/") }},
+		{"run-fails " + at("nothing"), same},
+		{"share-dir run " + real, func(first int, p process) bool { return same(first, p) && execed(p) }},
 		{"fork setsid vfork double-fork clone-parent", func(first int, p process) bool { return p.parent != first }},
 		{"daemon thread-exec orphan-chain 2 memfd exec-self pid-reuse orphan-chain 1", orphan},
 	}

@@ -68,7 +68,7 @@ func (p Program) check() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		var by compile.Enforced // as an agent without a cluster's API
+		by := compile.Enforced{Scripts: true} // as an agent without a cluster's API, on a kernel that has LSM or fmod_ret
 		if *language {
 			by = compile.Everything()
 		}

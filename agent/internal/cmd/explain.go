@@ -65,7 +65,7 @@ func (p Program) explain() *cobra.Command {
 	flags.StringVar(&f.cgroup, "cgroup", "", "its cgroup, from the root of the hierarchy: /system.slice/ssh.service")
 	flags.StringVar(&f.origin, "origin", string(policy.OriginMain), "origin of the process: Main, Exec, Probe, Host or Unknown")
 	flags.StringVar(&f.binary, "binary", "", "path of its program")
-	flags.StringVar(&f.script, "script", "", "path of the script, where the program is an interpreter")
+	flags.StringVar(&f.script, "script", "", "path of the script's file, where the program is its interpreter")
 	flags.StringVar(&f.user, "user", "0", "its user id inside the container, or REAL/SAVED/EFFECTIVE")
 	flags.StringVar(&f.group, "group", "0", "its group id, the same")
 	flags.UintSliceVar(&f.groups, "groups", nil, "its supplementary groups")

@@ -135,7 +135,11 @@ func (a *agent) open() error {
 // judged; where pins were adopted, theirs are.
 func (a *agent) attach() error {
 	a.judge = judge.Open(a.kernel)
-	var err error
+	ladder := steps(a.cfg.Enforcement.Steps)
+	err := a.judge.AttachExec(ladder)
+	if err != nil {
+		return err
+	}
 	if a.names, err = judge.OpenNames(a.kernel); err != nil {
 		return err
 	}
@@ -164,7 +168,7 @@ func (a *agent) attach() error {
 	if err := a.kernel.Protect(os.Getpid()); err != nil {
 		return err
 	}
-	if err := a.judge.Attach(steps(a.cfg.Enforcement.Steps)); err != nil {
+	if err := a.judge.Attach(ladder); err != nil {
 		return err
 	}
 	if a.cfg.Gate.Enabled {

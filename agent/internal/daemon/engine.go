@@ -78,7 +78,7 @@ func newEngine(a *agent) (*engine, error) {
 	return &engine{
 		a: a, log: a.log.WithField("component", "engine"), wake: make(chan struct{}, 1),
 		cgroups: make(chan event.Event, 4096), starts: make(chan *start), ended: make(chan struct{}), workloads: newWorkloads(a), cluster: cluster,
-		files: map[string]policyFile{}, compiler: compile.NewCompiler(compile.Enforced{World: cluster != nil}),
+		files: map[string]policyFile{}, compiler: compile.NewCompiler(compile.Enforced{World: cluster != nil, Scripts: a.judge.Scripts()}),
 		behind: true, now: snapshot{revision: revision, tables: &compile.Tables{}},
 	}, nil
 }

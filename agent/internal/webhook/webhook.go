@@ -76,7 +76,7 @@ func review(r *admission.Request) admission.Answer {
 		return admission.Answer{Message: err.Error()}
 	}
 	answer := admission.Answer{Allowed: true}
-	if _, err := (compile.Enforced{World: true}).Compile(compile.Input{Policies: policies}); err != nil {
+	if _, err := (compile.Enforced{World: true, Scripts: true}).Compile(compile.Input{Policies: policies}); err != nil {
 		answer.Warnings = strings.Split(err.Error(), "\n")
 	}
 	return answer

@@ -6,6 +6,7 @@
  */
 #include <linux/types.h>
 #include <abi/limits.h>
+#include <abi/path.h>
 
 /* How a process came into its container; index of struct ruleset.origins. */
 enum origin {
@@ -23,7 +24,7 @@ enum label_flags {
 	LABEL_SESSION = 4, /* the first process of its session: its exit ends the session */
 	LABEL_INFERRED = 8,	 /* decided from /proc, not from birth */
 	LABEL_TRUNCATED = 16,	 /* exe or script is longer than the label holds, or not known, or not its container's */
-	LABEL_SCRIPTLESS = 32,	 /* nobody can say which script it runs, or whether: began unseen, or by its name only */
+	LABEL_SCRIPTLESS = 32,	 /* nobody can say which script it runs, or whether: began unseen, or its name may lead elsewhere */
 	LABEL_MAPPED = 64, /* its container has a user namespace: see struct id_map */
 	LABEL_IDS = 128,   /* who[] asks for users or groups: it is to follow the task's ids */
 	LABEL_UNIT = 256,  /* of a unit of the node, see lib/unit.h */
@@ -93,6 +94,18 @@ struct label {
 };
 
 _Static_assert(sizeof(struct label) == 248 + EXE_LEN + SCRIPT_LEN, "label has no holes");
+
+/*
+ * The first file of an execution that is under way, if it is a script. Kept with the task that executes until the
+ * execution has succeeded or the next one begins: of one that fails nothing comes into the label.
+ */
+struct script {
+	__u64 bprm;  /* the execution: address of its struct linux_binprm; 0: none, or its first file is no script */
+	__u32 files; /* how many it has looked at: two where the script's interpreter is a program */
+	__u32 pad;
+	__u64 path[SCRIPT_LEN / 8]; /* of the file, NUL-padded; empty: not known */
+	struct path_buffer walk;    /* of a task's own, since an execution may sleep: it is no per-CPU buffer */
+};
 
 enum probe_limits {
 	PROBE_SLOTS = 8, /* commands of one container */

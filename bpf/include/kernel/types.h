@@ -228,7 +228,9 @@ struct task_struct {
 };
 
 struct linux_binprm {
+	char buf[256]; /* what the file begins with */
 	struct file *file;
+	unsigned int unsafe; /* LSM_UNSAFE_* */
 	const char *filename;
 	const char *interp;
 };

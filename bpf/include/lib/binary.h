@@ -2,13 +2,32 @@
 #pragma once
 /*
  * What is being executed, read into the label at sched_process_exec: the file, resolved, and for a #!
- * line the script. For tracepoints only, as path.h.
+ * line the script. For tracepoints only: they run with preemption off, which the per-CPU buffer relies on.
  */
 #include <bpf/bpf_core_read.h>
 #include <lib/control.h>
 #include <lib/path.h>
 #include <abi/label.h>
 #include <maps/label.h>
+
+enum script_limits {
+	SCRIPT_FILES = 2, /* of an execution: the script and the program that is its interpreter */
+	UNSAFE_SHARE = 1, /* LSM_UNSAFE_SHARE: another process has the same working directory, and may change it */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct path_buffer);
+} path_buffers SEC(".maps");
+
+static __always_inline struct path_buffer *path_buffer_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&path_buffers, &zero);
+}
 
 struct dots_scan {
 	const char *text;
@@ -41,13 +60,14 @@ static long dots_step(__u32 index, void *data)
 }
 
 /*
- * The path of a #! script. The kernel has closed its file by now, so it is known by the name it was
- * called by: absolute as given, or joined to the working directory. A name with ".", ".." or empty
- * components is not taken (LABEL_TRUNCATED: matches no Allow rule, every Deny rule).
+ * The name of a #! script. The kernel has closed its file by now, but this name is what its interpreter opens: absolute
+ * as given, or joined to the working directory. A name with ".", ".." or empty components is not taken, nor one in
+ * a directory that somebody else may change (LABEL_TRUNCATED: matches no Allow rule, every Deny rule).
  */
 static __always_inline void read_script(struct label *label, struct path_buffer *buffer,
-					struct task_struct *task, const char *filename)
+					struct task_struct *task, struct linux_binprm *bprm)
 {
+	const char *filename = BPF_CORE_READ(bprm, filename);
 	char *given = &buffer->text[PATH_MIDDLE + 1];
 	struct dots_scan scan = {.text = given};
 	__u32 begin = PATH_MIDDLE + 1;
@@ -68,6 +88,8 @@ static __always_inline void read_script(struct label *label, struct path_buffer 
 	if (head[0] != '/') {
 		struct path pwd = {};
 
+		if (BPF_CORE_READ(bprm, unsafe) & UNSAFE_SHARE)
+			goto unknown;
 		pwd.mnt = BPF_CORE_READ(task, fs, pwd.mnt);
 		pwd.dentry = BPF_CORE_READ(task, fs, pwd.dentry);
 		begin = path_walk(buffer, &pwd);
@@ -119,24 +141,14 @@ static __always_inline int of_container(const struct label *label, struct file *
 static __always_inline struct path_buffer *read_exe(struct label *label, struct file *file)
 {
 	struct path_buffer *buffer = path_buffer_get();
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	__u32 begin = 0;
 	long len;
 
 	label->flags &= ~(LABEL_TRUNCATED | LABEL_SCRIPTLESS);
 	__builtin_memset(label->exe, 0, sizeof(label->exe));
 	__builtin_memset(label->script, 0, sizeof(label->script));
-	if (buffer && file) {
-		struct path path = {};
-
-		path.mnt = BPF_CORE_READ(file, f_path.mnt);
-		path.dentry = dentry;
-		__builtin_memset(&buffer->text[PATH_MIDDLE], 0, 16);
-		/* As the kernel shows it: a file that was unlinked is no longer what its path names. */
-		if (!BPF_CORE_READ(dentry, d_hash.pprev) && BPF_CORE_READ(dentry, d_parent) != dentry)
-			__builtin_memcpy(&buffer->text[PATH_MIDDLE], " (deleted)", 10);
-		begin = path_walk(buffer, &path);
-	}
+	if (buffer && file)
+		begin = path_of_file(buffer, file);
 	if (!begin) {
 		count_error(SITE_PATH);
 		label->flags |= LABEL_TRUNCATED;
@@ -148,6 +160,27 @@ static __always_inline struct path_buffer *read_exe(struct label *label, struct 
 	return buffer;
 }
 
+/*
+ * Whether the name in the label is the path of the script's file, as script_seen() has found it before the kernel closed
+ * it: then no symbolic link leads to it, through which who may change links would have the interpreter read another
+ * file. Nobody saw the file, or it names an interpreter that is a script itself: not known (closed).
+ */
+static __always_inline int script_known(const struct label *label, struct task_struct *task,
+					struct linux_binprm *bprm)
+{
+	struct script *script = bpf_task_storage_get(&script_by_task, task, 0, 0);
+	const __u64 *name = (const void *)label->script;
+	int i, known;
+
+	if (!script)
+		return 0;
+	known = script->bprm == (__u64)bprm && script->files == SCRIPT_FILES && script->path[0];
+	for (i = 0; i < SCRIPT_LEN / 8; i++)
+		known &= script->path[i] == name[i];
+	bpf_task_storage_delete(&script_by_task, task);
+	return known;
+}
+
 /* Reads what is being executed into the label. What cannot be read fails closed: LABEL_TRUNCATED. */
 static __always_inline void read_binary(struct label *label, struct task_struct *task,
 					struct linux_binprm *bprm)
@@ -157,7 +190,8 @@ static __always_inline void read_binary(struct label *label, struct task_struct 
 
 	if (!buffer || BPF_CORE_READ(bprm, interp) == filename)
 		return;
-	/* A name may lead through links: to rules that name scripts the file is not known (closed). */
-	label->flags |= LABEL_SCRIPTLESS;
-	read_script(label, buffer, task, filename);
+	read_script(label, buffer, task, bprm);
+	/* A name may lead through links: to rules that name scripts the file is not known then (closed). */
+	if (!script_known(label, task, bprm))
+		label->flags |= LABEL_SCRIPTLESS;
 }

@@ -2,33 +2,17 @@
 #pragma once
 /*
  * Paths of executables in their container: from the file up to the root of the mount namespace, and not to the
- * root directory of the task, which chroot(2) lays where its caller likes. bpf_d_path is not for tracepoints, so the walk is our own, over the same links as the
- * kernel's prepend_path(). For tracepoints only: they run with preemption off, which the per-CPU
- * buffer relies on.
+ * root directory of the task, which chroot(2) lays where its caller likes. bpf_d_path is not for tracepoints, so the
+ * walk is our own, over the same links as the kernel's prepend_path().
  */
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
-#include <abi/limits.h>
+#include <abi/path.h>
 #include <kernel/types.h>
 
-enum path_limits {
-	PATH_MIDDLE = 1024, /* walks write down from here, names given by the caller up */
-	PATH_SIZE = 2048,
-	PATH_MASK = PATH_SIZE - 1,
+enum path_steps {
 	PATH_STEPS = 128, /* components and mounts */
-	NAME_MASK = 255,  /* NAME_MAX */
 };
-
-struct path_buffer {
-	char text[PATH_SIZE + NAME_MASK + 1];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct path_buffer);
-} path_buffers SEC(".maps");
 
 struct path_walk {
 	struct path_buffer *buffer;
@@ -37,13 +21,6 @@ struct path_walk {
 	__u32 pos;
 	__u32 done;
 };
-
-static __always_inline struct path_buffer *path_buffer_get(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&path_buffers, &zero);
-}
 
 static __always_inline struct mount *path_real_mount(struct vfsmount *mnt)
 {
@@ -114,4 +91,20 @@ static __always_inline __u32 path_walk(struct path_buffer *buffer, const struct 
 		buffer->text[walk.pos & PATH_MASK] = '/'; /* the root itself */
 	}
 	return walk.pos;
+}
+
+/*
+ * The same for a file, as the kernel shows it: a file that was unlinked is no longer what its path names. The text from
+ * PATH_MIDDLE on is overwritten.
+ */
+static __always_inline __u32 path_of_file(struct path_buffer *buffer, struct file *file)
+{
+	struct path path = {};
+
+	path.mnt = BPF_CORE_READ(file, f_path.mnt);
+	path.dentry = BPF_CORE_READ(file, f_path.dentry);
+	__builtin_memset(&buffer->text[PATH_MIDDLE], 0, 16);
+	if (!BPF_CORE_READ(path.dentry, d_hash.pprev) && BPF_CORE_READ(path.dentry, d_parent) != path.dentry)
+		__builtin_memcpy(&buffer->text[PATH_MIDDLE], " (deleted)", 10);
+	return path_walk(buffer, &path);
 }

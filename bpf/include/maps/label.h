@@ -13,6 +13,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } label_by_task SEC(".maps");
 
+/* Scripts of executions that are under way; freed with them, or with the task. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct script);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} script_by_task SEC(".maps");
+
 /* Freed with the socket; accepted sockets get a copy of their listener's. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

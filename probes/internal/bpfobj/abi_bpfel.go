@@ -784,6 +784,7 @@ const (
 	ABIMapRulesetByCgrp     = "ruleset_by_cgrp"
 	ABIMapRulesets          = "rulesets"
 	ABIMapSaidBySock        = "said_by_sock"
+	ABIMapScriptByTask      = "script_by_task"
 	ABIMapStateBySock       = "state_by_sock"
 	ABIMapStreamRefusals    = "stream_refusals"
 	ABIMapTieBySock         = "tie_by_sock"
@@ -915,6 +916,7 @@ type ABIMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
+	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
@@ -1024,6 +1026,7 @@ type ABIMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
+	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
@@ -1070,6 +1073,7 @@ func (m *ABIMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.SaidBySock,
+		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
 		m.TieBySock,

@@ -57,6 +57,7 @@ const (
 	GateSKBMapRulesetByCgrp     = "ruleset_by_cgrp"
 	GateSKBMapRulesets          = "rulesets"
 	GateSKBMapSaidBySock        = "said_by_sock"
+	GateSKBMapScriptByTask      = "script_by_task"
 	GateSKBMapStateBySock       = "state_by_sock"
 	GateSKBMapStreamRefusals    = "stream_refusals"
 	GateSKBMapTieBySock         = "tie_by_sock"
@@ -157,6 +158,7 @@ type GateSKBMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
+	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
@@ -231,6 +233,7 @@ type GateSKBMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
+	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
@@ -281,6 +284,7 @@ func (m *GateSKBMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.SaidBySock,
+		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
 		m.TieBySock,

@@ -54,6 +54,7 @@ const (
 	GateTCMapRulesetByCgrp     = "ruleset_by_cgrp"
 	GateTCMapRulesets          = "rulesets"
 	GateTCMapSaidBySock        = "said_by_sock"
+	GateTCMapScriptByTask      = "script_by_task"
 	GateTCMapStateBySock       = "state_by_sock"
 	GateTCMapStreamRefusals    = "stream_refusals"
 	GateTCProgGateTcFromPod    = "gate_tc_from_pod"
@@ -148,6 +149,7 @@ type GateTCMapSpecs struct {
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
 	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
+	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 }
@@ -216,6 +218,7 @@ type GateTCMaps struct {
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
 	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
+	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 }
@@ -260,6 +263,7 @@ func (m *GateTCMaps) Close() error {
 		m.RulesetByCgrp,
 		m.Rulesets,
 		m.SaidBySock,
+		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
 	)

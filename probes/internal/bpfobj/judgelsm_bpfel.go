@@ -52,6 +52,7 @@ const (
 	JudgeLSMMapRulesByPort       = "rules_by_port"
 	JudgeLSMMapRulesetByCgrp     = "ruleset_by_cgrp"
 	JudgeLSMMapRulesets          = "rulesets"
+	JudgeLSMMapScriptByTask      = "script_by_task"
 	JudgeLSMMapStateBySock       = "state_by_sock"
 	JudgeLSMMapStreamRefusals    = "stream_refusals"
 	JudgeLSMMapTieBySock         = "tie_by_sock"
@@ -65,6 +66,7 @@ const (
 	JudgeLSMProgJudgeLsmLimit    = "judge_lsm_limit"
 	JudgeLSMProgJudgeLsmListen   = "judge_lsm_listen"
 	JudgeLSMProgJudgeLsmReceive  = "judge_lsm_receive"
+	JudgeLSMProgJudgeLsmScript   = "judge_lsm_script"
 	JudgeLSMProgJudgeLsmSendmsg  = "judge_lsm_sendmsg"
 	JudgeLSMProgJudgeLsmSigio    = "judge_lsm_sigio"
 	JudgeLSMProgJudgeLsmSignal   = "judge_lsm_signal"
@@ -122,6 +124,7 @@ type JudgeLSMProgramSpecs struct {
 	JudgeLsmLimit   *ebpf.ProgramSpec `ebpf:"judge_lsm_limit"`
 	JudgeLsmListen  *ebpf.ProgramSpec `ebpf:"judge_lsm_listen"`
 	JudgeLsmReceive *ebpf.ProgramSpec `ebpf:"judge_lsm_receive"`
+	JudgeLsmScript  *ebpf.ProgramSpec `ebpf:"judge_lsm_script"`
 	JudgeLsmSendmsg *ebpf.ProgramSpec `ebpf:"judge_lsm_sendmsg"`
 	JudgeLsmSigio   *ebpf.ProgramSpec `ebpf:"judge_lsm_sigio"`
 	JudgeLsmSignal  *ebpf.ProgramSpec `ebpf:"judge_lsm_signal"`
@@ -168,6 +171,7 @@ type JudgeLSMMapSpecs struct {
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
@@ -236,6 +240,7 @@ type JudgeLSMMaps struct {
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
@@ -280,6 +285,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.RulesByPort,
 		m.RulesetByCgrp,
 		m.Rulesets,
+		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
 		m.TieBySock,
@@ -306,6 +312,7 @@ type JudgeLSMPrograms struct {
 	JudgeLsmLimit   *ebpf.Program `ebpf:"judge_lsm_limit"`
 	JudgeLsmListen  *ebpf.Program `ebpf:"judge_lsm_listen"`
 	JudgeLsmReceive *ebpf.Program `ebpf:"judge_lsm_receive"`
+	JudgeLsmScript  *ebpf.Program `ebpf:"judge_lsm_script"`
 	JudgeLsmSendmsg *ebpf.Program `ebpf:"judge_lsm_sendmsg"`
 	JudgeLsmSigio   *ebpf.Program `ebpf:"judge_lsm_sigio"`
 	JudgeLsmSignal  *ebpf.Program `ebpf:"judge_lsm_signal"`
@@ -323,6 +330,7 @@ func (p *JudgeLSMPrograms) Close() error {
 		p.JudgeLsmLimit,
 		p.JudgeLsmListen,
 		p.JudgeLsmReceive,
+		p.JudgeLsmScript,
 		p.JudgeLsmSendmsg,
 		p.JudgeLsmSigio,
 		p.JudgeLsmSignal,

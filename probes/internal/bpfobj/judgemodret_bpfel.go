@@ -52,6 +52,7 @@ const (
 	JudgeModRetMapRulesByPort         = "rules_by_port"
 	JudgeModRetMapRulesetByCgrp       = "ruleset_by_cgrp"
 	JudgeModRetMapRulesets            = "rulesets"
+	JudgeModRetMapScriptByTask        = "script_by_task"
 	JudgeModRetMapStateBySock         = "state_by_sock"
 	JudgeModRetMapStreamRefusals      = "stream_refusals"
 	JudgeModRetMapTieBySock           = "tie_by_sock"
@@ -63,6 +64,7 @@ const (
 	JudgeModRetProgJudgeFentryCreated = "judge_fentry_created"
 	JudgeModRetProgJudgeFentryListen  = "judge_fentry_listen"
 	JudgeModRetProgJudgeFentryReceive = "judge_fentry_receive"
+	JudgeModRetProgJudgeFentryScript  = "judge_fentry_script"
 	JudgeModRetProgJudgeFentrySendmsg = "judge_fentry_sendmsg"
 	JudgeModRetProgJudgeModretAccept  = "judge_modret_accept"
 	JudgeModRetProgJudgeModretBind    = "judge_modret_bind"
@@ -128,6 +130,7 @@ type JudgeModRetProgramSpecs struct {
 	JudgeFentryCreated *ebpf.ProgramSpec `ebpf:"judge_fentry_created"`
 	JudgeFentryListen  *ebpf.ProgramSpec `ebpf:"judge_fentry_listen"`
 	JudgeFentryReceive *ebpf.ProgramSpec `ebpf:"judge_fentry_receive"`
+	JudgeFentryScript  *ebpf.ProgramSpec `ebpf:"judge_fentry_script"`
 	JudgeFentrySendmsg *ebpf.ProgramSpec `ebpf:"judge_fentry_sendmsg"`
 	JudgeModretAccept  *ebpf.ProgramSpec `ebpf:"judge_modret_accept"`
 	JudgeModretBind    *ebpf.ProgramSpec `ebpf:"judge_modret_bind"`
@@ -183,6 +186,7 @@ type JudgeModRetMapSpecs struct {
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
@@ -252,6 +256,7 @@ type JudgeModRetMaps struct {
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
@@ -296,6 +301,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.RulesByPort,
 		m.RulesetByCgrp,
 		m.Rulesets,
+		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
 		m.TieBySock,
@@ -321,6 +327,7 @@ type JudgeModRetPrograms struct {
 	JudgeFentryCreated *ebpf.Program `ebpf:"judge_fentry_created"`
 	JudgeFentryListen  *ebpf.Program `ebpf:"judge_fentry_listen"`
 	JudgeFentryReceive *ebpf.Program `ebpf:"judge_fentry_receive"`
+	JudgeFentryScript  *ebpf.Program `ebpf:"judge_fentry_script"`
 	JudgeFentrySendmsg *ebpf.Program `ebpf:"judge_fentry_sendmsg"`
 	JudgeModretAccept  *ebpf.Program `ebpf:"judge_modret_accept"`
 	JudgeModretBind    *ebpf.Program `ebpf:"judge_modret_bind"`
@@ -345,6 +352,7 @@ func (p *JudgeModRetPrograms) Close() error {
 		p.JudgeFentryCreated,
 		p.JudgeFentryListen,
 		p.JudgeFentryReceive,
+		p.JudgeFentryScript,
 		p.JudgeFentrySendmsg,
 		p.JudgeModretAccept,
 		p.JudgeModretBind,

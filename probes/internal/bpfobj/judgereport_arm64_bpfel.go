@@ -50,6 +50,7 @@ const (
 	JudgeReportMapRulesByPort            = "rules_by_port"
 	JudgeReportMapRulesetByCgrp          = "ruleset_by_cgrp"
 	JudgeReportMapRulesets               = "rulesets"
+	JudgeReportMapScriptByTask           = "script_by_task"
 	JudgeReportMapStateBySock            = "state_by_sock"
 	JudgeReportMapStreamRefusals         = "stream_refusals"
 	JudgeReportProgJudgeReportAccept     = "judge_report_accept"
@@ -150,6 +151,7 @@ type JudgeReportMapSpecs struct {
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 }
@@ -214,6 +216,7 @@ type JudgeReportMaps struct {
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 }
@@ -254,6 +257,7 @@ func (m *JudgeReportMaps) Close() error {
 		m.RulesByPort,
 		m.RulesetByCgrp,
 		m.Rulesets,
+		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
 	)

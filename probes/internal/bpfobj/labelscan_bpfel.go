@@ -51,6 +51,7 @@ const (
 	LabelScanMapRulesByPort       = "rules_by_port"
 	LabelScanMapRulesetByCgrp     = "ruleset_by_cgrp"
 	LabelScanMapRulesets          = "rulesets"
+	LabelScanMapScriptByTask      = "script_by_task"
 	LabelScanMapStateBySock       = "state_by_sock"
 	LabelScanMapStreamRefusals    = "stream_refusals"
 	LabelScanProgLabelScanSocket  = "label_scan_socket"
@@ -144,6 +145,7 @@ type LabelScanMapSpecs struct {
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 }
@@ -211,6 +213,7 @@ type LabelScanMaps struct {
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 }
@@ -252,6 +255,7 @@ func (m *LabelScanMaps) Close() error {
 		m.RulesByPort,
 		m.RulesetByCgrp,
 		m.Rulesets,
+		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
 	)

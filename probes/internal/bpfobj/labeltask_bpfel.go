@@ -30,6 +30,7 @@ const (
 	LabelTaskMapPathBuffers        = "path_buffers"
 	LabelTaskMapProbeBySlot        = "probe_by_slot"
 	LabelTaskMapProbeScratch       = "probe_scratch"
+	LabelTaskMapScriptByTask       = "script_by_task"
 	LabelTaskMapStateBySock        = "state_by_sock"
 	LabelTaskProgLabelCgroupAttach = "label_cgroup_attach"
 	LabelTaskProgLabelCgroupMkdir  = "label_cgroup_mkdir"
@@ -107,6 +108,7 @@ type LabelTaskMapSpecs struct {
 	PathBuffers       *ebpf.MapSpec `ebpf:"path_buffers"`
 	ProbeBySlot       *ebpf.MapSpec `ebpf:"probe_by_slot"`
 	ProbeScratch      *ebpf.MapSpec `ebpf:"probe_scratch"`
+	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 }
 
@@ -150,6 +152,7 @@ type LabelTaskMaps struct {
 	PathBuffers       *ebpf.Map `ebpf:"path_buffers"`
 	ProbeBySlot       *ebpf.Map `ebpf:"probe_by_slot"`
 	ProbeScratch      *ebpf.Map `ebpf:"probe_scratch"`
+	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 }
 
@@ -169,6 +172,7 @@ func (m *LabelTaskMaps) Close() error {
 		m.PathBuffers,
 		m.ProbeBySlot,
 		m.ProbeScratch,
+		m.ScriptByTask,
 		m.StateBySock,
 	)
 }

@@ -56,6 +56,7 @@ const (
 	ReadTLSMapRulesByPort       = "rules_by_port"
 	ReadTLSMapRulesetByCgrp     = "ruleset_by_cgrp"
 	ReadTLSMapRulesets          = "rulesets"
+	ReadTLSMapScriptByTask      = "script_by_task"
 	ReadTLSMapStateBySock       = "state_by_sock"
 	ReadTLSMapStreamRefusals    = "stream_refusals"
 	ReadTLSMapTieBySock         = "tie_by_sock"
@@ -168,6 +169,7 @@ type ReadTLSMapSpecs struct {
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
@@ -240,6 +242,7 @@ type ReadTLSMaps struct {
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
@@ -288,6 +291,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.RulesByPort,
 		m.RulesetByCgrp,
 		m.Rulesets,
+		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
 		m.TieBySock,

@@ -443,6 +443,7 @@ const (
 	KernelMapRulesByPort        = "rules_by_port"
 	KernelMapRulesetByCgrp      = "ruleset_by_cgrp"
 	KernelMapRulesets           = "rulesets"
+	KernelMapScriptByTask       = "script_by_task"
 	KernelMapStateBySock        = "state_by_sock"
 	KernelMapStreamRefusals     = "stream_refusals"
 	KernelProgOracleHttp        = "oracle_http"
@@ -560,6 +561,7 @@ type KernelMapSpecs struct {
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 }
@@ -641,6 +643,7 @@ type KernelMaps struct {
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
+	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 }
@@ -682,6 +685,7 @@ func (m *KernelMaps) Close() error {
 		m.RulesByPort,
 		m.RulesetByCgrp,
 		m.Rulesets,
+		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
 	)
