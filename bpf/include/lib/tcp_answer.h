@@ -9,9 +9,10 @@
  * packet: those that still need theirs from a device, as they come from a veth, and those that have it.
  */
 #include <lib/turn.h>
+#include <parse/input.h>
 
 enum tcp_answer_limits {
-	TCP_TEXT = 320, /* bytes, a multiple of four; at most 512, which is what bpf_csum_diff() takes */
+	TCP_TEXT = 512, /* bytes: as many as bpf_csum_diff() takes; a power of two */
 	TCP_CHECK = 16, /* offset */
 	TCP_WINDOW = 14,
 	TCP_NEUTRAL = 0xffff, /* zero, as a sum and as the complement of one */
@@ -142,8 +143,9 @@ static __noinline int tcp_make(struct __sk_buff *skb, const struct tcp_seen *see
 		return 0;
 	if (!len || !text)
 		return !len;
-	len = ((len - 1) & 511) + 1;
-	if (len > TCP_TEXT || bpf_skb_store_bytes(skb, at + TCP_LEN, text, len, 0))
+	PARSE_OPAQUE(len); /* else the mask goes, and Linux 6.1 has no bound */
+	len = ((len - 1) & (TCP_TEXT - 1)) + 1;
+	if (bpf_skb_store_bytes(skb, at + TCP_LEN, text, len, 0))
 		return 0;
 	return tcp_sum(skb, at, (__u32 *)text, TCP_TEXT, 0);
 }
