@@ -379,7 +379,7 @@ __noinline int to_pod(struct __sk_buff *skb)
 	if (flow->state == FLOW_HTTP)
 		return http_verdict(skb, http_segment(skb, &key, flow->direction, DIR_INGRESS), DIR_INGRESS);
 	if (flow->state == FLOW_REFUSED)
-		return over_verdict(skb, over_to_client(skb), DIR_INGRESS);
+		return over_verdict(skb, over_to_client(skb, &key), DIR_INGRESS);
 	return GATE_NEXT;
 }
 

@@ -107,8 +107,8 @@ struct pending {
 
 enum dns_stream_limits {
 	/*
-	 * Bytes of a message and its length; longer ones are not passed. A power of two: kernels before 6.7 give a socket
-	 * 20 KiB for all that is kept with it.
+	 * Bytes of a message and its length that are kept with a socket; a longer query is not passed, a longer answer is kept
+	 * in a room. A power of two: kernels before 6.7 give a socket 20 KiB for all that is kept with it.
 	 */
 	DNS_STREAM_TEXT = 2048,
 	DNS_STREAM_STEP = 256,	/* bytes taken from a packet at a time, a power of two */
@@ -117,7 +117,8 @@ enum dns_stream_limits {
 
 /* Where in the text the message is that is being read. */
 struct dns_place {
-	__u32 half;   /* 0 or 1 */
+	__u16 half;   /* 0 or 1 */
+	__u16 room;   /* one more than the place in dns_rooms where a long one is; 0: it is in text */
 	__u32 filled; /* how much of it is there, with its length, which comes first */
 };
 
@@ -127,6 +128,22 @@ struct dns_stream {
 	struct dns_place now;
 	struct dns_place kept;		    /* before what was read last, whose text is untouched */
 	__u8 text[2 * DNS_STREAM_HALF];
+};
+
+enum dns_room_abi_limits {
+	DNS_ROOMS = 32,
+	DNS_ROOMS_OF_ONE = 8,	/* that one container may have at a time */
+	DNS_ROOM_TEXT = 65536,	/* bytes of a message and its length, a power of two */
+};
+
+/* Room for a long answer over TCP, until it is whole. */
+struct dns_room {
+	__u64 owner;	 /* cookie of the socket */
+	__u64 container; /* of its owner */
+	__u64 until;	 /* when others may take it; CLOCK_BOOTTIME */
+	__u32 busy;	 /* 1: one is at work here */
+	__u32 pad;
+	__u8 text[DNS_ROOM_TEXT + DNS_STREAM_STEP];
 };
 
 /* What user space tells names_sweep. */

@@ -4,7 +4,7 @@
  * GATE, at the veth: TCP connections that are over because a query was refused (FLOW_REFUSED, lib/dns_stream_refuse.h).
  * The resolver gets a reset, at once and whenever it says something more. The client gets the answer REFUSED and the end
  * of the connection, and what it says then is answered as by a host that has closed it: its end is acknowledged, and
- * more data reset. Nothing else passes.
+ * more data reset. Nothing else passes. Where it can be told nothing, both ends are reset as soon as one of them says something.
  */
 #include <lib/dns_room.h>
 #include <lib/tcp_answer.h>
@@ -52,7 +52,7 @@ __noinline int over_from_client(struct __sk_buff *skb, const struct flow_key *fl
 		return OVER_DROP; /* comes again, with a new refusal */
 	if (refusal->len && seen.ack == over_end(refusal))
 		return over_told(skb, &seen);
-	if (!seen.len || (refusal->len && seen.ack != refusal->place))
+	if (refusal->len && (!seen.len || seen.ack != refusal->place))
 		return OVER_DROP; /* on its way to be told; what was to be refused comes again */
 	if (!tcp_reset_on(skb, &seen))
 		return OVER_DROP;
@@ -65,13 +65,27 @@ __noinline int over_from_client(struct __sk_buff *skb, const struct flow_key *fl
 }
 
 /* A segment of the resolver, as what is made of the client's does not come by here. Returns 1 when the frame has become what is to be sent back, or an enum over_next. */
-__noinline int over_to_client(struct __sk_buff *skb)
+__noinline int over_to_client(struct __sk_buff *skb, const struct flow_key *flow)
 {
+	struct tcp_say say = {.flags = TCP_RST | TCP_ACK};
+	struct stream_refusal *refusal;
 	struct tcp_seen seen = {};
+	struct flow_key key;
 
-	if (!tcp_read(skb, &seen))
+	if (!flow || !tcp_read(skb, &seen))
 		return OVER_DROP;
 	if (seen.flags & TCP_RST)
 		return OVER_PASS;
-	return seen.flags & TCP_ACK && tcp_reset_back(skb, &seen);
+	if (!(seen.flags & TCP_ACK))
+		return OVER_DROP;
+	key = *flow;
+	refusal = bpf_map_lookup_elem(&stream_refusals, &key);
+	if (refusal && !refusal->len) {
+		say.seq = seen.seq;
+		say.ack = seen.ack;
+		if (!tcp_make(skb, &seen, &say, 0))
+			return OVER_DROP;
+		bpf_clone_redirect(skb, skb->ifindex, 0); /* lost: the next is answered so */
+	}
+	return tcp_reset_back(skb, &seen);
 }

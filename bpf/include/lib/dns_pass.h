@@ -34,6 +34,8 @@ static __always_inline int query_out(struct __sk_buff *skb, struct dns_scratch *
 	if (verdict != VERDICT_ALLOW)
 		tell_dns(s, key, &state->owner, 1);
 	refused = read && (verdict == VERDICT_DENY || verdict == VERDICT_RESET) && is_gated(skb, key);
+	if (!read && (verdict == VERDICT_DENY || verdict == VERDICT_RESET))
+		s->refuse = DNS_REFUSE_RESET;
 	if (!refused && (!verdict_passes(verdict) || !(s->answer.flags & ANSWER_FILLS)))
 		return verdict;
 	pending = pending_of(skb, BPF_SK_STORAGE_GET_F_CREATE);
@@ -97,6 +99,7 @@ static __always_inline int not_asked(struct __sk_buff *skb, struct dns_scratch *
 	s->answer.verdict = VERDICT_DROP;
 	s->answer.would = s->answer.flags = 0;
 	s->answer.reason = reason;
+	s->refuse = DNS_REFUSE_RESET;
 	/* Made here for who never asked, so that a flood is told slowly to each socket. */
 	pending = pending_of(skb, BPF_SK_STORAGE_GET_F_CREATE);
 	if (pending && may_tell(&pending->told_ns, &pending->held, &packets))

@@ -33,6 +33,10 @@ struct dns_scratch {
 	__u32 unread; /* 1: they cannot be read */
 	__u32 refuse; /* enum dns_refuse: how the message in m is to be refused */
 	__u32 refused; /* 1: by refusal, at the veth */
+	__u32 held;    /* one more than the place of the room in dns_rooms that is held; 0: none */
+	__u32 pad2;
+	__u64 long_text; /* address of the text in there */
+	__u64 container; /* of the socket */
 	struct stream_refusal refusal;
 };
 

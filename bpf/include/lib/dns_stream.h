@@ -6,9 +6,11 @@
  * So what is denied never leaves whole, and a program has no answer whole before its addresses are remembered.
  *
  * Fails closed, and for the whole connection, as bytes cannot be left out: what is dropped here comes again until
- * one side gives up. Also for a connection that was there before rules.dns spoke about it, for messages longer than
- * DNS_STREAM_TEXT, and for bytes that others can still change.
+ * one side gives up, or hears at the veth that the connection is over: of what is denied, of answers to nothing, of what cannot
+ * be read. That is also a connection that was there before rules.dns spoke about it, queries longer than
+ * DNS_STREAM_TEXT, and bytes that others can still change.
  */
+#include <lib/dns_long.h>
 #include <lib/dns_stream_refuse.h>
 
 enum dns_stream_steps {
@@ -27,12 +29,12 @@ struct dns_segment {
 };
 
 /* The message that has come whole: judged, as one in a packet of its own. Returns a verdict. */
-static __always_inline int stream_message(struct dns_segment *d, __u32 base, __u32 len)
+static __always_inline int stream_message(struct dns_segment *d, __u64 memory, __u32 len)
 {
 	struct dns_message *m = &d->s->m;
 	int begun = clear_message(m, d->s->seg.out ? DNS_QUERY : DNS_ANSWER);
 
-	m->memory = (__u64)(long)&d->stream->text[base];
+	m->memory = memory;
 	m->begin = sizeof(__u16);
 	m->end = sizeof(__u16) + len;
 	if (!d->s->seg.out)
@@ -47,16 +49,27 @@ static long stream_step(__u32 index, void *data)
 	struct dns_segment *d = data;
 	struct dns_stream *stream = d->stream;
 	__u32 base = (stream->now.half & 1) * DNS_STREAM_HALF;
-	__u32 filled = stream->now.filled & (DNS_STREAM_TEXT - 1), want = sizeof(__u16), len = 0, n;
+	__u32 filled = stream->now.filled, want = sizeof(__u16), len = 0, n;
+	int next;
 
 	if (!d->s->left)
 		return 1;
+	d->s->long_text = 0;
 	if (filled >= sizeof(__u16)) {
 		len = dns_be16(&stream->text[base]);
 		want += len;
-		if (!len || want > DNS_STREAM_TEXT)
+		if (!len || want > (d->s->seg.out ? DNS_STREAM_TEXT : DNS_ROOM_TEXT))
 			goto unread;
 	}
+	if (want > DNS_STREAM_TEXT) {
+		next = long_bytes(d->skb, d->s, stream, want);
+		if (next == LONG_READ)
+			goto taken;
+		d->s->verdict = VERDICT_DROP;
+		d->s->unread = next == LONG_LOST;
+		return 1;
+	}
+	filled &= DNS_STREAM_TEXT - 1;
 	n = want - filled;
 	if (n > d->s->left)
 		n = d->s->left;
@@ -68,10 +81,12 @@ static long stream_step(__u32 index, void *data)
 	d->s->at += n;
 	d->s->left -= n;
 	stream->now.filled = filled + n;
-	if (!len || filled + n < want)
+taken:
+	if (!len || stream->now.filled < want)
 		return 0;
-	d->s->verdict = stream_message(d, base, len);
+	d->s->verdict = stream_message(d, d->s->long_text ?: (__u64)(long)&stream->text[base], len);
 	stream->now.filled = 0;
+	stream->now.room = 0;
 	stream->now.half = stream->kept.half ^ 1;
 	return !verdict_passes(d->s->verdict);
 unread:
@@ -186,6 +201,7 @@ __noinline int stream_end(struct __sk_buff *skb, struct dns_scratch *s, int read
 		stream_read(&stream->order, &s->seg, s->seg.out ? 0 : bpf_ktime_get_ns());
 	else if (read)
 		stream->now = stream->kept;
+	long_give(s, stream);
 	stream_leave(&stream->order);
 	return s->verdict;
 }
@@ -210,7 +226,8 @@ static __always_inline int dns_tcp(struct __sk_buff *skb, const struct flow_key 
 	if (!s)
 		return VERDICT_DROP; /* as a loss on the way */
 	s->key = *key;
-	s->refuse = s->refused = s->seg.flags = 0;
+	s->refuse = s->refused = s->held = s->seg.flags = 0;
+	s->container = state->owner.container;
 	next = stream_segment(skb, s, out);
 	if (out && state->refused && s->seg.flags & TCP_SYN)
 		stream_anew(s, state);
@@ -225,7 +242,7 @@ static __always_inline int dns_tcp(struct __sk_buff *skb, const struct flow_key 
 		if (s->refuse)
 			stream_refuse(skb, s, state);
 		next = stream_end(skb, s, next == DNS_STREAM_READ);
-		if (s->refused)
+		if (s->refused && out)
 			next = VERDICT_ALLOW; /* as far as the veth */
 	}
 	scratch_give(s);

@@ -6,6 +6,9 @@
  * never saw them, so nothing can follow: the answer ends the connection, and RFC 7766 (6.2.4) has clients ask again on a
  * new one for what else they wait for.
  *
+ * What nobody can answer, since it could not be read or is the resolver's own, is reset at both ends when one of them says
+ * something more.
+ *
  * The answer begins where the last one ended. While one is half there, or not yet taken, the query is dropped instead,
  * and comes again. Fails closed: from then on the flow is FLOW_REFUSED, of which gate_tc passes nothing.
  */
@@ -94,9 +97,9 @@ static __always_inline int refusal_write(struct dns_scratch *s)
 }
 
 /*
- * Has the query in s->m refused at the veth, which its stream still holds; s->refused: it is, and the segment may go
- * there. Else it is to be dropped, and comes again. Static, for Linux 6.1 takes no value of a map from an argument of a
- * global function.
+ * Ends a connection at the veth, because of the message in s->m, which its stream still holds; s->refused: it is so, and
+ * a query's segment may go there. Else it is to be dropped, and comes again. Static, for Linux 6.1 takes no value of a map
+ * from an argument of a global function.
  */
 static __noinline int stream_refuse(struct __sk_buff *skb, struct dns_scratch *s, struct sock_state *state)
 {
@@ -112,10 +115,12 @@ static __noinline int stream_refuse(struct __sk_buff *skb, struct dns_scratch *s
 		return 0;
 	place = bpf_ntohl(place);
 	s->refusal.len = 0;
+	key = s->key;
+	if (!is_gated(skb, &key))
+		return 0;
 	if (s->refuse == DNS_REFUSE_TELL && (!stream_is_between(stream_of(sk, 0, 0), place) || !refusal_write(s)))
 		return 0;
 	s->refusal.place = place;
-	key = s->key;
 	if (bpf_map_update_elem(&stream_refusals, &key, &s->refusal, BPF_ANY))
 		return 0;
 	state->refused = 1;

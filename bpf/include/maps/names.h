@@ -70,6 +70,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } query_by_sock SEC(".maps");
 
+/* None free: an answer is dropped, and comes again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DNS_ROOMS);
+	__type(key, __u32);
+	__type(value, struct dns_room);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} dns_rooms SEC(".maps");
+
 /* TCP connections with resolvers, as far as they were read, by direction. Freed with the socket. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

@@ -756,6 +756,7 @@ const (
 	ABIMapDemands           = "demands"
 	ABIMapDfaAccepts        = "dfa_accepts"
 	ABIMapDfaPages          = "dfa_pages"
+	ABIMapDnsRooms          = "dns_rooms"
 	ABIMapErrors            = "errors"
 	ABIMapFlowByFrag        = "flow_by_frag"
 	ABIMapFlowByTuple       = "flow_by_tuple"
@@ -888,6 +889,7 @@ type ABIMapSpecs struct {
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.MapSpec `ebpf:"dns_rooms"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
@@ -998,6 +1000,7 @@ type ABIMaps struct {
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.Map `ebpf:"dns_rooms"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
@@ -1045,6 +1048,7 @@ func (m *ABIMaps) Close() error {
 		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
+		m.DnsRooms,
 		m.Errors,
 		m.FlowByFrag,
 		m.FlowByTuple,

@@ -25,6 +25,7 @@ const (
 	GateSKBMapDemands           = "demands"
 	GateSKBMapDfaAccepts        = "dfa_accepts"
 	GateSKBMapDfaPages          = "dfa_pages"
+	GateSKBMapDnsRooms          = "dns_rooms"
 	GateSKBMapDnsScratches      = "dns_scratches"
 	GateSKBMapErrors            = "errors"
 	GateSKBMapFlowByFrag        = "flow_by_frag"
@@ -126,6 +127,7 @@ type GateSKBMapSpecs struct {
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.MapSpec `ebpf:"dns_rooms"`
 	DnsScratches      *ebpf.MapSpec `ebpf:"dns_scratches"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
@@ -201,6 +203,7 @@ type GateSKBMaps struct {
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.Map `ebpf:"dns_rooms"`
 	DnsScratches      *ebpf.Map `ebpf:"dns_scratches"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
@@ -252,6 +255,7 @@ func (m *GateSKBMaps) Close() error {
 		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
+		m.DnsRooms,
 		m.DnsScratches,
 		m.Errors,
 		m.FlowByFrag,

@@ -24,6 +24,7 @@ const (
 	GateTCMapDemands           = "demands"
 	GateTCMapDfaAccepts        = "dfa_accepts"
 	GateTCMapDfaPages          = "dfa_pages"
+	GateTCMapDnsRooms          = "dns_rooms"
 	GateTCMapDnsScratches      = "dns_scratches"
 	GateTCMapErrors            = "errors"
 	GateTCMapFlowByFrag        = "flow_by_frag"
@@ -119,6 +120,7 @@ type GateTCMapSpecs struct {
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.MapSpec `ebpf:"dns_rooms"`
 	DnsScratches      *ebpf.MapSpec `ebpf:"dns_scratches"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
@@ -188,6 +190,7 @@ type GateTCMaps struct {
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.Map `ebpf:"dns_rooms"`
 	DnsScratches      *ebpf.Map `ebpf:"dns_scratches"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
@@ -233,6 +236,7 @@ func (m *GateTCMaps) Close() error {
 		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
+		m.DnsRooms,
 		m.DnsScratches,
 		m.Errors,
 		m.FlowByFrag,

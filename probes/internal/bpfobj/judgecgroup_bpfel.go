@@ -24,6 +24,7 @@ const (
 	JudgeCgroupMapDemands              = "demands"
 	JudgeCgroupMapDfaAccepts           = "dfa_accepts"
 	JudgeCgroupMapDfaPages             = "dfa_pages"
+	JudgeCgroupMapDnsRooms             = "dns_rooms"
 	JudgeCgroupMapErrors               = "errors"
 	JudgeCgroupMapFlowByFrag           = "flow_by_frag"
 	JudgeCgroupMapFlowByTuple          = "flow_by_tuple"
@@ -125,6 +126,7 @@ type JudgeCgroupMapSpecs struct {
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.MapSpec `ebpf:"dns_rooms"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
@@ -190,6 +192,7 @@ type JudgeCgroupMaps struct {
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.Map `ebpf:"dns_rooms"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
@@ -231,6 +234,7 @@ func (m *JudgeCgroupMaps) Close() error {
 		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
+		m.DnsRooms,
 		m.Errors,
 		m.FlowByFrag,
 		m.FlowByTuple,

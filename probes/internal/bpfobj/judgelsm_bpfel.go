@@ -26,6 +26,7 @@ const (
 	JudgeLSMMapDemands           = "demands"
 	JudgeLSMMapDfaAccepts        = "dfa_accepts"
 	JudgeLSMMapDfaPages          = "dfa_pages"
+	JudgeLSMMapDnsRooms          = "dns_rooms"
 	JudgeLSMMapErrors            = "errors"
 	JudgeLSMMapFlowByFrag        = "flow_by_frag"
 	JudgeLSMMapFlowByTuple       = "flow_by_tuple"
@@ -145,6 +146,7 @@ type JudgeLSMMapSpecs struct {
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.MapSpec `ebpf:"dns_rooms"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
@@ -214,6 +216,7 @@ type JudgeLSMMaps struct {
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.Map `ebpf:"dns_rooms"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
@@ -259,6 +262,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
+		m.DnsRooms,
 		m.Errors,
 		m.FlowByFrag,
 		m.FlowByTuple,

@@ -26,6 +26,7 @@ const (
 	JudgeModRetMapDemands             = "demands"
 	JudgeModRetMapDfaAccepts          = "dfa_accepts"
 	JudgeModRetMapDfaPages            = "dfa_pages"
+	JudgeModRetMapDnsRooms            = "dns_rooms"
 	JudgeModRetMapErrors              = "errors"
 	JudgeModRetMapFlowByFrag          = "flow_by_frag"
 	JudgeModRetMapFlowByTuple         = "flow_by_tuple"
@@ -160,6 +161,7 @@ type JudgeModRetMapSpecs struct {
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.MapSpec `ebpf:"dns_rooms"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
@@ -230,6 +232,7 @@ type JudgeModRetMaps struct {
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.Map `ebpf:"dns_rooms"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
@@ -275,6 +278,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
+		m.DnsRooms,
 		m.Errors,
 		m.FlowByFrag,
 		m.FlowByTuple,

@@ -24,6 +24,7 @@ const (
 	LabelScanMapDemands           = "demands"
 	LabelScanMapDfaAccepts        = "dfa_accepts"
 	LabelScanMapDfaPages          = "dfa_pages"
+	LabelScanMapDnsRooms          = "dns_rooms"
 	LabelScanMapErrors            = "errors"
 	LabelScanMapFlowByFrag        = "flow_by_frag"
 	LabelScanMapFlowByTuple       = "flow_by_tuple"
@@ -118,6 +119,7 @@ type LabelScanMapSpecs struct {
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.MapSpec `ebpf:"dns_rooms"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
@@ -186,6 +188,7 @@ type LabelScanMaps struct {
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.Map `ebpf:"dns_rooms"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
@@ -228,6 +231,7 @@ func (m *LabelScanMaps) Close() error {
 		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
+		m.DnsRooms,
 		m.Errors,
 		m.FlowByFrag,
 		m.FlowByTuple,

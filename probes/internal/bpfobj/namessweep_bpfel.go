@@ -18,6 +18,7 @@ import (
 const (
 	NamesSweepMapAnswersBySock  = "answers_by_sock"
 	NamesSweepMapControls       = "controls"
+	NamesSweepMapDnsRooms       = "dns_rooms"
 	NamesSweepMapErrors         = "errors"
 	NamesSweepMapLastId         = "last_id"
 	NamesSweepMapNameByHash     = "name_by_hash"
@@ -81,6 +82,7 @@ type NamesSweepProgramSpecs struct {
 type NamesSweepMapSpecs struct {
 	AnswersBySock  *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	Controls       *ebpf.MapSpec `ebpf:"controls"`
+	DnsRooms       *ebpf.MapSpec `ebpf:"dns_rooms"`
 	Errors         *ebpf.MapSpec `ebpf:"errors"`
 	LastId         *ebpf.MapSpec `ebpf:"last_id"`
 	NameByHash     *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -120,6 +122,7 @@ func (o *NamesSweepObjects) Close() error {
 type NamesSweepMaps struct {
 	AnswersBySock  *ebpf.Map `ebpf:"answers_by_sock"`
 	Controls       *ebpf.Map `ebpf:"controls"`
+	DnsRooms       *ebpf.Map `ebpf:"dns_rooms"`
 	Errors         *ebpf.Map `ebpf:"errors"`
 	LastId         *ebpf.Map `ebpf:"last_id"`
 	NameByHash     *ebpf.Map `ebpf:"name_by_hash"`
@@ -135,6 +138,7 @@ func (m *NamesSweepMaps) Close() error {
 	return _NamesSweepClose(
 		m.AnswersBySock,
 		m.Controls,
+		m.DnsRooms,
 		m.Errors,
 		m.LastId,
 		m.NameByHash,

@@ -26,6 +26,7 @@ const (
 	ReadTLSMapDemands           = "demands"
 	ReadTLSMapDfaAccepts        = "dfa_accepts"
 	ReadTLSMapDfaPages          = "dfa_pages"
+	ReadTLSMapDnsRooms          = "dns_rooms"
 	ReadTLSMapErrors            = "errors"
 	ReadTLSMapFlowByFrag        = "flow_by_frag"
 	ReadTLSMapFlowByTuple       = "flow_by_tuple"
@@ -139,6 +140,7 @@ type ReadTLSMapSpecs struct {
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.MapSpec `ebpf:"dns_rooms"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
@@ -212,6 +214,7 @@ type ReadTLSMaps struct {
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.Map `ebpf:"dns_rooms"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
@@ -261,6 +264,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
+		m.DnsRooms,
 		m.Errors,
 		m.FlowByFrag,
 		m.FlowByTuple,

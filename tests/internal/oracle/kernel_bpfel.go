@@ -416,6 +416,7 @@ const (
 	KernelMapDemands            = "demands"
 	KernelMapDfaAccepts         = "dfa_accepts"
 	KernelMapDfaPages           = "dfa_pages"
+	KernelMapDnsRooms           = "dns_rooms"
 	KernelMapErrors             = "errors"
 	KernelMapFlowByFrag         = "flow_by_frag"
 	KernelMapFlowByTuple        = "flow_by_tuple"
@@ -534,6 +535,7 @@ type KernelMapSpecs struct {
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.MapSpec `ebpf:"dns_rooms"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
@@ -616,6 +618,7 @@ type KernelMaps struct {
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
 	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
+	DnsRooms          *ebpf.Map `ebpf:"dns_rooms"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
 	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
@@ -658,6 +661,7 @@ func (m *KernelMaps) Close() error {
 		m.Demands,
 		m.DfaAccepts,
 		m.DfaPages,
+		m.DnsRooms,
 		m.Errors,
 		m.FlowByFrag,
 		m.FlowByTuple,

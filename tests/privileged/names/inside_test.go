@@ -48,6 +48,7 @@ type order struct {
 	Name    string // %d is the round
 	Count   int
 	Wait    time.Duration
+	Args    []string // of a program
 }
 
 // report is what came of it.
@@ -125,6 +126,10 @@ func (i *inside) do(o order) (r report, err error) {
 		r.Bytes, err = message(i.streams[o.ID], o.Wait)
 	case "lookup": // as Go's resolver does
 		err = lookUp(o)
+	case "run": // a program, whose output is wanted
+		r.Bytes, err = run(o)
+	case "resolvers": // what resolver libraries find in here
+		err = overmount(o.Bytes, "/etc/resolv.conf")
 	case "echo":
 		err = echo(i.streams[o.ID])
 	case "rounds":

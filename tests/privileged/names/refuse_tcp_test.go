@@ -127,16 +127,13 @@ func TestRefusedInOneSegment(t *testing.T) {
 func TestRefusedBehindHalfAnAnswer(t *testing.T) {
 	s := newScene(t, probes.Names{})
 	a := newInsider(t, s.a)
-	half := make(chan struct{})
-	s.resolver.mu.Lock()
-	s.resolver.half = half
-	s.resolver.mu.Unlock()
+	halves := s.resolver.inHalves()
 	s.dialResolver(t, a, 1)
 	a.want(t, "ok", order{Do: "write", ID: 1, Bytes: framed(query(1, "x.good.example.", dnsmessage.TypeA))})
-	half <- struct{}{} // the first half is written
+	halves.await(t)
 	a.want(t, "ok", order{Do: "write", ID: 1, Bytes: framed(query(2, denied, dnsmessage.TypeA))})
 	s.events.Wait(t, "the denial", func(e event.Event) bool { return e.Kind == event.KindDNS && e.Query == "secret.bad.example" })
-	half <- struct{}{}
+	close(halves.rest)
 	if r := a.want(t, "ok", order{Do: "message", ID: 1, Wait: patience}); len(told(r.Bytes)) != 1 {
 		t.Errorf("the answer is %s %x", r.Errno, r.Bytes)
 	}
@@ -175,6 +172,51 @@ func TestResetOverTCP(t *testing.T) {
 	a.want(t, "ok", order{Do: "write", ID: 1, Bytes: framed(query(1, denied, dnsmessage.TypeA))})
 	a.want(t, "ECONNRESET", order{Do: "message", ID: 1, Wait: patience})
 	s.wantOver(t, 1)
+}
+
+// TestOlderConnection: one that was not read until now is reset, so that its client opens another.
+func TestOlderConnection(t *testing.T) {
+	s := newScene(t, probes.Names{})
+	s.enforce(t, []byte(`
+apiVersion: sallyport.dev/v1alpha1
+kind: ProcessPolicy
+metadata: {name: open, namespace: default}
+spec: {podSelector: {}, rules: [{name: all, egress: [{toEntities: [all]}]}]}
+`))
+	a := newInsider(t, s.a)
+	ask := func(stream int) {
+		t.Helper()
+		a.want(t, "ok", order{Do: "write", ID: stream, Bytes: framed(query(1, "x.good.example.", dnsmessage.TypeA))})
+	}
+	s.dialResolver(t, a, 1)
+	ask(1)
+	a.want(t, "ok", order{Do: "message", ID: 1, Wait: patience})
+	s.swap(t, "")
+	ask(1)
+	a.want(t, "ECONNRESET", order{Do: "message", ID: 1, Wait: patience})
+	s.wantOver(t, 1)
+	s.dialResolver(t, a, 2)
+	ask(2)
+	a.want(t, "ok", order{Do: "message", ID: 2, Wait: patience})
+}
+
+// TestUnreadableOverTCP: what is no query is not sent, and ends the connection.
+func TestUnreadableOverTCP(t *testing.T) {
+	s := newScene(t, probes.Names{})
+	a := newInsider(t, s.a)
+	for i, text := range [][]byte{
+		framed([]byte("no query at all")),
+		framed(append(query(1, "x.good.example.", dnsmessage.TypeA), make([]byte, 4000)...)), // longer than a query is read
+		{0, 0, 0},
+	} {
+		s.dialResolver(t, a, i)
+		a.want(t, "ok", order{Do: "write", ID: i, Bytes: text})
+		a.want(t, "ECONNRESET", order{Do: "message", ID: i, Wait: patience})
+		s.wantOver(t, i+1)
+	}
+	if s.resolver.wasAsked("x.good.example.") {
+		t.Error("what could not be read arrived at the resolver")
+	}
 }
 
 // TestDeniedNameByLoopback: where no gate is on the way that could answer, what is denied does not leave, though the pod has one.

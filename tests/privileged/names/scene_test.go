@@ -61,6 +61,15 @@ type scene struct {
 
 func newScene(t *testing.T, names probes.Names) *scene {
 	t.Helper()
+	s := newPod(t, names)
+	s.resolver = newResolver(t, s)
+	s.resolver.listenTCP(t, s)
+	return s
+}
+
+// newPod is a scene without a resolver.
+func newPod(t *testing.T, names probes.Names) *scene {
+	t.Helper()
 	s := &scene{node: pod.NewNode(t), Net: testutil.NewNet(t, testutil.NetOptions{})}
 	s.kernel, s.judge = attached.Open(t, s.node, probes.Config{Names: names}, attached.Enforcing())
 	var err error
@@ -82,15 +91,19 @@ func newScene(t *testing.T, names probes.Names) *scene {
 	s.swap(t, "")
 	s.veth = gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.Pod.Cookie(t), Container: s.a.ID}
 	s.Node.Do(t, func() error { return s.gate.Govern(s.veth) })
-	s.resolver = newResolver(t, s)
-	s.resolver.listenTCP(t, s)
 	return s
 }
 
 // swap puts the policy with more rules in force.
 func (s *scene) swap(t *testing.T, more string) {
 	t.Helper()
-	policies, err := policy.Parse("names", fmt.Appendf(nil, rules, s.ServerAddr, s.ServerAddr6, more))
+	s.enforce(t, fmt.Appendf(nil, rules, s.ServerAddr, s.ServerAddr6, more))
+}
+
+// enforce puts policies in force for both containers.
+func (s *scene) enforce(t *testing.T, text []byte) {
+	t.Helper()
+	policies, err := policy.Parse("names", text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,8 +121,33 @@ type resolver struct {
 	conns   []*net.UDPConn
 	running sync.WaitGroup
 	piece   int           // how many bytes of an answer over TCP are written at a time
-	half    chan struct{} // received from behind the first half of an answer over TCP, and before the second
+	halves  *halves       // not nil: how answers over TCP are cut
 	resets  int           // of connections over TCP
+}
+
+// halves is an answer over TCP that is written half at first.
+type halves struct {
+	written chan struct{} // one is sent for each first half
+	rest    chan struct{} // closed: the second halves may be written
+}
+
+// inHalves makes the resolver wait behind the first half of what it writes over TCP.
+func (r *resolver) inHalves() *halves {
+	h := &halves{written: make(chan struct{}, 100), rest: make(chan struct{})}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.halves = h
+	return h
+}
+
+// await waits until a first half was written.
+func (h *halves) await(t *testing.T) {
+	t.Helper()
+	select {
+	case <-h.written:
+	case <-time.After(3 * patience):
+		t.Fatal("no half of an answer is written")
+	}
 }
 
 func newResolver(t *testing.T, s *scene) *resolver {
