@@ -3,6 +3,8 @@
  * JUDGE, first step of the ladder: BPF LSM.
  *
  * lsm/socket_connect      connect(2), io_uring too: peer and port
+ * lsm/sctp_bind_connect   connectx, and sends that begin an association of SCTP
+ * lsm/sctp_sk_clone       ties an accepted association to its listener's owner
  * lsm/socket_sendmsg      sends that name their peer, MSG_FASTOPEN, and sends on old decisions
  * lsm/socket_bind         ports the process may serve
  * lsm/socket_listen       the same, for a listen without bind
@@ -32,7 +34,22 @@ int BPF_PROG(judge_lsm_connect, struct socket *sock, struct sockaddr *address, i
 {
 	if (ret)
 		return ret; /* another LSM has denied it */
-	return bounded_errno(hook_connect(sock, address, len, STEP_LSM));
+	return bounded_errno(hook_connect(sock->sk, address, len, STEP_LSM));
+}
+
+SEC("lsm/sctp_bind_connect")
+int BPF_PROG(judge_lsm_sctp, struct sock *sk, int optname, struct sockaddr *address, int len, int ret)
+{
+	if (ret || !sctp_connects(optname))
+		return ret;
+	return bounded_errno(hook_connect(sk, address, len, STEP_LSM));
+}
+
+SEC("lsm/sctp_sk_clone")
+int BPF_PROG(judge_lsm_sctp_clone, void *association, struct sock *sk, struct sock *newsk)
+{
+	sctp_cloned(sk, newsk);
+	return 0;
 }
 
 SEC("lsm/socket_sendmsg")

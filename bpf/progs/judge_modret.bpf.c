@@ -7,6 +7,7 @@
  * fentry/security_socket_{connect,sendmsg,bind,listen,accept,create,post_create}
  * fmod_ret/security_socket_{connect,sendmsg,bind,listen,accept,create}
  * fmod_ret/security_task_kill, security_file_send_sigiotask, security_task_setrlimit, security_bpf
+ * fentry and fmod_ret/security_sctp_bind_connect, fentry/security_sctp_sk_clone
  * fmod_ret/security_ptrace_access_check, fentry and fmod_ret/security_file_receive
  * fentry/security_bprm_check denies nothing: the file of a script, for the label
  *
@@ -60,13 +61,34 @@ static __always_inline int pended(__u32 call)
 SEC("fentry/security_socket_connect")
 int BPF_PROG(judge_fentry_connect, struct socket *sock, struct sockaddr *address, int len)
 {
-	return pend(CALL_CONNECT, hook_connect(sock, address, len, fentry_step));
+	return pend(CALL_CONNECT, hook_connect(sock->sk, address, len, fentry_step));
 }
 
 SEC("fmod_ret/security_socket_connect")
 int BPF_PROG(judge_modret_connect, struct socket *sock, struct sockaddr *address, int len, int ret)
 {
 	return ret ? ret : pended(CALL_CONNECT);
+}
+
+SEC("fentry/security_sctp_bind_connect")
+int BPF_PROG(judge_fentry_sctp, struct sock *sk, int optname, struct sockaddr *address, int len)
+{
+	if (!sctp_connects(optname))
+		return 0; /* leaves nothing: it may come in the time of a process that is in another hook */
+	return pend(CALL_CONNECT, hook_connect(sk, address, len, fentry_step));
+}
+
+SEC("fmod_ret/security_sctp_bind_connect")
+int BPF_PROG(judge_modret_sctp, struct sock *sk, int optname, struct sockaddr *address, int len, int ret)
+{
+	return ret || !sctp_connects(optname) ? ret : pended(CALL_CONNECT);
+}
+
+SEC("fentry/security_sctp_sk_clone")
+int BPF_PROG(judge_fentry_sctp_clone, void *association, struct sock *sk, struct sock *newsk)
+{
+	sctp_cloned(sk, newsk);
+	return 0;
 }
 
 SEC("fentry/security_socket_sendmsg")

@@ -4,6 +4,7 @@
  * no trampolines and no task storage in cgroup programs. What would be denied is reported as Audit.
  *
  * kprobe/security_socket_{connect,sendmsg,bind,listen,accept,create}
+ * kprobe/security_sctp_bind_connect  connectx, and sends that begin an association of SCTP
  * kprobe/tcp_connect  the connects of MSG_FASTOPEN and TCP_FASTOPEN_CONNECT, by the socket's own peer
  *
  * Minimum kernel 5.17. Stops nothing: open by definition, and status says so.
@@ -12,7 +13,7 @@
 #include <bpf/bpf_core_read.h>
 #include <kernel/registers.h>
 #include <bpf/bpf_tracing.h>
-#include <lib/socket.h>
+#include <lib/sctp.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -46,20 +47,31 @@ static __always_inline struct label *ask_of(struct sock *sk, struct ask *ask, __
 	return label;
 }
 
-SEC("kprobe/security_socket_connect")
-int BPF_KPROBE(judge_report_connect, struct socket *sock, void *name, int len)
+static __always_inline int report_connect(struct sock *sk, void *name, int len)
 {
 	struct sock_address address;
 	struct label *label;
 	struct ask ask;
 	__u8 addr[16];
 
-	label = ask_of(BPF_CORE_READ(sock, sk), &ask, CALL_CONNECT);
+	label = ask_of(sk, &ask, CALL_CONNECT);
 	if (!label || !address_read(&address, addr, name, len) || address.family == FAMILY_UNSPEC)
 		return 0;
 	ask_peer(&ask, addr, bpf_ntohs(address.port_be));
 	judge_connect(&ask, label, 0);
 	return 0;
+}
+
+SEC("kprobe/security_socket_connect")
+int BPF_KPROBE(judge_report_connect, struct socket *sock, void *name, int len)
+{
+	return report_connect(BPF_CORE_READ(sock, sk), name, len);
+}
+
+SEC("kprobe/security_sctp_bind_connect")
+int BPF_KPROBE(judge_report_sctp, struct sock *sk, int optname, void *list, int len)
+{
+	return sctp_connects(optname) ? report_connect(sk, list, len) : 0;
 }
 
 SEC("kprobe/security_socket_sendmsg")

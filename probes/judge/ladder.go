@@ -55,6 +55,14 @@ func hooks() []hook {
 			}},
 			event.StepReport: {programs: []string{"judge_report_connect", "judge_report_tcp_connect"}, notStopped: []string{"anything: reported only"}},
 		}},
+		{"sctp", map[event.Step]rung{
+			event.StepLSM: {programs: []string{"judge_lsm_sctp_clone", "judge_lsm_sctp"}},
+			event.StepModRet: {
+				programs: []string{"judge_fentry_sctp_clone", "judge_fentry_sctp", "judge_modret_sctp"}, notStopped: []string{preempted},
+			},
+			event.StepCgroup: {notStopped: []string{"calls on SCTP sockets: what they send is denied at its first packet"}},
+			event.StepReport: {programs: []string{"judge_report_sctp"}, notStopped: []string{"anything: reported only"}},
+		}},
 		{"sendmsg", map[event.Step]rung{
 			event.StepLSM:    {programs: []string{"judge_lsm_sendmsg"}},
 			event.StepModRet: {programs: []string{"judge_fentry_sendmsg", "judge_modret_sendmsg"}, notStopped: []string{preempted}},

@@ -12,7 +12,7 @@ import (
 
 // Contact is one connection or datagram that reached an Echo.
 type Contact struct {
-	Protocol string // "tcp" or "udp"
+	Protocol string // "tcp", "udp" or "sctp"
 	Local    netip.AddrPort
 	Remote   netip.AddrPort
 	Data     string // what came, of at most keptData bytes
@@ -47,7 +47,7 @@ func NewEcho(t testing.TB, in *NetNS, addresses ...netip.AddrPort) *Echo {
 			udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
 			return err
 		})
-		e.run(tcp, func() { e.serveTCP(tcp) })
+		e.run(tcp, func() { e.serveStream(tcp, "tcp") })
 		e.run(udp, func() { e.serveUDP(udp, addr) })
 	}
 	return e
@@ -119,7 +119,7 @@ func (e *Echo) record(c *Contact) *Contact {
 	return c
 }
 
-func (e *Echo) serveTCP(l *net.TCPListener) {
+func (e *Echo) serveStream(l *net.TCPListener, protocol string) {
 	for {
 		conn, err := l.AcceptTCP()
 		if errors.Is(err, net.ErrClosed) {
@@ -128,13 +128,13 @@ func (e *Echo) serveTCP(l *net.TCPListener) {
 			continue // the peer was gone before it was accepted
 		}
 		contact := e.record(&Contact{
-			Protocol: "tcp", Local: addrPort(conn.LocalAddr()), Remote: addrPort(conn.RemoteAddr()),
+			Protocol: protocol, Local: addrPort(conn.LocalAddr()), Remote: addrPort(conn.RemoteAddr()),
 		})
-		e.run(conn, func() { e.echoTCP(conn, contact) })
+		e.run(conn, func() { e.echoStream(conn, contact) })
 	}
 }
 
-func (e *Echo) echoTCP(conn *net.TCPConn, contact *Contact) {
+func (e *Echo) echoStream(conn *net.TCPConn, contact *Contact) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := conn.Read(buffer)

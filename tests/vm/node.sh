@@ -1,17 +1,17 @@
 #!/bin/sh
-# Runs tests of pods over the CRI of Debian's containerd in a guest: cgroup v2 alone, and BPF LSM.
+# Runs tests of containers, and of pods over the CRI, of Debian's containerd in a guest: cgroup v2 alone, and BPF LSM.
 #
-#   tests/vm/node.sh VMRUN KERNELDIR SALLYPORT HOOK VICTIM TESTS
+#   tests/vm/node.sh VMRUN KERNELDIR SALLYPORT HOOK VICTIM PACKAGE TESTS
 #
 # SALLYPORT, HOOK and VICTIM are static programs, TESTS is a regular expression. Exit code and output are those of the
 # tests.
 set -eu
-vmrun=$1 kernel=$2 sallyport=$3 hook=$4 victim=$5 tests=$6
+vmrun=$1 kernel=$2 sallyport=$3 hook=$4 victim=$5 package=$6 tests=$7
 cd "$(dirname "$0")/../.."
 
 program=$(mktemp -d)/node.test
 trap 'rm -r "$(dirname "$program")"' EXIT
-CGO_ENABLED=0 go test -c -o "$program" ./tests/node
+CGO_ENABLED=0 go test -c -o "$program" "$package"
 
 # Guests have no disk: programs come in with their libraries.
 set --

@@ -5,6 +5,7 @@
  * behave alike.
  */
 #include <bpf/bpf_core_read.h>
+#include <lib/sctp.h>
 #include <lib/tie.h>
 
 enum uapi {
@@ -60,10 +61,10 @@ static __always_inline struct sock_state *state_of(struct sock *sk, struct label
 	return state;
 }
 
-static __always_inline int hook_connect(struct socket *sock, struct sockaddr *name, int len, __u8 step)
+/* connect(2), and what else begins an association of SCTP: name is then a list, whose first is called first. */
+static __always_inline int hook_connect(struct sock *sk, struct sockaddr *name, int len, __u8 step)
 {
 	struct control *c = control_get();
-	struct sock *sk = sock->sk;
 	struct sock_address address;
 	struct sock_facts facts;
 	struct label *label;
@@ -81,7 +82,9 @@ static __always_inline int hook_connect(struct socket *sock, struct sockaddr *na
 		return 0;
 	ask_init(&ask, &facts, c, step);
 	ask.call = CALL_CONNECT;
-	ask_peer(&ask, addr, bpf_ntohs(address.port_be));
+	/* Of a list the gate judges what goes to the others. Without it no peer is named: closed but for rules for all. */
+	if (!sctp_has_more(&facts, &address, len) || c->flags & CONTROL_GATE)
+		ask_peer(&ask, addr, bpf_ntohs(address.port_be));
 	return enforce(judge_connect(&ask, label, state_of(sk, label, facts.netns)));
 }
 

@@ -16,62 +16,64 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	JudgeLSMMapAgentByTask       = "agent_by_task"
-	JudgeLSMMapAlerts            = "alerts"
-	JudgeLSMMapAnswersBySock     = "answers_by_sock"
-	JudgeLSMMapConnByObject      = "conn_by_object"
-	JudgeLSMMapContainerByCgroup = "container_by_cgroup"
-	JudgeLSMMapContainerParent   = "container_parent"
-	JudgeLSMMapControls          = "controls"
-	JudgeLSMMapDemands           = "demands"
-	JudgeLSMMapDfaAccepts        = "dfa_accepts"
-	JudgeLSMMapDfaPages          = "dfa_pages"
-	JudgeLSMMapDnsRooms          = "dns_rooms"
-	JudgeLSMMapErrors            = "errors"
-	JudgeLSMMapFlowByFrag        = "flow_by_frag"
-	JudgeLSMMapFlowByTuple       = "flow_by_tuple"
-	JudgeLSMMapFlows             = "flows"
-	JudgeLSMMapGateByIfindex     = "gate_by_ifindex"
-	JudgeLSMMapGateSlots         = "gate_slots"
-	JudgeLSMMapIdentityByAddr    = "identity_by_addr"
-	JudgeLSMMapIdsByContainer    = "ids_by_container"
-	JudgeLSMMapLabelByTask       = "label_by_task"
-	JudgeLSMMapLastId            = "last_id"
-	JudgeLSMMapMntnsByContainer  = "mntns_by_container"
-	JudgeLSMMapNameByHash        = "name_by_hash"
-	JudgeLSMMapNamesByAddr       = "names_by_addr"
-	JudgeLSMMapNamesOfCgrp       = "names_of_cgrp"
-	JudgeLSMMapNamesRooms        = "names_rooms"
-	JudgeLSMMapNetnsByCookie     = "netns_by_cookie"
-	JudgeLSMMapQueriesBySock     = "queries_by_sock"
-	JudgeLSMMapQueryBySock       = "query_by_sock"
-	JudgeLSMMapRefusals          = "refusals"
-	JudgeLSMMapRequestSelects    = "request_selects"
-	JudgeLSMMapRules             = "rules"
-	JudgeLSMMapRulesById         = "rules_by_id"
-	JudgeLSMMapRulesByPeer       = "rules_by_peer"
-	JudgeLSMMapRulesByPort       = "rules_by_port"
-	JudgeLSMMapRulesetByCgrp     = "ruleset_by_cgrp"
-	JudgeLSMMapRulesets          = "rulesets"
-	JudgeLSMMapScriptByTask      = "script_by_task"
-	JudgeLSMMapStateBySock       = "state_by_sock"
-	JudgeLSMMapStreamRefusals    = "stream_refusals"
-	JudgeLSMMapTieBySock         = "tie_by_sock"
-	JudgeLSMMapTlsByTask         = "tls_by_task"
-	JudgeLSMProgJudgeLsmAccept   = "judge_lsm_accept"
-	JudgeLSMProgJudgeLsmBind     = "judge_lsm_bind"
-	JudgeLSMProgJudgeLsmBpf      = "judge_lsm_bpf"
-	JudgeLSMProgJudgeLsmConnect  = "judge_lsm_connect"
-	JudgeLSMProgJudgeLsmCreate   = "judge_lsm_create"
-	JudgeLSMProgJudgeLsmCreated  = "judge_lsm_created"
-	JudgeLSMProgJudgeLsmLimit    = "judge_lsm_limit"
-	JudgeLSMProgJudgeLsmListen   = "judge_lsm_listen"
-	JudgeLSMProgJudgeLsmReceive  = "judge_lsm_receive"
-	JudgeLSMProgJudgeLsmScript   = "judge_lsm_script"
-	JudgeLSMProgJudgeLsmSendmsg  = "judge_lsm_sendmsg"
-	JudgeLSMProgJudgeLsmSigio    = "judge_lsm_sigio"
-	JudgeLSMProgJudgeLsmSignal   = "judge_lsm_signal"
-	JudgeLSMProgJudgeLsmTrace    = "judge_lsm_trace"
+	JudgeLSMMapAgentByTask        = "agent_by_task"
+	JudgeLSMMapAlerts             = "alerts"
+	JudgeLSMMapAnswersBySock      = "answers_by_sock"
+	JudgeLSMMapConnByObject       = "conn_by_object"
+	JudgeLSMMapContainerByCgroup  = "container_by_cgroup"
+	JudgeLSMMapContainerParent    = "container_parent"
+	JudgeLSMMapControls           = "controls"
+	JudgeLSMMapDemands            = "demands"
+	JudgeLSMMapDfaAccepts         = "dfa_accepts"
+	JudgeLSMMapDfaPages           = "dfa_pages"
+	JudgeLSMMapDnsRooms           = "dns_rooms"
+	JudgeLSMMapErrors             = "errors"
+	JudgeLSMMapFlowByFrag         = "flow_by_frag"
+	JudgeLSMMapFlowByTuple        = "flow_by_tuple"
+	JudgeLSMMapFlows              = "flows"
+	JudgeLSMMapGateByIfindex      = "gate_by_ifindex"
+	JudgeLSMMapGateSlots          = "gate_slots"
+	JudgeLSMMapIdentityByAddr     = "identity_by_addr"
+	JudgeLSMMapIdsByContainer     = "ids_by_container"
+	JudgeLSMMapLabelByTask        = "label_by_task"
+	JudgeLSMMapLastId             = "last_id"
+	JudgeLSMMapMntnsByContainer   = "mntns_by_container"
+	JudgeLSMMapNameByHash         = "name_by_hash"
+	JudgeLSMMapNamesByAddr        = "names_by_addr"
+	JudgeLSMMapNamesOfCgrp        = "names_of_cgrp"
+	JudgeLSMMapNamesRooms         = "names_rooms"
+	JudgeLSMMapNetnsByCookie      = "netns_by_cookie"
+	JudgeLSMMapQueriesBySock      = "queries_by_sock"
+	JudgeLSMMapQueryBySock        = "query_by_sock"
+	JudgeLSMMapRefusals           = "refusals"
+	JudgeLSMMapRequestSelects     = "request_selects"
+	JudgeLSMMapRules              = "rules"
+	JudgeLSMMapRulesById          = "rules_by_id"
+	JudgeLSMMapRulesByPeer        = "rules_by_peer"
+	JudgeLSMMapRulesByPort        = "rules_by_port"
+	JudgeLSMMapRulesetByCgrp      = "ruleset_by_cgrp"
+	JudgeLSMMapRulesets           = "rulesets"
+	JudgeLSMMapScriptByTask       = "script_by_task"
+	JudgeLSMMapStateBySock        = "state_by_sock"
+	JudgeLSMMapStreamRefusals     = "stream_refusals"
+	JudgeLSMMapTieBySock          = "tie_by_sock"
+	JudgeLSMMapTlsByTask          = "tls_by_task"
+	JudgeLSMProgJudgeLsmAccept    = "judge_lsm_accept"
+	JudgeLSMProgJudgeLsmBind      = "judge_lsm_bind"
+	JudgeLSMProgJudgeLsmBpf       = "judge_lsm_bpf"
+	JudgeLSMProgJudgeLsmConnect   = "judge_lsm_connect"
+	JudgeLSMProgJudgeLsmCreate    = "judge_lsm_create"
+	JudgeLSMProgJudgeLsmCreated   = "judge_lsm_created"
+	JudgeLSMProgJudgeLsmLimit     = "judge_lsm_limit"
+	JudgeLSMProgJudgeLsmListen    = "judge_lsm_listen"
+	JudgeLSMProgJudgeLsmReceive   = "judge_lsm_receive"
+	JudgeLSMProgJudgeLsmScript    = "judge_lsm_script"
+	JudgeLSMProgJudgeLsmSctp      = "judge_lsm_sctp"
+	JudgeLSMProgJudgeLsmSctpClone = "judge_lsm_sctp_clone"
+	JudgeLSMProgJudgeLsmSendmsg   = "judge_lsm_sendmsg"
+	JudgeLSMProgJudgeLsmSigio     = "judge_lsm_sigio"
+	JudgeLSMProgJudgeLsmSignal    = "judge_lsm_signal"
+	JudgeLSMProgJudgeLsmTrace     = "judge_lsm_trace"
 )
 
 // LoadJudgeLSM returns the embedded CollectionSpec for JudgeLSM.
@@ -116,20 +118,22 @@ type JudgeLSMSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeLSMProgramSpecs struct {
-	JudgeLsmAccept  *ebpf.ProgramSpec `ebpf:"judge_lsm_accept"`
-	JudgeLsmBind    *ebpf.ProgramSpec `ebpf:"judge_lsm_bind"`
-	JudgeLsmBpf     *ebpf.ProgramSpec `ebpf:"judge_lsm_bpf"`
-	JudgeLsmConnect *ebpf.ProgramSpec `ebpf:"judge_lsm_connect"`
-	JudgeLsmCreate  *ebpf.ProgramSpec `ebpf:"judge_lsm_create"`
-	JudgeLsmCreated *ebpf.ProgramSpec `ebpf:"judge_lsm_created"`
-	JudgeLsmLimit   *ebpf.ProgramSpec `ebpf:"judge_lsm_limit"`
-	JudgeLsmListen  *ebpf.ProgramSpec `ebpf:"judge_lsm_listen"`
-	JudgeLsmReceive *ebpf.ProgramSpec `ebpf:"judge_lsm_receive"`
-	JudgeLsmScript  *ebpf.ProgramSpec `ebpf:"judge_lsm_script"`
-	JudgeLsmSendmsg *ebpf.ProgramSpec `ebpf:"judge_lsm_sendmsg"`
-	JudgeLsmSigio   *ebpf.ProgramSpec `ebpf:"judge_lsm_sigio"`
-	JudgeLsmSignal  *ebpf.ProgramSpec `ebpf:"judge_lsm_signal"`
-	JudgeLsmTrace   *ebpf.ProgramSpec `ebpf:"judge_lsm_trace"`
+	JudgeLsmAccept    *ebpf.ProgramSpec `ebpf:"judge_lsm_accept"`
+	JudgeLsmBind      *ebpf.ProgramSpec `ebpf:"judge_lsm_bind"`
+	JudgeLsmBpf       *ebpf.ProgramSpec `ebpf:"judge_lsm_bpf"`
+	JudgeLsmConnect   *ebpf.ProgramSpec `ebpf:"judge_lsm_connect"`
+	JudgeLsmCreate    *ebpf.ProgramSpec `ebpf:"judge_lsm_create"`
+	JudgeLsmCreated   *ebpf.ProgramSpec `ebpf:"judge_lsm_created"`
+	JudgeLsmLimit     *ebpf.ProgramSpec `ebpf:"judge_lsm_limit"`
+	JudgeLsmListen    *ebpf.ProgramSpec `ebpf:"judge_lsm_listen"`
+	JudgeLsmReceive   *ebpf.ProgramSpec `ebpf:"judge_lsm_receive"`
+	JudgeLsmScript    *ebpf.ProgramSpec `ebpf:"judge_lsm_script"`
+	JudgeLsmSctp      *ebpf.ProgramSpec `ebpf:"judge_lsm_sctp"`
+	JudgeLsmSctpClone *ebpf.ProgramSpec `ebpf:"judge_lsm_sctp_clone"`
+	JudgeLsmSendmsg   *ebpf.ProgramSpec `ebpf:"judge_lsm_sendmsg"`
+	JudgeLsmSigio     *ebpf.ProgramSpec `ebpf:"judge_lsm_sigio"`
+	JudgeLsmSignal    *ebpf.ProgramSpec `ebpf:"judge_lsm_signal"`
+	JudgeLsmTrace     *ebpf.ProgramSpec `ebpf:"judge_lsm_trace"`
 }
 
 // JudgeLSMMapSpecs contains maps before they are loaded into the kernel.
@@ -307,20 +311,22 @@ type JudgeLSMVariables struct {
 //
 // It can be passed to LoadJudgeLSMObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeLSMPrograms struct {
-	JudgeLsmAccept  *ebpf.Program `ebpf:"judge_lsm_accept"`
-	JudgeLsmBind    *ebpf.Program `ebpf:"judge_lsm_bind"`
-	JudgeLsmBpf     *ebpf.Program `ebpf:"judge_lsm_bpf"`
-	JudgeLsmConnect *ebpf.Program `ebpf:"judge_lsm_connect"`
-	JudgeLsmCreate  *ebpf.Program `ebpf:"judge_lsm_create"`
-	JudgeLsmCreated *ebpf.Program `ebpf:"judge_lsm_created"`
-	JudgeLsmLimit   *ebpf.Program `ebpf:"judge_lsm_limit"`
-	JudgeLsmListen  *ebpf.Program `ebpf:"judge_lsm_listen"`
-	JudgeLsmReceive *ebpf.Program `ebpf:"judge_lsm_receive"`
-	JudgeLsmScript  *ebpf.Program `ebpf:"judge_lsm_script"`
-	JudgeLsmSendmsg *ebpf.Program `ebpf:"judge_lsm_sendmsg"`
-	JudgeLsmSigio   *ebpf.Program `ebpf:"judge_lsm_sigio"`
-	JudgeLsmSignal  *ebpf.Program `ebpf:"judge_lsm_signal"`
-	JudgeLsmTrace   *ebpf.Program `ebpf:"judge_lsm_trace"`
+	JudgeLsmAccept    *ebpf.Program `ebpf:"judge_lsm_accept"`
+	JudgeLsmBind      *ebpf.Program `ebpf:"judge_lsm_bind"`
+	JudgeLsmBpf       *ebpf.Program `ebpf:"judge_lsm_bpf"`
+	JudgeLsmConnect   *ebpf.Program `ebpf:"judge_lsm_connect"`
+	JudgeLsmCreate    *ebpf.Program `ebpf:"judge_lsm_create"`
+	JudgeLsmCreated   *ebpf.Program `ebpf:"judge_lsm_created"`
+	JudgeLsmLimit     *ebpf.Program `ebpf:"judge_lsm_limit"`
+	JudgeLsmListen    *ebpf.Program `ebpf:"judge_lsm_listen"`
+	JudgeLsmReceive   *ebpf.Program `ebpf:"judge_lsm_receive"`
+	JudgeLsmScript    *ebpf.Program `ebpf:"judge_lsm_script"`
+	JudgeLsmSctp      *ebpf.Program `ebpf:"judge_lsm_sctp"`
+	JudgeLsmSctpClone *ebpf.Program `ebpf:"judge_lsm_sctp_clone"`
+	JudgeLsmSendmsg   *ebpf.Program `ebpf:"judge_lsm_sendmsg"`
+	JudgeLsmSigio     *ebpf.Program `ebpf:"judge_lsm_sigio"`
+	JudgeLsmSignal    *ebpf.Program `ebpf:"judge_lsm_signal"`
+	JudgeLsmTrace     *ebpf.Program `ebpf:"judge_lsm_trace"`
 }
 
 func (p *JudgeLSMPrograms) Close() error {
@@ -335,6 +341,8 @@ func (p *JudgeLSMPrograms) Close() error {
 		p.JudgeLsmListen,
 		p.JudgeLsmReceive,
 		p.JudgeLsmScript,
+		p.JudgeLsmSctp,
+		p.JudgeLsmSctpClone,
 		p.JudgeLsmSendmsg,
 		p.JudgeLsmSigio,
 		p.JudgeLsmSignal,

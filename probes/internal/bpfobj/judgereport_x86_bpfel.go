@@ -59,6 +59,7 @@ const (
 	JudgeReportProgJudgeReportConnect    = "judge_report_connect"
 	JudgeReportProgJudgeReportCreate     = "judge_report_create"
 	JudgeReportProgJudgeReportListen     = "judge_report_listen"
+	JudgeReportProgJudgeReportSctp       = "judge_report_sctp"
 	JudgeReportProgJudgeReportSendmsg    = "judge_report_sendmsg"
 	JudgeReportProgJudgeReportTcpConnect = "judge_report_tcp_connect"
 )
@@ -110,6 +111,7 @@ type JudgeReportProgramSpecs struct {
 	JudgeReportConnect    *ebpf.ProgramSpec `ebpf:"judge_report_connect"`
 	JudgeReportCreate     *ebpf.ProgramSpec `ebpf:"judge_report_create"`
 	JudgeReportListen     *ebpf.ProgramSpec `ebpf:"judge_report_listen"`
+	JudgeReportSctp       *ebpf.ProgramSpec `ebpf:"judge_report_sctp"`
 	JudgeReportSendmsg    *ebpf.ProgramSpec `ebpf:"judge_report_sendmsg"`
 	JudgeReportTcpConnect *ebpf.ProgramSpec `ebpf:"judge_report_tcp_connect"`
 }
@@ -282,6 +284,7 @@ type JudgeReportPrograms struct {
 	JudgeReportConnect    *ebpf.Program `ebpf:"judge_report_connect"`
 	JudgeReportCreate     *ebpf.Program `ebpf:"judge_report_create"`
 	JudgeReportListen     *ebpf.Program `ebpf:"judge_report_listen"`
+	JudgeReportSctp       *ebpf.Program `ebpf:"judge_report_sctp"`
 	JudgeReportSendmsg    *ebpf.Program `ebpf:"judge_report_sendmsg"`
 	JudgeReportTcpConnect *ebpf.Program `ebpf:"judge_report_tcp_connect"`
 }
@@ -293,6 +296,7 @@ func (p *JudgeReportPrograms) Close() error {
 		p.JudgeReportConnect,
 		p.JudgeReportCreate,
 		p.JudgeReportListen,
+		p.JudgeReportSctp,
 		p.JudgeReportSendmsg,
 		p.JudgeReportTcpConnect,
 	)

@@ -101,7 +101,7 @@ const webPolicy = `
     processes: [{origins: [Main]}]
     egress:
     - toCIDR: [SERVER4/32, SERVER6/128]
-      toPorts: [{ports: [{port: "OPEN", protocol: TCP}, {port: "OPEN", protocol: UDP}, {protocol: ICMP}, {protocol: ICMPv6}]}]
+      toPorts: [{ports: [{port: "OPEN", protocol: TCP}, {port: "OPEN", protocol: UDP}, {port: "OPEN", protocol: SCTP}, {protocol: ICMP}, {protocol: ICMPv6}]}]
     onViolation: {alert: warning}
   - name: shells
     processes: [{origins: [Exec]}]
@@ -113,7 +113,7 @@ func TestAttempts(t *testing.T) {
 	onEachStep(t, func(t *testing.T, step event.Step) {
 		r := newRig(t, step)
 		free := newFreePod(t, r)
-		all := attempts()
+		all := slices.Concat(attempts(), r.sctpAttempts(t, free))
 		containers := make([]*pod.Container, len(all))
 		for i := range all {
 			containers[i] = r.container(t, "web")

@@ -32,8 +32,11 @@ const denyTool = `
 // argv, not their name, not what a link to them is called, nor what they are called below a root of their own. A script counts as itself and as its
 // interpreter. What cannot be told is closed: no rule that allows has it, every rule that denies does.
 func TestBinaries(t *testing.T) {
-	testutil.RequireRoot(t)
-	r := newRig(t, strongest(t))
+	onEachEnforcingStep(t, func(t *testing.T, step event.Step) { binaries(t, newRig(t, step)) })
+}
+
+func binaries(t *testing.T, r *rig) {
+	t.Helper()
 	dir := linkable(t, r)
 	c := r.started(t, "web")
 	long := filepath.Join(dir, "long", strings.Repeat("a", 150), strings.Repeat("b", 150))
