@@ -31,7 +31,10 @@ const hookExec = "exec"
 const unscripted = "nothing by the files of scripts: rules with scripts are refused"
 
 // hooks is the ladder: stronger steps are tried first, each hook for itself.
-func hooks() []hook {
+func hooks() []hook { return slices.Concat(socketHooks(), taskHooks()) }
+
+// socketHooks are those of executions and of calls on sockets.
+func socketHooks() []hook {
 	return []hook{
 		{hookExec, map[event.Step]rung{
 			event.StepLSM:    {programs: []string{"judge_lsm_script"}},
@@ -89,6 +92,12 @@ func hooks() []hook {
 			event.StepCgroup: {notStopped: []string{"the call: connections are denied at their first packet"}},
 			event.StepReport: {programs: []string{"judge_report_accept"}, notStopped: []string{"anything: reported only"}},
 		}},
+	}
+}
+
+// taskHooks are those of what processes do to each other and to the agent.
+func taskHooks() []hook {
+	return []hook{
 		{"trace", map[event.Step]rung{
 			event.StepLSM:    {programs: []string{"judge_lsm_trace"}},
 			event.StepModRet: {programs: []string{"judge_modret_trace"}, notStopped: []string{preempted}},
