@@ -68,7 +68,7 @@ func TestChart(t *testing.T) {
 		}
 		c.dockerfile(t)
 		c.Namespace(t, "sallyport")
-		at := inventory.Place{NetNS: c.net.Node, Pins: c.path("bpf")}
+		at := inventory.Place{NetNS: c.net.Node, Cgroup: c.name, Pins: c.path("bpf")}
 		before := inventory.Take(t, at)
 		c.install(t, nil)
 		c.Apply(t, c.webPolicy())
