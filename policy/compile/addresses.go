@@ -42,14 +42,18 @@ func (c *classes) of(live []bool) bool {
 // Only selectors that are live count, so that the outcome is the same whatever was compiled before.
 func (x *peerIndex) classify(live []bool) *classes {
 	changes := x.changes(live)
-	prefixes := make([]netip.Prefix, 0, len(changes))
-	for p := range changes {
-		prefixes = append(prefixes, p)
+	type place struct {
+		prefix netip.Prefix
+		*change
 	}
-	slices.SortFunc(prefixes, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	places := make([]place, 0, len(changes))
+	for p, c := range changes {
+		places = append(places, place{p, c})
+	}
+	slices.SortFunc(places, func(a, b place) int {
+		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()))
 	})
-	n := &namer{index: x, live: live, byTerms: map[string]Identity{}, bySelectors: map[string]Identity{}, taken: map[Identity]bool{}, members: make([][]Identity, len(x.bySelector))}
+	n := &namer{index: x, live: live, byTerm: make([]Identity, len(x.terms)), byTerms: map[string]Identity{}, bySelectors: map[string]Identity{}, taken: map[Identity]bool{}, members: make([][]Identity, len(x.bySelector))}
 	n.name(nil) // Identity 0
 	type cover struct {
 		prefix   netip.Prefix
@@ -60,7 +64,8 @@ func (x *peerIndex) classify(live []bool) *classes {
 	var stack []cover
 	var out []AddressEntry
 	all, mapped := roots()
-	for _, p := range prefixes {
+	for _, at := range places {
+		p := at.prefix
 		for len(stack) > 0 && !stack[len(stack)-1].prefix.Contains(p.Addr()) {
 			stack = stack[:len(stack)-1]
 		}
@@ -68,7 +73,7 @@ func (x *peerIndex) classify(live []bool) *classes {
 		if p != mapped && len(stack) > 0 {
 			above = stack[len(stack)-1]
 		}
-		here := cover{prefix: p, terms: changes[p].apply(above.terms), inside: above.inside || changes[p].inside}
+		here := cover{prefix: p, terms: at.apply(above.terms), inside: above.inside || at.inside}
 		if here.inside {
 			here.terms = slices.DeleteFunc(slices.Clone(here.terms), func(t uint32) bool { return x.terms[t].external })
 		}
@@ -93,15 +98,21 @@ func (x *peerIndex) classify(live []bool) *classes {
 // changes gathers what each prefix changes. The roots are always there.
 func (x *peerIndex) changes(live []bool) map[netip.Prefix]*change {
 	all, mapped := roots()
-	out := map[netip.Prefix]*change{all: {}, mapped: {}}
+	out := make(map[netip.Prefix]*change, x.prefixes)
+	var free []change // made many at a time
 	at := func(p netip.Prefix) *change {
 		c, ok := out[p]
 		if !ok {
-			c = &change{}
+			if len(free) == 0 {
+				free = make([]change, 256)
+			}
+			c, free = &free[0], free[1:]
 			out[p] = c
 		}
 		return c
 	}
+	at(all)
+	at(mapped)
 	external := false
 	for i := range x.terms {
 		t := &x.terms[i]
@@ -130,6 +141,7 @@ func (x *peerIndex) changes(live []bool) map[netip.Prefix]*change {
 			at(p).inside = true
 		}
 	}
+	x.prefixes = len(out)
 	return out
 }
 
@@ -152,7 +164,8 @@ func (c *change) apply(set []uint32) []uint32 {
 // namer gives an identity to every set of selectors.
 type namer struct {
 	index       *peerIndex
-	live        []bool // selectors that count
+	live        []bool     // selectors that count
+	byTerm      []Identity // of one term alone; 0: not known yet
 	byTerms     map[string]Identity
 	bySelectors map[string]Identity
 	taken       map[Identity]bool
@@ -161,10 +174,24 @@ type namer struct {
 
 // name returns the identity of a sorted set of terms.
 func (n *namer) name(terms []uint32) Identity {
-	termsKey := setKey(terms)
-	if id, ok := n.byTerms[termsKey]; ok {
-		return id
+	if len(terms) == 1 {
+		one := &n.byTerm[terms[0]]
+		if *one == 0 {
+			*one = n.find(terms)
+		}
+		return *one
 	}
+	termsKey := setKey(terms)
+	id, ok := n.byTerms[termsKey]
+	if !ok {
+		id = n.find(terms)
+		n.byTerms[termsKey] = id
+	}
+	return id
+}
+
+// find returns the identity of a set of terms that has none yet: that of the selectors which match.
+func (n *namer) find(terms []uint32) Identity {
 	var selectors []uint32
 	for _, t := range terms {
 		for _, s := range n.index.terms[t].selectors {
@@ -184,7 +211,6 @@ func (n *namer) name(terms []uint32) Identity {
 			n.members[s] = append(n.members[s], id)
 		}
 	}
-	n.byTerms[termsKey] = id
 	return id
 }
 

@@ -17,6 +17,7 @@ type peerIndex struct {
 	ids        map[string]uint32 // peer selector by what it says
 	sums       []uint64          // by selector: a hash of that
 	terms      []term
+	prefixes   int                 // how many the last classes were made of
 	shared     map[string]int      // term of an entity, an endpoint or a service selector, by what it says
 	bySelector [][]uint32          // its terms
 	makers     map[int]func() term // how shared terms are made of the world

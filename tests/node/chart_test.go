@@ -66,12 +66,9 @@ func TestChart(t *testing.T) {
 		if taints := c.Must(t, "get", "node", kubernetes.NodeName, "-o", "jsonpath={.spec.taints}"); !strings.Contains(taints, startupTaint) {
 			t.Errorf("before the agent the node has the taints %q", taints)
 		}
-		c.image(t, testutil.ImageSpec{
-			Ref: agentImage, Scratch: true, Entrypoint: []string{"/sallyport"}, Command: []string{"run"},
-			Files: []testutil.File{{Path: "/sallyport", Source: program.Binary(t)}},
-		})
+		c.dockerfile(t)
 		c.Namespace(t, "sallyport")
-		at := inventory.Place{NetNS: c.net.Node, Pins: c.path("bpf")}
+		at := inventory.Place{NetNS: c.net.Node, Cgroup: c.name, Pins: c.path("bpf")}
 		before := inventory.Take(t, at)
 		c.install(t, nil)
 		c.Apply(t, c.webPolicy())
@@ -104,6 +101,28 @@ func TestChart(t *testing.T) {
 
 		c.uninstall(t, at, before)
 	})
+}
+
+// dockerfile makes the agent's image as its Dockerfile says, of programs that are built already, and imports it.
+func (c *cluster) dockerfile(t *testing.T) {
+	t.Helper()
+	programs := t.TempDir()
+	for name, path := range map[string]string{"sallyport": program.Binary(t), "sallyport-hook": program.Hook(t)} {
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(programs, name), text, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dockerfile, err := filepath.Abs("../../contrib/image/Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := c.path("agent.tar")
+	testutil.NewPodman(t, "runc", false).Build(t, dockerfile, agentImage, map[string]string{"build": programs}, archive)
+	c.load(t, archive, agentImage)
 }
 
 // uninstall takes everything out as the README says: out of the kernel first, and then out of the API.

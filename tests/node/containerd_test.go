@@ -291,14 +291,20 @@ func (n *node) image(t *testing.T, spec testutil.ImageSpec) {
 	if err := archive.Close(); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"images", "import", "--no-unpack", archive.Name()}
+	n.load(t, archive.Name(), spec.Ref)
+}
+
+// load imports the archive of an image and waits until the CRI knows it.
+func (n *node) load(t *testing.T, archive, ref string) {
+	t.Helper()
+	args := []string{"images", "import", "--no-unpack", archive}
 	if n.release.nri {
-		args = []string{"images", "import", "--local", "--no-unpack", archive.Name()}
+		args = []string{"images", "import", "--local", "--no-unpack", archive}
 	}
 	n.ctr(t, args...)
 	images := cri.NewImageServiceClient(n.conn)
-	testutil.Eventually(t, "the CRI knows "+spec.Ref, func() error {
-		answer, err := images.ImageStatus(t.Context(), &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: spec.Ref}})
+	testutil.Eventually(t, "the CRI knows "+ref, func() error {
+		answer, err := images.ImageStatus(t.Context(), &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: ref}})
 		if err == nil && answer.GetImage() == nil {
 			err = fmt.Errorf("no image")
 		}

@@ -56,19 +56,14 @@ func (c *Containerd) ImageIn(t testing.TB, namespace, ref string, files ...File)
 
 // ImageSpec says what an image of busybox holds beside it.
 type ImageSpec struct {
-	Ref        string // test.local/box:1
-	Entrypoint []string
-	Command    []string
-	Files      []File
-	Scratch    bool // without busybox and everything else: the files alone
+	Ref     string // test.local/box:1
+	Command []string
+	Files   []File
 }
 
 // WriteImage writes an image of busybox and files, as docker save would.
 func WriteImage(t testing.TB, to io.Writer, spec ImageSpec) error {
 	t.Helper()
-	if spec.Scratch {
-		return writeArchive(to, spec, layer(t, nil, spec.Files))
-	}
 	if spec.Command == nil {
 		spec.Command = []string{"/bin/sh"}
 	}
@@ -156,7 +151,7 @@ func layer(t testing.TB, dirs []string, files []File) []byte {
 func writeArchive(to io.Writer, spec ImageSpec, layer []byte) error {
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux", "created": "2026-01-01T00:00:00Z",
-		"config": map[string]any{"Env": []string{"PATH=/bin:/usr/bin:/sbin"}, "WorkingDir": "/", "Entrypoint": spec.Entrypoint, "Cmd": spec.Command},
+		"config": map[string]any{"Env": []string{"PATH=/bin:/usr/bin:/sbin"}, "WorkingDir": "/", "Cmd": spec.Command},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + digest(layer)}},
 	})
 	if err != nil {

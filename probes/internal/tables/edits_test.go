@@ -73,11 +73,11 @@ func TestEditsMakeWhatAFillMakes(t *testing.T) {
 		other := func() policy.Input { return pool[r.IntN(len(pool))] }
 		compiler, in, last := compile.NewCompiler(compile.Everything()), pool[0], nothing
 		var turns [2]map[string]map[any]any
-		holds := [2]*version{nothing, nothing}
+		var holds [2]map[string]*version
 		for i := range turns {
-			turns[i] = map[string]map[any]any{}
+			turns[i], holds[i] = map[string]map[any]any{}, map[string]*version{}
 			for _, k := range kinds() {
-				turns[i][k.name] = map[any]any{}
+				turns[i][k.name], holds[i][k.name] = map[any]any{}, nothing
 			}
 		}
 		for step := range 12 {
@@ -99,7 +99,8 @@ func TestEditsMakeWhatAFillMakes(t *testing.T) {
 			at := swaps % 2
 			for _, k := range kinds() {
 				before := len(turns[at][k.name])
-				simulate(t, turns[at][k.name], k.edits(holds[at], to))
+				simulate(t, turns[at][k.name], k.edits(holds[at][k.name], to))
+				holds[at][k.name] = k.part(to)
 				deleted += max(0, before-len(turns[at][k.name]))
 				anew := map[any]any{}
 				simulate(t, anew, k.edits(nothing, to))
@@ -115,7 +116,7 @@ func TestEditsMakeWhatAFillMakes(t *testing.T) {
 					t.Fatalf("seed %d, step %d: table %s is not what a new one would be", seed, step, k.name)
 				}
 			}
-			holds[at], last = to, to
+			last = to
 			swaps++
 		}
 	}

@@ -20,6 +20,7 @@ func keyOf(p netip.Prefix) addressKey {
 // kind is one table.
 type kind struct {
 	name  string                          // of the outer map
+	part  func(*version) *version         // what of a version it is made of
 	size  func(to *version) int           // entries
 	edits func(from, to *version) changes // what makes of the one the other
 }
@@ -29,16 +30,16 @@ func kinds() []kind {
 	peers := func(r *compile.Ruleset) []compile.PeerEntry { return r.Peers }
 	ports := func(r *compile.Ruleset) []compile.PortEntry { return r.Ports }
 	return []kind{
-		{"rulesets", func(to *version) int { return len(to.byID) }, func(from, to *version) changes { return rulesets(from, to) }},
-		{"ruleset_by_cgrp", func(to *version) int { return len(to.Containers) }, func(from, to *version) changes { return containers(from, to) }},
-		{"identity_by_addr", func(to *version) int { return len(to.Addresses) }, func(from, to *version) changes { return addresses(from.Addresses, to.Addresses) }},
-		{"rules_by_peer", func(to *version) int { return size(to, peers) }, func(from, to *version) changes { return entries(from, to, peers, peerPair) }},
-		{"rules_by_port", func(to *version) int { return size(to, ports) }, func(from, to *version) changes { return entries(from, to, ports, portPair) }},
-		{"rules_by_id", func(to *version) int { return size(to, ids) }, func(from, to *version) changes { return entries(from, to, ids, idPair) }},
-		{"dfa_pages", func(to *version) int { return len(to.Pages) }, func(from, to *version) changes { return array(from.Pages, to.Pages) }},
-		{"dfa_accepts", func(to *version) int { return len(to.Accepts) }, func(from, to *version) changes { return array(from.Accepts, to.Accepts) }},
-		{"demands", func(to *version) int { return len(to.demands()) }, func(from, to *version) changes { return array(from.demands(), to.demands()) }},
-		{"rules", func(to *version) int { return len(to.byID) * compile.MaxRules }, func(from, to *version) changes { return rules(from, to) }},
+		{"rulesets", (*version).ofRulesets, func(to *version) int { return len(to.byID) }, func(from, to *version) changes { return rulesets(from, to) }},
+		{"ruleset_by_cgrp", (*version).ofRulesets, func(to *version) int { return len(to.Containers) }, func(from, to *version) changes { return containers(from, to) }},
+		{"identity_by_addr", (*version).ofAddresses, func(to *version) int { return len(to.Addresses) }, func(from, to *version) changes { return addresses(from.Addresses, to.Addresses) }},
+		{"rules_by_peer", (*version).ofRulesets, func(to *version) int { return size(to, peers) }, func(from, to *version) changes { return entries(from, to, peers, peerPair) }},
+		{"rules_by_port", (*version).ofRulesets, func(to *version) int { return size(to, ports) }, func(from, to *version) changes { return entries(from, to, ports, portPair) }},
+		{"rules_by_id", (*version).ofRulesets, func(to *version) int { return size(to, ids) }, func(from, to *version) changes { return entries(from, to, ids, idPair) }},
+		{"dfa_pages", (*version).ofAutomata, func(to *version) int { return len(to.Pages) }, func(from, to *version) changes { return array(from.Pages, to.Pages) }},
+		{"dfa_accepts", (*version).ofAutomata, func(to *version) int { return len(to.Accepts) }, func(from, to *version) changes { return array(from.Accepts, to.Accepts) }},
+		{"demands", (*version).ofRulesets, func(to *version) int { return len(to.demands()) }, func(from, to *version) changes { return array(from.demands(), to.demands()) }},
+		{"rules", (*version).ofRulesets, func(to *version) int { return len(to.byID) * compile.MaxRules }, func(from, to *version) changes { return rules(from, to) }},
 	}
 }
 

@@ -68,13 +68,30 @@ func (s *Store) Swap(t *compile.Tables) (uint64, error) {
 		if former := s.held[name]; former != in {
 			s.held[name] = in
 			delete(s.spare, name)
-			if former != nil {
-				s.spare[name] = former
-			}
+			err = errors.Join(err, s.retire(name, former))
 		}
 	}
-	s.last = to
-	return revision, nil
+	s.last = to.ofRulesets()
+	return revision, err
+}
+
+// mostAddresses is how many addresses are kept twice for the next swap: beyond that, in the memory of the agent of a large
+// cluster, they cost more than filling a map anew.
+const mostAddresses = 1 << 15
+
+// retire keeps an inner map that is not in force any more for the next swap, or closes it: a slot may hold it still.
+func (s *Store) retire(name string, former *inner) error {
+	switch {
+	case former == nil:
+		return nil
+	case len(former.holds.Addresses) <= mostAddresses:
+		s.spare[name] = former
+		return nil
+	}
+	if err := former.Close(); err != nil {
+		return fmt.Errorf("closing table %s: %w", name, err)
+	}
+	return nil
 }
 
 // slotOf is where the tables of a revision are.
@@ -147,7 +164,7 @@ func (s *Store) fill(to *version) (buffer, error) {
 			delete(s.spare, k.name) // nobody knows what it holds
 			return nil, errors.Join(fmt.Errorf("filling table %s: %w", k.name, err), in.Close())
 		}
-		in.holds = to
+		in.holds = k.part(to)
 		b[k.name] = in
 	}
 	return b, nil

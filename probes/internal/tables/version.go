@@ -63,6 +63,20 @@ func number(t *compile.Tables, before *version) *version {
 	return v
 }
 
+// What of a version its tables are made of: a map that is not in force keeps no more of the one that it holds.
+
+func (v *version) ofRulesets() *version {
+	return &version{Tables: &compile.Tables{Containers: v.Containers}, ids: v.ids, byID: v.byID, first: v.first}
+}
+
+func (v *version) ofAddresses() *version {
+	return &version{Tables: &compile.Tables{Addresses: v.Addresses}}
+}
+
+func (v *version) ofAutomata() *version {
+	return &version{Tables: &compile.Tables{Pages: v.Pages, Accepts: v.Accepts}}
+}
+
 // at returns the ruleset of a number of the kernel's; nil: there is none.
 func (v *version) at(id int) *compile.Ruleset {
 	if id < len(v.byID) {

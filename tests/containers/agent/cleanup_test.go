@@ -16,7 +16,7 @@ func TestCleanupRemovesEverything(t *testing.T) {
 	web := s.run(t, "web", s.load(testutil.EchoPort))
 	main := func() string { return web.Log(t) }
 	more(t, "the main program connects", main, "loop-tcp: ok=200 ", 1)
-	at := inventory.Place{NetNS: s.net.Node, Pins: s.agent.path("bpf")}
+	at := inventory.Place{NetNS: s.net.Node, Cgroup: s.containerd.Namespace, Pins: s.agent.path("bpf")}
 	before := inventory.Take(t, at)
 	s.agent.Start(t)
 	s.agent.awaitGoverned(t, "web")

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -20,8 +21,9 @@ import (
 
 // Place says where to look, besides all programs, maps and links of the kernel.
 type Place struct {
-	NetNS *testutil.NetNS // the programs at its interfaces count, by tcx and as filters; nil: none
-	Pins  string          // a BPF file system, of which files and directories count; "": none
+	NetNS  *testutil.NetNS // the programs at its interfaces count, by tcx and as filters; nil: none
+	Cgroup string          // name of that of the test's own containers, below the root of the hierarchy
+	Pins   string          // a BPF file system, of which files and directories count; "": none
 }
 
 // Inventory is a set of things. Each is one line: its kind, its number in the kernel or its path, its name.
@@ -35,7 +37,7 @@ func Take(t testing.TB, at Place) Inventory {
 	testutil.RequireRoot(t)
 	i := Inventory{}
 	root := testutil.UnifiedHierarchy(t)
-	errs := []error{i.programs(), i.maps(), i.links(), i.attached(root), i.walk("cgroup", root)}
+	errs := []error{i.programs(), i.maps(), i.links(), i.attached(root), i.cgroups(root, at.Cgroup)}
 	if at.Pins != "" {
 		errs = append(errs, i.walk("pin", at.Pins))
 	}
@@ -80,16 +82,19 @@ func (i Inventory) String() string {
 }
 
 // AwaitGone waits until none of the things that were not there before are there any more: the kernel frees them a little
-// later. What others on the machine have made meanwhile is waited for as well, and fails the test if it stays: tests that load
-// programs must not run side by side with this one, as they do not in make test.
+// later. What others on the machine hold does not count.
 func AwaitGone(t testing.TB, at Place, before Inventory) {
 	t.Helper()
 	left := Take(t, at).But(before)
 	testutil.Eventually(t, "nothing is left", func() error {
 		now := Take(t, at)
+		more, err := findOthers(at)
+		if err != nil {
+			return err
+		}
 		for thing := range left {
-			if !now[thing] {
-				delete(left, thing) // numbers are not given out again soon
+			if !now[thing] || more.hold(thing) { // numbers are not given out again soon
+				delete(left, thing)
 			}
 		}
 		if len(left) > 0 {
@@ -192,6 +197,27 @@ func (i Inventory) attached(cgroup string) error {
 	}
 	return dir.Close()
 }
+
+// cgroups lists the cgroups of a hierarchy but for those of tests that are not this one.
+func (i Inventory) cgroups(root, own string) error {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if ofTests.MatchString(e.Name()) && e.Name() != own || !e.IsDir() {
+			continue
+		}
+		i.add("cgroup", filepath.Join(root, e.Name()), "")
+		if err := i.walk("cgroup", filepath.Join(root, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ofTests is what testutil.UniqueName and the package pod call cgroups.
+var ofTests = regexp.MustCompile(`^(sp[a-z0-9]{10}|sallyport-test-.*)$`)
 
 // walk lists what is below a directory. What goes meanwhile is not there.
 func (i Inventory) walk(kind, root string) error {
