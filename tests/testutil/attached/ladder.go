@@ -1,6 +1,7 @@
 package attached
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/sallyport/sallyport/probes/event"
@@ -16,14 +17,14 @@ type Rung struct {
 	lackedVM bool // the kernels of the VM tier may lack it; else the machine's own may
 }
 
-// Ladder lists the steps, the strongest first.
-func Ladder() []Rung {
-	return []Rung{
-		{event.StepLSM, feature.LSM, false},
-		{event.StepModRet, feature.ModRet, false},
-		{event.StepCgroup, feature.CgroupTaskStorage, true},
-		{event.StepReport, feature.Kprobe, false},
-	}
+// Ladder lists the steps, the strongest first. A kernel has in the end what it had at first: each is probed once.
+func Ladder() []Rung { return ladder }
+
+var ladder = []Rung{ //nolint:gochecknoglobals // a constant table
+	{event.StepLSM, sync.OnceValue(feature.LSM), false},
+	{event.StepModRet, sync.OnceValue(feature.ModRet), false},
+	{event.StepCgroup, sync.OnceValue(feature.CgroupTaskStorage), true},
+	{event.StepReport, sync.OnceValue(feature.Kprobe), false},
 }
 
 // OnEachStep runs a test once for each step, with that step alone. Every step is tested in one of the
