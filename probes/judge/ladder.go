@@ -1,6 +1,10 @@
 package judge
 
-import "github.com/sallyport/sallyport/probes/event"
+import (
+	"slices"
+
+	"github.com/sallyport/sallyport/probes/event"
+)
 
 // rung is how one step judges at one hook.
 type rung struct {
