@@ -21,6 +21,7 @@ const (
 	traced    = "processes that reach into another label's process (ptrace, /proc/PID/mem, pidfd_getfd) and act as it"
 	signalled = "governed containers that signal the agent (hostPID) or change its limits"
 	opened    = "governed containers that may use bpf (CAP_BPF, CAP_SYS_ADMIN) and take the agent's maps and links, or trace it"
+	unrefused = "kTLS where rules.http govern: what it sends is denied at the gate, instead of the library encrypting by itself"
 	handed    = "sockets of another label that are handed over: their packets are judged by who made them"
 )
 
@@ -80,6 +81,12 @@ func hooks() []hook {
 			event.StepModRet: {programs: []string{"judge_fentry_accept", "judge_modret_accept"}, notStopped: []string{preempted}},
 			event.StepCgroup: {notStopped: []string{"the call: connections are denied at their first packet"}},
 			event.StepReport: {programs: []string{"judge_report_accept"}, notStopped: []string{"anything: reported only"}},
+		}},
+		{"option", map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_option"}},
+			event.StepModRet: {programs: []string{"judge_modret_option"}, notStopped: []string{preempted}},
+			event.StepCgroup: {notStopped: []string{unrefused}},
+			event.StepReport: {notStopped: []string{"anything: " + unrefused}},
 		}},
 		{"trace", map[event.Step]rung{
 			event.StepLSM:    {programs: []string{"judge_lsm_trace"}},

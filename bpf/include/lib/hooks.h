@@ -65,6 +65,7 @@ static __always_inline int hook_connect(struct socket *sock, struct sockaddr *na
 	struct control *c = control_get();
 	struct sock *sk = sock->sk;
 	struct sock_address address;
+	struct sock_state *state;
 	struct sock_facts facts;
 	struct label *label;
 	struct ask ask;
@@ -82,7 +83,10 @@ static __always_inline int hook_connect(struct socket *sock, struct sockaddr *na
 	ask_init(&ask, &facts, c, step);
 	ask.call = CALL_CONNECT;
 	ask_peer(&ask, addr, bpf_ntohs(address.port_be));
-	return enforce(judge_connect(&ask, label, state_of(sk, label, facts.netns)));
+	state = state_of(sk, label, facts.netns);
+	if (state && sk->__sk_common.skc_state == TCP_STATE_CLOSE)
+		state->opened++; /* without a SYN, where the socket is being repaired: see requests_may_begin() */
+	return enforce(judge_connect(&ask, label, state));
 }
 
 static __always_inline int hook_sendmsg(struct socket *sock, struct msghdr *msg, __u8 step)

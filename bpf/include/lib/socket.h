@@ -29,6 +29,7 @@ enum sock_types {
 };
 
 enum tcp_states {
+	TCP_STATE_CLOSE = 7,
 	TCP_STATE_LISTEN = 10,
 };
 
@@ -394,6 +395,7 @@ static __always_inline void own_socket(struct sock_state *state, const struct la
 	state->netns = netns;
 	state->decision = state->served = state->hushed = state->looped = state->name_serial = 0;
 	state->looped_state = state->refused = 0;
+	state->opened = state->pad = 0;
 	state->direction = DIR_EGRESS;
 	state->peer_port = 0;
 	__builtin_memcpy(&state->owner, label, sizeof(state->owner));

@@ -65,6 +65,7 @@ const (
 	JudgeLSMProgJudgeLsmCreated  = "judge_lsm_created"
 	JudgeLSMProgJudgeLsmLimit    = "judge_lsm_limit"
 	JudgeLSMProgJudgeLsmListen   = "judge_lsm_listen"
+	JudgeLSMProgJudgeLsmOption   = "judge_lsm_option"
 	JudgeLSMProgJudgeLsmReceive  = "judge_lsm_receive"
 	JudgeLSMProgJudgeLsmScript   = "judge_lsm_script"
 	JudgeLSMProgJudgeLsmSendmsg  = "judge_lsm_sendmsg"
@@ -123,6 +124,7 @@ type JudgeLSMProgramSpecs struct {
 	JudgeLsmCreated *ebpf.ProgramSpec `ebpf:"judge_lsm_created"`
 	JudgeLsmLimit   *ebpf.ProgramSpec `ebpf:"judge_lsm_limit"`
 	JudgeLsmListen  *ebpf.ProgramSpec `ebpf:"judge_lsm_listen"`
+	JudgeLsmOption  *ebpf.ProgramSpec `ebpf:"judge_lsm_option"`
 	JudgeLsmReceive *ebpf.ProgramSpec `ebpf:"judge_lsm_receive"`
 	JudgeLsmScript  *ebpf.ProgramSpec `ebpf:"judge_lsm_script"`
 	JudgeLsmSendmsg *ebpf.ProgramSpec `ebpf:"judge_lsm_sendmsg"`
@@ -311,6 +313,7 @@ type JudgeLSMPrograms struct {
 	JudgeLsmCreated *ebpf.Program `ebpf:"judge_lsm_created"`
 	JudgeLsmLimit   *ebpf.Program `ebpf:"judge_lsm_limit"`
 	JudgeLsmListen  *ebpf.Program `ebpf:"judge_lsm_listen"`
+	JudgeLsmOption  *ebpf.Program `ebpf:"judge_lsm_option"`
 	JudgeLsmReceive *ebpf.Program `ebpf:"judge_lsm_receive"`
 	JudgeLsmScript  *ebpf.Program `ebpf:"judge_lsm_script"`
 	JudgeLsmSendmsg *ebpf.Program `ebpf:"judge_lsm_sendmsg"`
@@ -329,6 +332,7 @@ func (p *JudgeLSMPrograms) Close() error {
 		p.JudgeLsmCreated,
 		p.JudgeLsmLimit,
 		p.JudgeLsmListen,
+		p.JudgeLsmOption,
 		p.JudgeLsmReceive,
 		p.JudgeLsmScript,
 		p.JudgeLsmSendmsg,

@@ -73,6 +73,7 @@ const (
 	JudgeModRetProgJudgeModretCreate  = "judge_modret_create"
 	JudgeModRetProgJudgeModretLimit   = "judge_modret_limit"
 	JudgeModRetProgJudgeModretListen  = "judge_modret_listen"
+	JudgeModRetProgJudgeModretOption  = "judge_modret_option"
 	JudgeModRetProgJudgeModretReceive = "judge_modret_receive"
 	JudgeModRetProgJudgeModretSendmsg = "judge_modret_sendmsg"
 	JudgeModRetProgJudgeModretSigio   = "judge_modret_sigio"
@@ -139,6 +140,7 @@ type JudgeModRetProgramSpecs struct {
 	JudgeModretCreate  *ebpf.ProgramSpec `ebpf:"judge_modret_create"`
 	JudgeModretLimit   *ebpf.ProgramSpec `ebpf:"judge_modret_limit"`
 	JudgeModretListen  *ebpf.ProgramSpec `ebpf:"judge_modret_listen"`
+	JudgeModretOption  *ebpf.ProgramSpec `ebpf:"judge_modret_option"`
 	JudgeModretReceive *ebpf.ProgramSpec `ebpf:"judge_modret_receive"`
 	JudgeModretSendmsg *ebpf.ProgramSpec `ebpf:"judge_modret_sendmsg"`
 	JudgeModretSigio   *ebpf.ProgramSpec `ebpf:"judge_modret_sigio"`
@@ -336,6 +338,7 @@ type JudgeModRetPrograms struct {
 	JudgeModretCreate  *ebpf.Program `ebpf:"judge_modret_create"`
 	JudgeModretLimit   *ebpf.Program `ebpf:"judge_modret_limit"`
 	JudgeModretListen  *ebpf.Program `ebpf:"judge_modret_listen"`
+	JudgeModretOption  *ebpf.Program `ebpf:"judge_modret_option"`
 	JudgeModretReceive *ebpf.Program `ebpf:"judge_modret_receive"`
 	JudgeModretSendmsg *ebpf.Program `ebpf:"judge_modret_sendmsg"`
 	JudgeModretSigio   *ebpf.Program `ebpf:"judge_modret_sigio"`
@@ -361,6 +364,7 @@ func (p *JudgeModRetPrograms) Close() error {
 		p.JudgeModretCreate,
 		p.JudgeModretLimit,
 		p.JudgeModretListen,
+		p.JudgeModretOption,
 		p.JudgeModretReceive,
 		p.JudgeModretSendmsg,
 		p.JudgeModretSigio,
