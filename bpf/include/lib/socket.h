@@ -237,10 +237,7 @@ static __always_inline void recall_name(const struct sock_state *state, struct q
 	query->name_serial = state->name_serial;
 }
 
-/*
- * Says of a call that the gate will judge what it sends by another, who made the socket: what only rules.http
- * allow this caller is then not read as its own. The step that reports knows no owner.
- */
+/* Says of a call that the gate reads what it sends as another's, who made the socket. To the step that reports nobody did. */
 static __always_inline void mark_borrowed(struct ask *ask, const struct label *label,
 					  const struct sock_state *state)
 {
