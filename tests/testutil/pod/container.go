@@ -42,6 +42,11 @@ func (n *Node) Container(t testing.TB, name string, ns netns.NsHandle) *Containe
 	if ns == 0 {
 		c.NS = newNetNS(t)
 	}
+	t.Cleanup(func() {
+		if c.mounts != nil {
+			_ = c.mounts.Close() // a handle
+		}
+	})
 	return c
 }
 
@@ -129,7 +134,7 @@ func (p *Process) Start(t testing.TB) {
 			return err
 		}
 		if !p.HostMounts {
-			if err := p.enterMounts(t); err != nil {
+			if err := p.enterMounts(); err != nil {
 				return err
 			}
 		}
@@ -141,14 +146,14 @@ func (p *Process) Start(t testing.TB) {
 }
 
 // enterMounts puts the calling thread, which ends after this, into the container's mount namespace.
-func (p *Process) enterMounts(t testing.TB) (err error) {
+func (p *Process) enterMounts() (err error) {
 	if p.Dir == "" { // entering a namespace ends in its root
 		if p.Dir, err = os.Getwd(); err != nil {
 			return err
 		}
 	}
 	if p.container.mounts == nil {
-		return p.container.makeMounts(t)
+		return p.container.makeMounts()
 	}
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return os.NewSyscallError("unshare", err)
@@ -157,16 +162,14 @@ func (p *Process) enterMounts(t testing.TB) (err error) {
 }
 
 // makeMounts makes the mount namespace, a copy of the test's, and leaves the calling thread in it.
-func (c *Container) makeMounts(t testing.TB) (err error) {
+func (c *Container) makeMounts() (err error) {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return os.NewSyscallError("unshare", err)
 	}
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return os.NewSyscallError("mount", err)
 	}
-	if c.mounts, err = os.Open("/proc/thread-self/ns/mnt"); err == nil {
-		t.Cleanup(func() { _ = c.mounts.Close() }) // a handle
-	}
+	c.mounts, err = os.Open("/proc/thread-self/ns/mnt")
 	return err
 }
 
