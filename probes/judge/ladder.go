@@ -82,12 +82,7 @@ func hooks() []hook {
 			event.StepCgroup: {notStopped: []string{"the call: connections are denied at their first packet"}},
 			event.StepReport: {programs: []string{"judge_report_accept"}, notStopped: []string{"anything: reported only"}},
 		}},
-		{"option", map[event.Step]rung{
-			event.StepLSM:    {programs: []string{"judge_lsm_option"}},
-			event.StepModRet: {programs: []string{"judge_modret_option"}, notStopped: []string{preempted}},
-			event.StepCgroup: {notStopped: []string{unrefused}},
-			event.StepReport: {notStopped: []string{"anything: " + unrefused}},
-		}},
+		optionHook(),
 		{"trace", map[event.Step]rung{
 			event.StepLSM:    {programs: []string{"judge_lsm_trace"}},
 			event.StepModRet: {programs: []string{"judge_modret_trace"}, notStopped: []string{preempted}},
@@ -113,4 +108,14 @@ func hooks() []hook {
 			event.StepReport: {notStopped: []string{"anything: " + opened}},
 		}},
 	}
+}
+
+// optionHook keeps the kernel from encrypting what is to be read.
+func optionHook() hook {
+	return hook{"option", map[event.Step]rung{
+		event.StepLSM:    {programs: []string{"judge_lsm_option"}},
+		event.StepModRet: {programs: []string{"judge_modret_option"}, notStopped: []string{preempted}},
+		event.StepCgroup: {notStopped: []string{unrefused}},
+		event.StepReport: {notStopped: []string{"anything: " + unrefused}},
+	}}
 }
