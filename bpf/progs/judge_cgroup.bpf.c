@@ -79,6 +79,8 @@ static __always_inline int to_peer(struct bpf_sock_addr *ctx, const __u8 *addr, 
 	ask_peer(&ask, addr, bpf_ntohs(ctx->user_port));
 	if (ctx->sk)
 		state = state_get(ctx->sk, label, facts.netns);
+	if (state && call == CALL_CONNECT)
+		state->opened++; /* this hook is only called where the connection begins */
 	return enforce(verdict_errno(judge_connect(&ask, label, state)));
 }
 

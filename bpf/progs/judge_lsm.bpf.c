@@ -12,6 +12,7 @@
  * lsm/socket_create       families and types that are judged as a whole
  * lsm/socket_post_create  ties the socket to its owner, for the gate
  * lsm/bprm_check_security denies nothing: the file of a script, for the label
+ * lsm/socket_setsockopt   keeps the kernel from encrypting what is to be read
  * lsm/ptrace_access_check, file_receive  keep one label's holders out of another's
  * lsm/ptrace_access_check, task_kill, file_send_sigiotask, task_setrlimit, bpf  keep governed
  *                         containers away from the agent and what it has put into the kernel
@@ -24,6 +25,7 @@
 #include <bpf/bpf_tracing.h>
 #include <lib/borrow.h>
 #include <lib/hooks.h>
+#include <lib/option.h>
 #include <lib/protect.h>
 #include <lib/script.h>
 
@@ -100,6 +102,14 @@ int BPF_PROG(judge_lsm_created, struct socket *sock, int family, int type, int p
 		return ret;
 	hook_created(sock, kern);
 	return 0;
+}
+
+SEC("lsm/socket_setsockopt")
+int BPF_PROG(judge_lsm_option, struct socket *sock, int level, int option, int ret)
+{
+	if (ret)
+		return ret;
+	return bounded_errno(hook_option(sock, level, option));
 }
 
 SEC("lsm/ptrace_access_check")

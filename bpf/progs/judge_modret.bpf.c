@@ -8,7 +8,7 @@
  * fmod_ret/security_socket_{connect,sendmsg,bind,listen,accept,create}
  * fmod_ret/security_task_kill, security_file_send_sigiotask, security_task_setrlimit, security_bpf
  * fentry and fmod_ret/security_sctp_bind_connect, fentry/security_sctp_sk_clone
- * fmod_ret/security_ptrace_access_check, fentry and fmod_ret/security_file_receive
+ * fmod_ret/security_socket_setsockopt, fmod_ret/security_ptrace_access_check, fentry and fmod_ret/security_file_receive
  * fentry/security_bprm_check denies nothing: the file of a script, for the label
  *
  * Where fmod_ret is refused, the fentry programs alone are the report step (fentry_step).
@@ -21,6 +21,7 @@
 #include <bpf/bpf_tracing.h>
 #include <lib/borrow.h>
 #include <lib/hooks.h>
+#include <lib/option.h>
 #include <lib/protect.h>
 #include <lib/script.h>
 
@@ -156,6 +157,14 @@ int BPF_PROG(judge_fentry_created, struct socket *sock, int family, int type, in
 {
 	hook_created(sock, kern);
 	return 0;
+}
+
+SEC("fmod_ret/security_socket_setsockopt")
+int BPF_PROG(judge_modret_option, struct socket *sock, int level, int option, int ret)
+{
+	if (ret)
+		return ret;
+	return bounded_errno(hook_option(sock, level, option));
 }
 
 SEC("fmod_ret/security_ptrace_access_check")

@@ -33,7 +33,8 @@ type Case struct {
 	Line    int
 	Process policy.Process
 	Call    policy.Call
-	Query   string // the name that the call asks a resolver for; "" for the call itself
+	Query   string          // the name that the call asks a resolver for; "" for the call itself
+	Request *policy.Request // what is asked for over the call's connection, whose Call is not filled in; nil: nothing is
 	Want    Want
 }
 
@@ -62,15 +63,23 @@ func (s *Set) Run(policies []*policy.Policy) []Result {
 	out := make([]Result, len(s.Cases))
 	for i := range s.Cases {
 		c := &s.Cases[i]
-		var got match.Explanation
-		if c.Query == "" {
-			got = match.Explain(in, c.Process, c.Call)
-		} else {
-			got = match.ExplainQuery(in, c.Process, policy.Query{Call: c.Call, Name: c.Query})
-		}
+		got := c.explain(in)
 		out[i] = Result{Case: c, Got: got, Failures: c.Want.differs(got.Decision)}
 	}
 	return out
+}
+
+// explain decides one case.
+func (c *Case) explain(in policy.Input) match.Explanation {
+	switch {
+	case c.Query != "":
+		return match.ExplainQuery(in, c.Process, policy.Query{Call: c.Call, Name: c.Query})
+	case c.Request != nil:
+		request := *c.Request
+		request.Call = c.Call
+		return match.ExplainRequest(in, c.Process, request)
+	}
+	return match.Explain(in, c.Process, c.Call)
 }
 
 // differs says how a decision is not what is wanted.
@@ -142,6 +151,9 @@ func (c *Case) What() string {
 	}
 	if c.Query != "" {
 		text += " for " + c.Query
+	}
+	if c.Request != nil {
+		text += " for " + c.Request.Method + " " + c.Request.Host + c.Request.Path
 	}
 	return text
 }

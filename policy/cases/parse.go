@@ -166,6 +166,7 @@ func (p *parser) readCase(v policy.Value) {
 		{Name: "to", Read: take(policy.Egress)},
 		{Name: "names", Read: func(v policy.Value) { names = p.names(v) }},
 		{Name: "query", Read: func(v policy.Value) { c.Query = p.name(v) }},
+		{Name: "request", Read: func(v policy.Value) { c.Request = p.request(v) }},
 		{Name: "from", Read: take(policy.Ingress)},
 		{Name: "listen", Read: func(v policy.Value) { calls = append(calls, p.listen(v)...) }},
 	}
@@ -183,6 +184,29 @@ func (p *parser) readCase(v policy.Value) {
 		}
 		p.set.Cases = append(p.set.Cases, one)
 	}
+}
+
+// request reads what is asked for over HTTP.
+func (p *parser) request(v policy.Value) *policy.Request {
+	r := &policy.Request{}
+	fields := []policy.Field{
+		{Name: "method", Required: "GET, POST, …", Read: p.text(&r.Method)},
+		{Name: "path", Required: "/v1/charge, without the query", Read: p.text(&r.Path)},
+		{Name: "host", Read: p.text(&r.Host)},
+		{Name: "headers", Read: func(v policy.Value) {
+			for _, item := range p.List(v) {
+				r.Headers = append(r.Headers, p.header(item))
+			}
+		}},
+	}
+	p.Mapping(v, fields...)
+	return r
+}
+
+// header reads one header of a request.
+func (p *parser) header(v policy.Value) (h policy.Header) {
+	p.Mapping(v, policy.Field{Name: "name", Required: "of the header", Read: p.text(&h.Name)}, policy.Field{Name: "value", Read: p.text(&h.Value)})
+	return h
 }
 
 // wants are the fields that say what shall be decided.
@@ -225,6 +249,9 @@ func (p *parser) check(v policy.Value, c *Case, present map[string]bool) {
 		if present[field] && !present["to"] {
 			p.Refuse(v, field, "to: 192.0.2.1:443/TCP", "is about a call that leaves")
 		}
+	}
+	if present["request"] && (present["listen"] || present["query"]) {
+		p.Refuse(v, "request", "to: 192.0.2.1:80/TCP", "is about a connection")
 	}
 	if c.Want.Would != "" && c.Want.Verdict != policy.VerdictAudit {
 		p.Refuse(v, "would", "expect: Audit", "is only decided for an audited call")

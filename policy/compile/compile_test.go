@@ -123,7 +123,6 @@ func TestCompileRefuses(t *testing.T) {
 		"policy twice":        {[]*policy.Policy{parse(t, "a", "  - {egress: []}"), parse(t, "a", "  - {egress: []}")}, nil, "policy default/a: is there twice"},
 		"workload twice":      {nil, append(all, all...), "workload default/pod/web: the key 1 is there twice"},
 		"scripts":             {[]*policy.Policy{parse(t, "a", "  - {processes: [{scripts: [{interpreter: /bin/sh, path: /a}]}], egress: []}")}, nil, "processes[].scripts is not enforced here: this kernel does not tell which file a script is"},
-		"requests":            {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], rules: {http: [{method: GET}]}}]}]}")}, nil, "rule default/a/rule-0: egress[].toPorts[].rules.http is not enforced by this version"},
 		"server names":        {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 443, protocol: TCP}], serverNames: ['*.example']}]}]}")}, nil, "egress[].toPorts[].serverNames is not enforced by this version"},
 		"namespaces":          {kindOf(t, "ClusterProcessPolicy", "podSelector: {}, namespaceSelector: {}, serviceAccounts: [a]"), nil, "policy ClusterProcessPolicy:a: namespaceSelector is not enforced by this version\npolicy ClusterProcessPolicy:a: serviceAccounts is not"},
 		"peers of the cluster": {

@@ -13,14 +13,13 @@ import (
 // without a cluster's API can do.
 type Enforced struct {
 	Scripts bool // the kernel tells which file a script is: see LABEL_SCRIPTLESS
-	HTTP    bool // Ruleset.HTTP and what a request is judged by
 	TLS     bool // Ruleset.TLS, ServerNames
 	World   bool // Input.World is filled in, and what Workload says of a pod's namespace, account and ports
 }
 
 // Everything is what (*Tables).Judge judges by.
 func Everything() Enforced {
-	return Enforced{Scripts: true, HTTP: true, TLS: true, World: true}
+	return Enforced{Scripts: true, TLS: true, World: true}
 }
 
 // refusals gathers what of one policy is refused, each field once a rule.
@@ -67,7 +66,6 @@ func (e Enforced) rule(r *refusals) {
 		for i := range entries {
 			n := &entries[i]
 			at := d.String() + "[]."
-			r.unless(e.HTTP, n.HTTP != nil, at+"toPorts[].rules.http")
 			r.unless(e.TLS, n.ServerNames != nil, at+"toPorts[].serverNames")
 			r.unless(e.World, hasNamed(n.Ports), at+"toPorts[].ports[].port by its name")
 			r.unless(e.World, n.Peers.Endpoints != nil, at+endpointsField(r.policy.Kind, d))

@@ -100,14 +100,17 @@ func orderOf(t reflect.Type) order {
 // caseOrder is the order of a file of test cases.
 func caseOrder() order {
 	workload := order{names: []string{"namespace", "namespaceLabels", "podLabels", "serviceAccount", "container", "containerType", "ports", "host"}}
+	request := order{
+		names: []string{"method", "path", "host", "headers"}, below: map[string]order{"headers": {names: []string{"name", "value"}}},
+	}
 	return order{
 		names: []string{"apiVersion", "kind", "policies", "node", "cluster", "workload", "cases"},
 		below: map[string]order{"workload": workload, "cluster": clusterOrder(), "cases": {
 			names: []string{
 				"name", "workload", "origin", "binary", "script", "user", "group",
-				"to", "names", "query", "from", "listen", "expect", "would", "rule", "reason", "alert",
+				"to", "names", "query", "request", "from", "listen", "expect", "would", "rule", "reason", "alert",
 			},
-			below: map[string]order{"workload": workload},
+			below: map[string]order{"workload": workload, "request": request},
 		}},
 	}
 }

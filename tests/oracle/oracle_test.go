@@ -47,7 +47,7 @@ func expect(d match.Decision) compile.Decision {
 // kernel would judge by if it did.
 func inForce(t testing.TB, j *judge.Judge, in policy.Input) {
 	t.Helper()
-	attached.InForce(t, j, compile.Enforced{Scripts: true, World: true, HTTP: true}, in)
+	attached.InForce(t, j, compile.Enforced{Scripts: true, World: true}, in)
 }
 
 // open opens a kernel side of the test's own, with nothing attached.

@@ -137,6 +137,8 @@ struct sock_state {
 	__u16 peer_port;    /* of peer, host byte order; 0: connect did not settle who it is */
 	__u8 looped_state;  /* with looped: as flow.state */
 	__u8 refused;	    /* 1: what it said was refused, and its connection is over: see FLOW_REFUSED */
+	__u32 opened;	    /* how often it has begun to connect */
+	__u32 pad;
 	__u64 name_hash;    /* of the name by which its connection was allowed */
 	__u64 name_serial;  /* 0: by none */
 	__u8 peer[16];	    /* that decision and the name are about, IPv4-mapped */

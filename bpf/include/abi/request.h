@@ -63,7 +63,7 @@ struct requests {
 	__u32 heard;	       /* up to where the client had been answered when the last of a request passed */
 	__u32 asked;	       /* 1: a request has passed, and heard is known */
 	__u32 carries;	       /* enum carries */
-	__u32 pad;
+	__u32 opened;	       /* as its socket's when it began */
 };
 
 /*

@@ -66,6 +66,7 @@ static __always_inline int hook_connect(struct sock *sk, struct sockaddr *name, 
 {
 	struct control *c = control_get();
 	struct sock_address address;
+	struct sock_state *state;
 	struct sock_facts facts;
 	struct label *label;
 	struct ask ask;
@@ -85,7 +86,10 @@ static __always_inline int hook_connect(struct sock *sk, struct sockaddr *name, 
 	/* Of a list the gate judges what goes to the others. Without it no peer is named: closed but for rules for all. */
 	if (!sctp_has_more(&facts, &address, len) || c->flags & CONTROL_GATE)
 		ask_peer(&ask, addr, bpf_ntohs(address.port_be));
-	return enforce(judge_connect(&ask, label, state_of(sk, label, facts.netns)));
+	state = state_of(sk, label, facts.netns);
+	if (state && sk->__sk_common.skc_state == TCP_STATE_CLOSE)
+		state->opened++; /* without a SYN, where the socket is being repaired: see requests_may_begin() */
+	return enforce(judge_connect(&ask, label, state));
 }
 
 static __always_inline int hook_sendmsg(struct socket *sock, struct msghdr *msg, __u8 step)

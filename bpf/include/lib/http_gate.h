@@ -130,6 +130,7 @@ __noinline int reading_ask(struct request_room *room, const struct flow_key *key
 	__builtin_memcpy(query->addr, key->remote, sizeof(query->addr));
 	recall_name(state, query);
 	room->flags = c->flags;
+	room->opened = state->opened;
 	return 1;
 }
 
@@ -146,15 +147,22 @@ static __always_inline void requests_begin(struct requests *requests, __u32 seq)
 	requests->before = requests->now;
 }
 
-/* Begins where that can be known: with a client's SYN, with a server's first byte. */
+/*
+ * Begins where that can be known: with a client's SYN, with a server's first byte. Who may set the sequence numbers of a
+ * socket (TCP_REPAIR) connects it without a SYN: that connection has not begun, whatever was read on a former one.
+ */
 static __always_inline void requests_may_begin(struct requests *requests, struct bpf_sock *sk,
-					       const struct segment *seg)
+					       const struct request_room *room)
 {
+	const struct segment *seg = &room->segment;
 	struct bpf_tcp_sock *tcp;
 
 	if (seg->out) {
 		if (seg->flags & TCP_SYN && sk->state == BPF_TCP_SYN_SENT)
 			requests_begin(requests, seg->seq + 1);
+		else if (requests->opened != room->opened)
+			requests->stream.begun = 0;
+		requests->opened = room->opened;
 		return;
 	}
 	if (requests->stream.begun)
@@ -275,17 +283,19 @@ __noinline int said_move(struct __sk_buff *skb, struct request_room *room, const
  * What a segment is to its connection, before its bytes are read. Returns a verdict, or VERDICT_NONE: they are to be
  * read.
  */
-__noinline int reading_enter(struct __sk_buff *skb, struct requests *requests, struct segment *seg)
+__noinline int reading_enter(struct __sk_buff *skb, struct requests *requests, struct request_room *room)
 {
 	struct bpf_sock *sk = skb->sk;
+	struct segment *seg;
 	int verdict;
 
-	if (!requests || !seg || !sk)
+	if (!requests || !room || !sk)
 		return VERDICT_DENY;
+	seg = &room->segment;
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return VERDICT_DENY;
-	requests_may_begin(requests, sk, seg);
+	requests_may_begin(requests, sk, room);
 	verdict = tls_pass(skb, requests, seg);
 	if (verdict != VERDICT_NONE)
 		return verdict;
@@ -303,7 +313,7 @@ __noinline int reading_enter(struct __sk_buff *skb, struct requests *requests, s
 /* Reads a segment that is in the room. Returns a verdict. */
 static __always_inline __u32 reading_segment(struct reading *g)
 {
-	__u32 verdict = reading_enter(g->skb, g->requests, &g->room->segment);
+	__u32 verdict = reading_enter(g->skb, g->requests, g->room);
 
 	if (verdict != VERDICT_NONE)
 		return verdict;

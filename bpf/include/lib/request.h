@@ -35,6 +35,8 @@ struct request_room {
 	__u32 gated;   /* 1: the pod's packets pass gate_tc */
 	__u32 answered; /* 1: this one does, by a veth, so that it can be answered there */
 	__u32 ended;   /* in a tap: 1: all was read, or what it is has been judged */
+	__u32 opened;  /* at the gate: as the socket's, see struct sock_state */
+	__u32 pad;
 	__u64 socket;  /* at the gate: cookie of its socket where it cannot */
 };
 

@@ -29,6 +29,7 @@ enum sock_types {
 };
 
 enum tcp_states {
+	TCP_STATE_CLOSE = 7,
 	TCP_STATE_LISTEN = 10,
 };
 
@@ -236,10 +237,7 @@ static __always_inline void recall_name(const struct sock_state *state, struct q
 	query->name_serial = state->name_serial;
 }
 
-/*
- * Says of a call that the gate will judge what it sends by another, who made the socket: what only rules.http
- * allow this caller is then not read as its own. The step that reports knows no owner.
- */
+/* Says of a call that the gate reads what it sends as another's, who made the socket. To the step that reports nobody did. */
 static __always_inline void mark_borrowed(struct ask *ask, const struct label *label,
 					  const struct sock_state *state)
 {
@@ -394,6 +392,7 @@ static __always_inline void own_socket(struct sock_state *state, const struct la
 	state->netns = netns;
 	state->decision = state->served = state->hushed = state->looped = state->name_serial = 0;
 	state->looped_state = state->refused = 0;
+	state->opened = state->pad = 0;
 	state->direction = DIR_EGRESS;
 	state->peer_port = 0;
 	__builtin_memcpy(&state->owner, label, sizeof(state->owner));

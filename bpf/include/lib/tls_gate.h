@@ -55,7 +55,7 @@ static __always_inline int tls_pass(struct __sk_buff *skb, struct requests *requ
 
 	if (!seg->out)
 		return VERDICT_NONE;
-	if (requests->carries == CARRIES_REQUESTS || requests->refused || !seg->len || seg->flags & TCP_SYN)
+	if (!requests->stream.begun || requests->carries == CARRIES_REQUESTS || requests->refused || !seg->len || seg->flags & TCP_SYN)
 		return VERDICT_NONE;
 	status = tls_status(skb);
 	if (requests->carries == CARRIES_NOTHING) {

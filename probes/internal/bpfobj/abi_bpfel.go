@@ -629,6 +629,8 @@ type ABISockState struct {
 	PeerPort    uint16
 	LoopedState uint8
 	Refused     uint8
+	Opened      uint32
+	Pad         uint32
 	NameHash    uint64
 	NameSerial  uint64
 	Peer        [16]uint8

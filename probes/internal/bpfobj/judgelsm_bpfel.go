@@ -66,6 +66,7 @@ const (
 	JudgeLSMProgJudgeLsmCreated   = "judge_lsm_created"
 	JudgeLSMProgJudgeLsmLimit     = "judge_lsm_limit"
 	JudgeLSMProgJudgeLsmListen    = "judge_lsm_listen"
+	JudgeLSMProgJudgeLsmOption    = "judge_lsm_option"
 	JudgeLSMProgJudgeLsmReceive   = "judge_lsm_receive"
 	JudgeLSMProgJudgeLsmScript    = "judge_lsm_script"
 	JudgeLSMProgJudgeLsmSctp      = "judge_lsm_sctp"
@@ -126,6 +127,7 @@ type JudgeLSMProgramSpecs struct {
 	JudgeLsmCreated   *ebpf.ProgramSpec `ebpf:"judge_lsm_created"`
 	JudgeLsmLimit     *ebpf.ProgramSpec `ebpf:"judge_lsm_limit"`
 	JudgeLsmListen    *ebpf.ProgramSpec `ebpf:"judge_lsm_listen"`
+	JudgeLsmOption    *ebpf.ProgramSpec `ebpf:"judge_lsm_option"`
 	JudgeLsmReceive   *ebpf.ProgramSpec `ebpf:"judge_lsm_receive"`
 	JudgeLsmScript    *ebpf.ProgramSpec `ebpf:"judge_lsm_script"`
 	JudgeLsmSctp      *ebpf.ProgramSpec `ebpf:"judge_lsm_sctp"`
@@ -319,6 +321,7 @@ type JudgeLSMPrograms struct {
 	JudgeLsmCreated   *ebpf.Program `ebpf:"judge_lsm_created"`
 	JudgeLsmLimit     *ebpf.Program `ebpf:"judge_lsm_limit"`
 	JudgeLsmListen    *ebpf.Program `ebpf:"judge_lsm_listen"`
+	JudgeLsmOption    *ebpf.Program `ebpf:"judge_lsm_option"`
 	JudgeLsmReceive   *ebpf.Program `ebpf:"judge_lsm_receive"`
 	JudgeLsmScript    *ebpf.Program `ebpf:"judge_lsm_script"`
 	JudgeLsmSctp      *ebpf.Program `ebpf:"judge_lsm_sctp"`
@@ -339,6 +342,7 @@ func (p *JudgeLSMPrograms) Close() error {
 		p.JudgeLsmCreated,
 		p.JudgeLsmLimit,
 		p.JudgeLsmListen,
+		p.JudgeLsmOption,
 		p.JudgeLsmReceive,
 		p.JudgeLsmScript,
 		p.JudgeLsmSctp,

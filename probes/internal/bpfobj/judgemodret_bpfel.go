@@ -76,6 +76,7 @@ const (
 	JudgeModRetProgJudgeModretCreate    = "judge_modret_create"
 	JudgeModRetProgJudgeModretLimit     = "judge_modret_limit"
 	JudgeModRetProgJudgeModretListen    = "judge_modret_listen"
+	JudgeModRetProgJudgeModretOption    = "judge_modret_option"
 	JudgeModRetProgJudgeModretReceive   = "judge_modret_receive"
 	JudgeModRetProgJudgeModretSctp      = "judge_modret_sctp"
 	JudgeModRetProgJudgeModretSendmsg   = "judge_modret_sendmsg"
@@ -145,6 +146,7 @@ type JudgeModRetProgramSpecs struct {
 	JudgeModretCreate    *ebpf.ProgramSpec `ebpf:"judge_modret_create"`
 	JudgeModretLimit     *ebpf.ProgramSpec `ebpf:"judge_modret_limit"`
 	JudgeModretListen    *ebpf.ProgramSpec `ebpf:"judge_modret_listen"`
+	JudgeModretOption    *ebpf.ProgramSpec `ebpf:"judge_modret_option"`
 	JudgeModretReceive   *ebpf.ProgramSpec `ebpf:"judge_modret_receive"`
 	JudgeModretSctp      *ebpf.ProgramSpec `ebpf:"judge_modret_sctp"`
 	JudgeModretSendmsg   *ebpf.ProgramSpec `ebpf:"judge_modret_sendmsg"`
@@ -348,6 +350,7 @@ type JudgeModRetPrograms struct {
 	JudgeModretCreate    *ebpf.Program `ebpf:"judge_modret_create"`
 	JudgeModretLimit     *ebpf.Program `ebpf:"judge_modret_limit"`
 	JudgeModretListen    *ebpf.Program `ebpf:"judge_modret_listen"`
+	JudgeModretOption    *ebpf.Program `ebpf:"judge_modret_option"`
 	JudgeModretReceive   *ebpf.Program `ebpf:"judge_modret_receive"`
 	JudgeModretSctp      *ebpf.Program `ebpf:"judge_modret_sctp"`
 	JudgeModretSendmsg   *ebpf.Program `ebpf:"judge_modret_sendmsg"`
@@ -376,6 +379,7 @@ func (p *JudgeModRetPrograms) Close() error {
 		p.JudgeModretCreate,
 		p.JudgeModretLimit,
 		p.JudgeModretListen,
+		p.JudgeModretOption,
 		p.JudgeModretReceive,
 		p.JudgeModretSctp,
 		p.JudgeModretSendmsg,

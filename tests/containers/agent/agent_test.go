@@ -339,6 +339,7 @@ type event struct {
 	Kind, Severity, Workload, Namespace, Pod, Container      string
 	ContainerID, Origin, Session, ExecID, Binary, Call, Peer string
 	Rule, Policy, Verdict, Would, Reason, Step, Message      string
+	Method, Host, Path                                       string // of a request
 	PID, UID                                                 uint32
 	Inferred                                                 bool
 	Lost                                                     uint64

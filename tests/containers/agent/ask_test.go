@@ -68,7 +68,7 @@ func (s *scene) testStatus(t *testing.T) {
 			t.Errorf("a hook is %+v", h)
 		}
 	}
-	if want := []string{"label", "exec", "create", "connect", "sctp", "sendmsg", "bind", "listen", "accept", "trace", "receive", "packet", "veth"}; !slices.Equal(hooks, want) {
+	if want := []string{"label", "exec", "create", "connect", "sctp", "sendmsg", "bind", "listen", "accept", "option", "trace", "receive", "signal", "bpf", "packet", "veth"}; !slices.Equal(hooks, want) {
 		t.Errorf("the hooks are %q, want %q", hooks, want)
 	}
 	r := s.agent.run(t, "status", "--socket", s.agent.path("api.sock"), "-o", "columns")

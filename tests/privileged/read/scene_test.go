@@ -106,7 +106,7 @@ func (s *scene) swap(t *testing.T, mode string, verdict policy.Verdict) {
 		t.Fatal(err)
 	}
 	workload := compile.Workload{Key: s.pod.ID, Namespace: "default", Pod: "pod", Container: "c", ContainerType: "App"}
-	attached.InForce(t, s.judge, compile.Enforced{HTTP: true}, compile.Input{Policies: policies, Workloads: []compile.Workload{workload}})
+	attached.InForce(t, s.judge, compile.Enforced{}, compile.Input{Policies: policies, Workloads: []compile.Workload{workload}})
 }
 
 // serve starts the web server, which writes down what it sees.

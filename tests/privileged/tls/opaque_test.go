@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
@@ -19,7 +21,14 @@ import (
 // insideArg makes the test binary a client with a TLS library that no tap serves: crypto/tls, linked in.
 const insideArg = "sallyport-get"
 
+// ulpArg makes it one that asks the kernel to encrypt on a socket, and prints what it says.
+const ulpArg = "sallyport-ulp"
+
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == ulpArg {
+		fmt.Print(askKernelTLS())
+		return
+	}
 	if len(os.Args) == 3 && os.Args[1] == insideArg {
 		if err := get(os.Args[2]); err != nil {
 			fmt.Println(err)
@@ -28,6 +37,15 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Exit(m.Run())
+}
+
+// askKernelTLS asks on a socket that is not connected: the kernel refuses that too, with another error.
+func askKernelTLS() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	return unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_ULP, "tls")
 }
 
 // patience is how long the client waits: nobody tells it that its bytes do not pass.
@@ -99,6 +117,24 @@ func ending(t *testing.T, s *scene) {
 			return nil
 		default:
 			return fmt.Errorf("it goes on")
+		}
+	})
+}
+
+// TestKernelTLSIsRefused: where requests are asked about, the kernel does not encrypt in the library's place.
+func TestKernelTLSIsRefused(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	onSteps(t, func(t *testing.T, step event.Step) {
+		s := newScene(t, step)
+		for ports, want := range map[string]bool{asked: true, plain: false} {
+			s.swap(t, "Enforce", ports)
+			said := s.box.Command(self, ulpArg).Run(t)
+			if refused := said == unix.EPERM.Error(); refused != want {
+				t.Errorf("with the rule %q setsockopt says %q", ports, said)
+			}
 		}
 	})
 }

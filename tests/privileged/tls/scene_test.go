@@ -143,7 +143,7 @@ func (s *scene) swap(t *testing.T, mode, ports string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	attached.InForce(t, s.judge, compile.Enforced{HTTP: true}, compile.Input{Policies: policies, Workloads: []compile.Workload{
+	attached.InForce(t, s.judge, compile.Enforced{}, compile.Input{Policies: policies, Workloads: []compile.Workload{
 		{Key: s.box.ID, Namespace: "default", Pod: "pod", Container: "c", ContainerType: "App"},
 	}})
 }
