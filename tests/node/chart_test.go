@@ -120,9 +120,7 @@ func (c *cluster) dockerfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	archive := c.path("agent.tar")
-	testutil.NewPodman(t, "runc", false).Build(t, dockerfile, agentImage, map[string]string{"build": programs}, archive)
-	c.load(t, archive, agentImage)
+	c.load(t, testutil.NewPodman(t, "runc", false).Build(t, dockerfile, agentImage, map[string]string{"build": programs}), agentImage)
 }
 
 // uninstall takes everything out as the README says: out of the kernel first, and then out of the API.

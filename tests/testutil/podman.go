@@ -101,16 +101,18 @@ func (p *Podman) Try(t testing.TB, args ...string) ExecResult {
 	return ExecResult{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
 }
 
-// Build builds an image from a Dockerfile and writes it to a file that containerd can import. from names the folders that
-// stand in for earlier stages, by the names of these.
-func (p *Podman) Build(t testing.TB, dockerfile, ref string, from map[string]string, archive string) {
+// Build builds an image from a Dockerfile and returns a file of it that containerd can import. from names the folders
+// that stand in for earlier stages, by the names of these.
+func (p *Podman) Build(t testing.TB, dockerfile, ref string, from map[string]string) (archive string) {
 	t.Helper()
+	archive = filepath.Join(t.TempDir(), "image.tar")
 	args := []string{"build", "--file", dockerfile, "--tag", ref}
 	for stage, dir := range from {
 		args = append(args, "--build-context", stage+"="+dir)
 	}
 	p.Must(t, append(args, t.TempDir())...)
 	p.Must(t, "save", "--output", archive, ref)
+	return archive
 }
 
 // Must runs podman, which must end well.
