@@ -37,6 +37,7 @@ func reached(e *event.Event) string {
 		return "changing a limit of the agent"
 	case event.CallBPF:
 		return words("call of bpf", Escape(e.Site))
+	default:
+		return CallName(e.Call)
 	}
-	return CallName(e.Call)
 }

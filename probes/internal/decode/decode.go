@@ -178,6 +178,7 @@ func tamper(raw []byte, e *event.Event) error {
 		e.Signal = r.Detail
 	case event.CallBPF:
 		e.Site = bpfCommand(r.Detail)
+	default: // the call says it all
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package tls
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ func http2(t *testing.T, s *scene) {
 		t.Errorf("the server has seen %q", s.seen)
 	}
 	e := s.events.Wait(t, "the denial", func(e event.Event) bool { return e.Path == "/denied/h2" && e.Step == event.StepTap })
-	if e.Kind != event.KindRequest || e.Method != "GET" || e.Host != s.server.String() || e.Verdict != event.VerdictDeny ||
+	if e.Kind != event.KindRequest || e.Method != http.MethodGet || e.Host != s.server.String() || e.Verdict != event.VerdictDeny ||
 		e.Reason != event.ReasonRule || e.Remote != s.server || !strings.HasSuffix(e.Subject.Exe, "/curl") {
 		t.Errorf("it is told as %+v", e)
 	}
