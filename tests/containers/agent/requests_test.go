@@ -119,3 +119,32 @@ func TestRequestsOfThePod(t *testing.T) {
 		t.Errorf("the alerts say %s", text)
 	}
 }
+
+// TestRequestsInsideThePod: what a container is denied on its pod's own address no veth can answer. The agent ends the
+// connection, at both ends, which neither would do by itself.
+func TestRequestsInsideThePod(t *testing.T) {
+	s := newScene(t)
+	const port = 8090
+	s.agent.policy(t, "loop.yaml", s.policyOf("loop", fmt.Sprintf(`  rules:
+  - name: land
+    egress:
+    - toCIDR: [%s/32]
+      toPorts:
+      - ports: [{port: "%d", protocol: TCP}]
+        rules: {http: [{method: POST, path: "/v1/request-landing"}]}
+`, s.net.PodAddr, port)))
+	s.agent.Start(t)
+	d := &star{addr: netip.AddrPortFrom(s.net.PodAddr, port)}
+	ask := strings.Replace(d.ask("PUT", "/v1/exhaust-port"), "-w 20", "-w 1000", 1)
+	loop := s.run(t, "loop", fmt.Sprintf("until [ -e /go ]; do sleep 0.1; done; nc -l -p %d >/got & sleep 1; %s; wait; echo got $(wc -c </got); sleep 1000", port, ask))
+	s.agent.awaitGoverned(t, "loop")
+	if r := loop.Exec(t, "touch", "/go"); r.Code != 0 {
+		t.Fatalf("telling the main program to go: %+v", r)
+	}
+	testutil.Eventually(t, "the end of both", func() error {
+		if text := loop.Log(t); !strings.Contains(text, "got 0") {
+			return fmt.Errorf("it says %q", text)
+		}
+		return nil
+	})
+}
