@@ -120,9 +120,9 @@ type resolver struct {
 	respond func(query []byte, q dnsmessage.Question) [][]byte
 	conns   []*net.UDPConn
 	running sync.WaitGroup
-	piece   int           // how many bytes of an answer over TCP are written at a time
-	halves  *halves       // not nil: how answers over TCP are cut
-	resets  int           // of connections over TCP
+	piece   int     // how many bytes of an answer over TCP are written at a time
+	halves  *halves // not nil: how answers over TCP are cut
+	resets  int     // of connections over TCP
 }
 
 // halves is an answer over TCP that is written half at first.
