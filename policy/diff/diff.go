@@ -68,7 +68,7 @@ func Unlabelled(list []flows.Flow, policies []*policy.Policy) int {
 	}
 	n := 0
 	for i := range list {
-		if w := &list[i].Process.Workload; w.Labels == nil && selecting[w.Namespace] {
+		if w := &list[i].Process.Workload; w.Host == nil && w.Labels == nil && selecting[w.Namespace] {
 			n++
 		}
 	}

@@ -79,3 +79,38 @@ func TestNeedsCluster(t *testing.T) {
 		}
 	}
 }
+
+// TestCompareUnits: flows of the node's units are judged by the policies for those, and lack no labels.
+func TestCompareUnits(t *testing.T) {
+	t.Parallel()
+	log, err := flows.Read(strings.NewReader(`{"kind":"connect","call":"connect","container":"nginx.service","containerID":"/system.slice/nginx.service","containerType":"Unit","origin":"Main","peer":"192.0.2.1:443/TCP","verdict":"Allow"}
+{"kind":"connect","call":"connect","container":"ssh.service","containerID":"/system.slice/ssh.service","containerType":"Unit","origin":"Main","peer":"192.0.2.1:443/TCP","verdict":"Allow"}
+`), flows.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	policies, err := policy.Parse("p.yaml", []byte(`
+apiVersion: sallyport.dev/v1alpha1
+kind: HostProcessPolicy
+metadata: {name: web}
+spec: {hostSelector: {units: [nginx.service]}, rules: [{name: r, egress: [{toPorts: [{ports: [{port: 80}]}]}]}]}
+---
+apiVersion: sallyport.dev/v1alpha1
+kind: ClusterProcessPolicy
+metadata: {name: pods}
+spec: {podSelector: {matchLabels: {app: a}}, rules: [{name: r, action: Deny}]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := diff.Unlabelled(log.Flows, policies); n != 0 {
+		t.Errorf("%d flows of units lack labels", n)
+	}
+	var got []string
+	for _, c := range diff.Compare(log.Flows, nil, &policy.Input{Policies: policies}) {
+		got = append(got, fmt.Sprint(c.Flow.Process.Workload.Host.Unit, " ", c.Will.Verdict, " ", c.Will.Rule, " closes ", c.Closes()))
+	}
+	if diff := cmp.Diff([]string{"nginx.service Deny HostProcessPolicy:web/r closes true", "ssh.service Allow  closes false"}, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}

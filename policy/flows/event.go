@@ -24,6 +24,10 @@ const (
 	noVerdict  = "the verdict is unknown to this version"
 )
 
+// typeUnit says that a workload is a unit or cgroup of the node: its container is the unit, and the id of that the path
+// of the cgroup. The word is runtime/identity's.
+const typeUnit = "Unit"
+
 // event is what is read of a line; a field that is not there is empty.
 type event struct {
 	Time          time.Time `json:"time"`
@@ -32,6 +36,7 @@ type event struct {
 	Pod           string    `json:"pod"`
 	PodLabels     string    `json:"podLabels"` // key=value,key=value
 	Container     string    `json:"container"`
+	ContainerID   string    `json:"containerID"`
 	ContainerType string    `json:"containerType"`
 	Origin        string    `json:"origin"`
 	Binary        string    `json:"binary"`
@@ -55,7 +60,7 @@ func decode(line []byte) (event, error) {
 		return e, fmt.Errorf("decoding an event: %w", err)
 	}
 	for _, text := range []*string{
-		&e.Namespace, &e.Pod, &e.PodLabels, &e.Container, &e.ContainerType, &e.Binary, &e.Interpreter, &e.PeerName, &e.Rule,
+		&e.Namespace, &e.Pod, &e.PodLabels, &e.Container, &e.ContainerID, &e.ContainerType, &e.Binary, &e.Interpreter, &e.PeerName, &e.Rule,
 	} {
 		var err error
 		if *text, err = unescape(*text); err != nil {
@@ -92,22 +97,15 @@ func (e *event) flow(o Options) (f Flow, why string) {
 	switch {
 	case why != "":
 		return f, why
-	case e.Namespace == "" || e.Container == "":
+	case e.ContainerType != typeUnit && (e.Namespace == "" || e.Container == ""), e.ContainerType == typeUnit && e.ContainerID == "":
 		return f, noWorkload
 	case policy.Origin(e.Origin).Number() == 0 && e.Origin != string(policy.OriginUnknown):
 		return f, noOrigin
 	case e.Verdict != "" && policy.Verdict(e.Verdict).Number() == 0, e.Would != "" && policy.Verdict(e.Would).Number() == 0:
 		return f, noVerdict
 	}
-	w := policy.Workload{Namespace: e.Namespace, Pod: Owner(e.Pod), Container: e.Container, ContainerType: e.ContainerType}
-	w.Labels = parseLabels(e.PodLabels)
-	for i := range o.Labels {
-		if w.Labels == nil && o.Labels[i].matches(e.Namespace, e.Pod) {
-			w.Labels = o.Labels[i].labels
-		}
-	}
 	f.Process = policy.Process{
-		Workload: w, Origin: policy.Origin(e.Origin), Exe: e.Binary, Truncated: e.BinaryCut,
+		Workload: e.workload(o), Origin: policy.Origin(e.Origin), Exe: e.Binary, Truncated: e.BinaryCut,
 		// Events tell the effective id, and nothing of groups: those could be any.
 		User: policy.OneID(e.UID), Group: policy.OneID(policy.NoID),
 	}
@@ -120,6 +118,21 @@ func (e *event) flow(o Options) (f Flow, why string) {
 	f.Verdict, f.Would, f.Rule = policy.Verdict(e.Verdict), policy.Verdict(e.Would), e.Rule
 	f.Count, f.First, f.Last = 1, e.Time.UTC(), e.Time.UTC()
 	return f, ""
+}
+
+// workload is whose process an event is about.
+func (e *event) workload(o Options) policy.Workload {
+	if e.ContainerType == typeUnit {
+		return policy.Workload{Host: &policy.HostUnit{Unit: e.Container, Cgroup: e.ContainerID}}
+	}
+	w := policy.Workload{Namespace: e.Namespace, Pod: Owner(e.Pod), Container: e.Container, ContainerType: e.ContainerType}
+	w.Labels = parseLabels(e.PodLabels)
+	for i := range o.Labels {
+		if w.Labels == nil && o.Labels[i].matches(e.Namespace, e.Pod) {
+			w.Labels = o.Labels[i].labels
+		}
+	}
+	return w
 }
 
 // call reads which call an event is about.

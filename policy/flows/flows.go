@@ -32,7 +32,7 @@ var ErrTooMany = errors.New("too many distinct flows: split it, by namespace or 
 
 // Flow is one distinct thing that was seen: all events that policies cannot tell apart are one.
 type Flow struct {
-	Process  policy.Process // Workload.Pod is the owner's name, see Owner; Labels are nil where none are known
+	Process  policy.Process // Workload.Pod is the owner's name, see Owner; Labels are nil where none are known; Host: of a unit
 	Call     policy.Call
 	PeerName string // by which the process looked the peer up, also in Call.Names; "" where that is not known
 	Verdict  policy.Verdict
@@ -107,6 +107,7 @@ func skipLine(in *bufio.Reader) error {
 // key is what distinguishes flows.
 type key struct {
 	namespace, pod, container, containerType, labels string
+	host                                             policy.HostUnit // zero: no unit
 	origin                                           policy.Origin
 	exe, script                                      string
 	cut                                              bool
@@ -123,8 +124,12 @@ type key struct {
 
 func keyOf(f *Flow) key {
 	w := &f.Process.Workload
+	var host policy.HostUnit
+	if w.Host != nil {
+		host = *w.Host
+	}
 	return key{
-		w.Namespace, w.Pod, w.Container, w.ContainerType, LabelText(w.Labels), f.Process.Origin,
+		w.Namespace, w.Pod, w.Container, w.ContainerType, LabelText(w.Labels), host, f.Process.Origin,
 		f.Process.Exe, f.Process.Script, f.Process.Truncated, f.Process.User,
 		f.Call.Direction, f.Call.Peer, f.Call.Protocol, f.Call.Port, f.Call.Listen, f.PeerName, f.Verdict, f.Would, f.Rule,
 	}
@@ -169,7 +174,7 @@ func sorted(seen map[key]*Flow) []Flow {
 	slices.SortFunc(keys, func(a, b key) int {
 		return cmp.Or(
 			cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.pod, b.pod), cmp.Compare(a.container, b.container),
-			cmp.Compare(a.containerType, b.containerType), cmp.Compare(a.labels, b.labels), cmp.Compare(a.origin, b.origin),
+			cmp.Compare(a.containerType, b.containerType), cmp.Compare(a.host.Cgroup, b.host.Cgroup), cmp.Compare(a.host.Unit, b.host.Unit), cmp.Compare(a.labels, b.labels), cmp.Compare(a.origin, b.origin),
 			cmp.Compare(a.exe, b.exe), cmp.Compare(a.script, b.script), cmp.Compare(a.direction, b.direction),
 			a.peer.Compare(b.peer), cmp.Compare(a.protocol, b.protocol), cmp.Compare(a.port, b.port),
 			cmp.Compare(a.name, b.name), cmp.Compare(a.verdict, b.verdict), cmp.Compare(a.would, b.would), cmp.Compare(a.rule, b.rule),

@@ -1,5 +1,5 @@
-// Package learn makes policies of what was seen: for each workload, origin and program the peers and
-// ports that it used, and nothing else. What it writes is for people to review.
+// Package learn makes policies of what was seen: for each workload (pods with the same labels, a unit of the node), origin
+// and program the peers and ports that it used, and nothing else. What it writes is for people to review.
 //
 // It is pure: it imports policy, policy/flows and policy/format. What it reads was chosen by workloads: a
 // name that a policy cannot hold is left out and told, and never makes a rule wider.
@@ -50,6 +50,7 @@ const (
 	badPath      = "no policy can name the program"
 	badContainer = "no policy can name the container"
 	badWorkload  = "no policy can name the namespace or the labels"
+	badUnit      = "no policy can name the unit or its cgroup"
 	badProtocol  = "no policy can name the protocol and port"
 )
 
@@ -62,10 +63,14 @@ func Learn(log flows.Log, o Options) (Result, error) {
 		f := &log.Flows[i]
 		key := groupKey(f)
 		if _, known := held[key]; !known {
-			held[key] = holds(f.Process.Workload.Namespace, stable(f.Process.Workload.Labels))
+			held[key] = newGroup(f).holds()
 		}
 		why := o.leaveOut(f)
-		if why == "" && !held[key] {
+		switch {
+		case why != "" || held[key]:
+		case f.Process.Workload.Host != nil:
+			why = badUnit
+		default:
 			why = badWorkload
 		}
 		if why != "" {
@@ -110,7 +115,7 @@ func (o *Options) leaveOut(f *flows.Flow) string {
 		return cutPath
 	case program(p) == "":
 		return badPath
-	case container(p) == "":
+	case p.Workload.Host == nil && container(p) == "":
 		return badContainer
 	case portOf(c) == nil:
 		return badProtocol
@@ -131,7 +136,7 @@ func program(p *policy.Process) string {
 	return literal(path)
 }
 
-// container returns the pattern that matches a process's container only; "" if there is none.
+// container returns the pattern that matches a process's container only; "" if there is none, and for a process of the node.
 func container(p *policy.Process) string { return literal(p.Workload.Container) }
 
 // literal returns the pattern that matches a text only; "" if there is none. YAML holds no bytes that are
@@ -148,12 +153,12 @@ func literal(text string) string {
 	return pattern
 }
 
-// holds says whether a policy can be of a namespace and select by labels.
-func holds(namespace string, labels map[string]string) bool {
-	if strings.ToValidUTF8(namespace+flows.LabelText(labels), "") != namespace+flows.LabelText(labels) {
+// holds says whether a policy can be of the group's namespace and select by its labels or unit.
+func (g *group) holds() bool {
+	if text := g.namespace + flows.LabelText(g.labels); strings.ToValidUTF8(text, "") != text || g.host && g.unit.cgroup == "" {
 		return false
 	}
-	_, err := policy.Parse("", []byte(document(namespace, "x", labels)+"  rules: [{egress: []}]\n"))
+	_, err := policy.Parse("", []byte(g.document("x")+"  rules: [{egress: []}]\n"))
 	return err == nil
 }
 
@@ -176,6 +181,9 @@ func stable(labels map[string]string) map[string]string {
 // apart by their names only.
 func groupKey(f *flows.Flow) string {
 	w := &f.Process.Workload
+	if w.Host != nil {
+		return fmt.Sprintf("node %q", unitOf(w.Host))
+	}
 	if w.Labels == nil {
 		return fmt.Sprintf("%q container %q", w.Namespace, w.Container)
 	}
@@ -184,16 +192,18 @@ func groupKey(f *flows.Flow) string {
 
 // group is what becomes one policy.
 type group struct {
-	namespace string
+	host      bool              // of units of the node
+	unit      unit              // with host
+	namespace string            // the rest: of pods
 	labels    map[string]string // nil: not known
-	pods      map[string]bool   // names of the owners
+	pods      map[string]bool   // names of the owners; with host the paths of the cgroups
 	rules     map[ruleKey]*rule
 	seen      span
 }
 
 // ruleKey is what becomes one rule.
 type ruleKey struct {
-	container string // pattern
+	container string // pattern; "" of the node
 	origin    policy.Origin
 	program   string // pattern
 }
@@ -221,7 +231,11 @@ func (s *span) add(other span) {
 
 func newGroup(f *flows.Flow) *group {
 	w := &f.Process.Workload
-	return &group{namespace: w.Namespace, labels: stable(w.Labels), pods: map[string]bool{}, rules: map[ruleKey]*rule{}}
+	g := &group{host: w.Host != nil, namespace: w.Namespace, labels: stable(w.Labels), pods: map[string]bool{}, rules: map[ruleKey]*rule{}}
+	if g.host {
+		g.unit = unitOf(w.Host)
+	}
+	return g
 }
 
 // add takes in a flow.
@@ -229,7 +243,9 @@ func (g *group) add(f *flows.Flow) {
 	p := &f.Process
 	seen := span{f.Count, f.First, f.Last}
 	g.seen.add(seen)
-	if p.Workload.Pod != "" {
+	if g.host {
+		g.pods[p.Workload.Host.Cgroup] = true
+	} else if p.Workload.Pod != "" {
 		g.pods[p.Workload.Pod] = true
 	}
 	key := ruleKey{container(p), p.Origin, program(p)}

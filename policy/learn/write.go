@@ -29,7 +29,7 @@ func write(groups map[string]*group, o Options) string {
 		b.WriteString("---\n")
 		g.comment(&b)
 		name := strings.TrimPrefix(unique(taken, g.namespace+"/"+sanitized(g.name(), maxPolicyName)), g.namespace+"/")
-		b.WriteString(document(g.namespace, name, g.labels))
+		b.WriteString(g.document(name))
 		fmt.Fprintf(&b, "  mode: %s\n  rules:\n", o.Mode)
 		o := o
 		o.Addresses = o.Addresses || !g.resolves()
@@ -44,11 +44,17 @@ func write(groups map[string]*group, o Options) string {
 	return b.String()
 }
 
-// document writes a policy up to its podSelector. The selector is empty where no labels are known.
-func document(namespace, name string, labels map[string]string) string {
+// document writes a policy up to its selector. That is empty where no labels are known.
+func (g *group) document(name string) string {
 	var b strings.Builder
+	if g.host {
+		fmt.Fprintf(&b, "apiVersion: %s\nkind: %s\nmetadata: {name: %q}\nspec:\n  %s\n",
+			policy.APIVersion, policy.KindHostProcessPolicy, name, g.unit.selector())
+		return b.String()
+	}
+	labels := g.labels
 	fmt.Fprintf(&b, "apiVersion: %s\nkind: %s\nmetadata: {name: %q, namespace: %s}\nspec:\n  podSelector: {",
-		policy.APIVersion, policy.KindProcessPolicy, name, quoted(namespace))
+		policy.APIVersion, policy.KindProcessPolicy, name, quoted(g.namespace))
 	if len(labels) > 0 {
 		b.WriteString("matchLabels: {")
 		for i, key := range slices.Sorted(maps.Keys(labels)) {
@@ -68,6 +74,9 @@ func quoted(text string) string { return strconv.QuoteToASCII(text) }
 
 // name is what a group's policy is called after.
 func (g *group) name() string {
+	if g.host {
+		return path.Base(g.unit.cgroup)
+	}
 	for _, key := range []string{"app.kubernetes.io/name", "app", "k8s-app"} {
 		if v := g.labels[key]; v != "" {
 			return v
@@ -92,9 +101,13 @@ func (g *group) comment(b *strings.Builder) {
 		for i := range pods {
 			pods[i] = inComment(pods[i])
 		}
-		fmt.Fprintf(b, "# Pods of: %s%s.\n", strings.Join(pods, ", "), more)
+		what := "Pods of"
+		if g.host {
+			what = "Cgroups of the node"
+		}
+		fmt.Fprintf(b, "# %s: %s%s.\n", what, strings.Join(pods, ", "), more)
 	}
-	if len(g.labels) == 0 {
+	if !g.host && len(g.labels) == 0 {
 		b.WriteString("# The pods' labels are not known, so that this selects every pod of the namespace with such a container:\n" +
 			"# write a podSelector, or learn again with --pod-labels.\n")
 	}
@@ -133,8 +146,11 @@ func (k ruleKey) name() string {
 
 // write writes one rule.
 func (r *rule) write(b *strings.Builder, key ruleKey, name string, o Options) {
-	fmt.Fprintf(b, "  - name: %q\n    processes:\n    - {origins: [%s], containers: [%s], binaries: [%s]}\n",
-		name, key.origin, quoted(key.container), quoted(key.program))
+	containers := ""
+	if key.container != "" {
+		containers = "containers: [" + quoted(key.container) + "], "
+	}
+	fmt.Fprintf(b, "  - name: %q\n    processes:\n    - {origins: [%s], %sbinaries: [%s]}\n", name, key.origin, containers, quoted(key.program))
 	for _, d := range []policy.Direction{policy.Egress, policy.Ingress} {
 		list := entries(r.peers[d], o)
 		if len(list) == 0 {
@@ -207,7 +223,7 @@ func portText(p policy.Port) string {
 // rest writes the rule that makes every process of what was learnt about default-deny, in both directions.
 func (g *group) rest(b *strings.Builder) {
 	b.WriteString("  # What was not seen is not allowed.\n  - name: rest\n")
-	if len(g.labels) == 0 {
+	if !g.host && len(g.labels) == 0 {
 		var containers []string
 		for _, key := range g.sortedRules() {
 			if text := quoted(key.container); !slices.Contains(containers, text) {

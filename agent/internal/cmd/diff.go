@@ -170,15 +170,22 @@ func (r *diffResult) add(c *diff.Change, all bool) {
 func changeOf(c *diff.Change) change {
 	f := &c.Flow
 	w := &f.Process.Workload
-	parts := []string{w.Namespace, w.Pod, w.Container}
-	if w.Pod == "" || w.Pod == w.Container {
-		parts = []string{w.Namespace, w.Container}
-	}
 	return change{
-		Workload: strings.Join(parts, "/"), Origin: f.Process.Origin, Binary: f.Process.Exe, Script: f.Process.Script,
+		Workload: workloadOf(w), Origin: f.Process.Origin, Binary: f.Process.Exe, Script: f.Process.Script,
 		Call: f.Call.String(), PeerName: f.PeerName, Dir: direction(f), Count: f.Count, First: f.First, Last: f.Last,
 		Changes: c.Differs(), Was: c.Was, Will: c.Will, Why: c.Why,
 	}
+}
+
+// workloadOf writes a workload as the agent does: a unit is the path of its cgroup.
+func workloadOf(w *policy.Workload) string {
+	switch {
+	case w.Host != nil:
+		return w.Host.Cgroup
+	case w.Pod == "" || w.Pod == w.Container:
+		return w.Namespace + "/" + w.Container
+	}
+	return w.Namespace + "/" + w.Pod + "/" + w.Container
 }
 
 // direction names what a flow was.

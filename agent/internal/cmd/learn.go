@@ -21,8 +21,8 @@ FILE holds events as the agent writes them, one JSON object a line: alerts.jsonl
 sallyport observe -o json prints; - or nothing is standard input. What passed is among the traffic that
 observe shows; alerts.jsonl holds alerts only.
 
-There is a policy for each workload (pods with the same labels) and in it a rule for each container, origin
-and program, with the addresses and ports that it used: peers that were used with the same ports stand
+There is a policy for each workload (pods with the same labels, a unit of the node) and in it a rule for each
+container, origin and program, with the addresses and ports that it used: peers that were used with the same ports stand
 together, ports that follow one another are a range, and where an event tells by which name a peer was
 looked up, the name stands there instead of the address. A last rule makes everything else default-deny.
 A comment says how often and when each entry was seen.
@@ -36,6 +36,10 @@ likewise for prefixes of 64 bits of IPv6: shorter, and wider than what was seen.
 
 The policies only audit unless --mode Enforce is given: let them run, look at what they would have denied,
 then enforce them.
+
+Units of the node are told of where a HostProcessPolicy selects them; one that allows all is enough to see what they do.
+They are selected by name and by the path of their cgroup, since a user's service manager names units as the user likes;
+of sessions and of what systemd-run starts the number is left open.
 
 ` + podLabelsHelp + `
 Without labels a policy selects the containers of that name in every pod of the namespace, and says so.`

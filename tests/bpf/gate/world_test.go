@@ -118,7 +118,7 @@ type control struct {
 type world struct {
 	fromPod, toPod      *ebpf.Program
 	flows, gates, slots *ebpf.Map
-	passed              *ebpf.Map
+	passed, refusals    *ebpf.Map
 	alerts              *ringbuf.Reader
 }
 
@@ -133,7 +133,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{
 		fromPod: coll.Programs["gate_tc_from_pod"], toPod: coll.Programs["gate_tc_to_pod"],
 		flows: coll.Maps["flow_by_tuple"], gates: coll.Maps["gate_by_ifindex"], slots: coll.Maps["gate_slots"],
-		passed: coll.Maps["passed_by_flow"],
+		passed: coll.Maps["passed_by_flow"], refusals: coll.Maps["stream_refusals"],
 	}
 	if w.alerts, err = ringbuf.NewReader(coll.Maps["alerts"]); err != nil {
 		t.Fatal(err)

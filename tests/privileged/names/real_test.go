@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/tests/testutil"
 )
@@ -31,22 +29,6 @@ func run(o order) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), o.Wait)
 	defer cancel()
 	return exec.CommandContext(ctx, o.Args[0], o.Args[1:]...).CombinedOutput() // the test's own program
-}
-
-// overmount puts a file with other text in the place of one, in this mount namespace.
-func overmount(text []byte, name string) error {
-	f, err := os.CreateTemp("", "over")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // the mount keeps it
-	if _, err := f.Write(text); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return unix.Mount(f.Name(), name, "", unix.MS_BIND, "")
 }
 
 // manyAddresses is how many there are for many.good.example: more than a datagram has room for.
@@ -180,9 +162,18 @@ func TestDig(t *testing.T) {
 // TestResolverLibrary: the C library asks for both kinds of address at once, over UDP and over TCP.
 func TestResolverLibrary(t *testing.T) {
 	s, wasAsked := newRealScene(t)
+	a := newInsider(t, s.a)
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	configure := func(options string) {
+		t.Helper()
+		if err := os.WriteFile(conf, fmt.Appendf(nil, "nameserver %s\noptions %s\n", s.ServerAddr, options), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	configure("")
+	a.want(t, "ok", order{Do: "mount", Name: conf, Local: "/etc/resolv.conf"}) // in its own mount namespace
 	for _, options := range []string{"timeout:20", "timeout:20 use-vc", "timeout:20 use-vc single-request"} {
-		a := newInsider(t, s.a) // for its own mount namespace
-		a.want(t, "ok", order{Do: "resolvers", Bytes: fmt.Appendf(nil, "nameserver %s\noptions %s\n", s.ServerAddr, options)})
+		configure(options)
 		for name, want := range map[string]int{"host.good.example": 2, "many.good.example": manyAddresses} {
 			r := a.want(t, "ok", order{Do: "run", Args: []string{getentPath, "ahosts", name}, Wait: 30 * time.Second})
 			if got := strings.Count(string(r.Bytes), " STREAM"); got != want {
