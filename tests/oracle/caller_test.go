@@ -20,13 +20,15 @@ import (
 )
 
 // envCaller makes this test binary a caller: a process in a container that makes the calls it is told
-// on standard input. Its value is the directory it takes for its root, then its path in there.
+// on standard input. Its value is the directory it takes for its root, or the mount namespace of a caller that has done so,
+// then its path in there.
 const envCaller = "SALLYPORT_ORACLE_CALLER"
 
 // Lines on standard input and output of a caller.
 const (
 	formCall   = "%s %d %s\n" // connect or bind, protocol, address and port
 	formAnswer = "%d\n"       // errno
+	formHere   = "here\n"     // it is where it calls from
 )
 
 // callerMain is the caller. Its first run goes where the second is to be found.
@@ -40,6 +42,7 @@ func callerMain() int {
 		return 125
 	}
 	runtime.LockOSThread() // one task makes all calls
+	fmt.Fprint(os.Stdout, formHere)
 	for {
 		var name, at string
 		var protocol int
@@ -59,6 +62,9 @@ func callerMain() int {
 // which the first file system of a guest does not allow.
 func enter(root string) error {
 	runtime.LockOSThread()
+	if strings.HasPrefix(root, "/proc/") {
+		return join(root)
+	}
 	for _, step := range []func() error{
 		func() error { return unix.Unshare(unix.CLONE_NEWNS) },
 		func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
@@ -73,6 +79,20 @@ func enter(root string) error {
 		}
 	}
 	return nil
+}
+
+// join puts the calling thread into the mount namespace of another caller, whose root is its own then: the processes of a
+// container have one, and files of others are not the container's.
+func join(namespace string) error {
+	file, err := os.Open(namespace)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // read only
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return err
+	}
+	return unix.Setns(int(file.Fd()), unix.CLONE_NEWNS)
 }
 
 // call makes one call and returns its errno.
@@ -107,7 +127,7 @@ type caller struct {
 	out     *bufio.Reader
 }
 
-// newCaller starts a process in a container as exe, a path below root.
+// newCaller starts a process in a container as exe, a path below root, or in the mount namespace that root is.
 func newCaller(t *testing.T, c *pod.Container, root, exe string) *caller {
 	t.Helper()
 	self, err := os.Executable()
@@ -115,6 +135,7 @@ func newCaller(t *testing.T, c *pod.Container, root, exe string) *caller {
 		t.Fatal(err)
 	}
 	p := c.Command(self)
+	p.HostMounts = true // its first program is exe, as that of a container is what the runtime's init executes
 	p.Env = []string{envCaller + "=" + root + " " + exe}
 	p.Stdout, p.Stderr = nil, os.Stderr
 	in, err := p.StdinPipe()
@@ -132,7 +153,11 @@ func newCaller(t *testing.T, c *pod.Container, root, exe string) *caller {
 			t.Errorf("the caller %s: %v", exe, err)
 		}
 	})
-	return &caller{policy.Process{Exe: exe}, uint32(p.Process.Pid), in, bufio.NewReader(out)}
+	lines := bufio.NewReader(out)
+	if _, err := fmt.Fscanf(lines, formHere); err != nil {
+		t.Fatalf("waiting for the caller %s: %v", exe, err)
+	}
+	return &caller{policy.Process{Exe: exe}, uint32(p.Process.Pid), in, lines}
 }
 
 // make makes a call and returns its errno.

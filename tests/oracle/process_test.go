@@ -38,9 +38,10 @@ func rooms(t *testing.T, node *pod.Node) (out []room) {
 	n := 0
 	for i := range 4 {
 		c := node.Container(t, fmt.Sprintf("room%d", i), 0)
-		r := room{id: c.ID}
+		r, where := room{id: c.ID}, root
 		for j := range 3 {
-			caller := newCaller(t, c, root, paths[n%len(paths)])
+			caller := newCaller(t, c, where, paths[n%len(paths)])
+			where = fmt.Sprintf("/proc/%d/ns/mnt", caller.pid)
 			n++
 			caller.process.Origin = policy.OriginExec
 			if j == 0 {
