@@ -11,8 +11,6 @@
  * fmod_ret/security_socket_setsockopt, fmod_ret/security_ptrace_access_check, fentry and fmod_ret/security_file_receive
  * fentry/security_bprm_check denies nothing: the file of a script, for the label
  *
- * Where fmod_ret is refused, the fentry programs alone are the report step (fentry_step).
- *
  * Minimum kernel 5.17. A labelled process whose call fentry did not judge is denied: closed. On a
  * fully pre-emptible kernel the fmod_ret program itself is skipped when it was pre-empted on the same
  * CPU by a task in the same hook: open, counted by the kernel as a recursion miss, shown by status.
@@ -26,9 +24,6 @@
 #include <lib/script.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
-
-/* STEP_MODRET, or STEP_REPORT when only the fentry programs are attached. */
-volatile const __u8 fentry_step = STEP_MODRET;
 
 /* Leaves the result of a call for the fmod_ret program. */
 static __always_inline int pend(__u32 call, int err)
@@ -62,7 +57,7 @@ static __always_inline int pended(__u32 call)
 SEC("fentry/security_socket_connect")
 int BPF_PROG(judge_fentry_connect, struct socket *sock, struct sockaddr *address, int len)
 {
-	return pend(CALL_CONNECT, hook_connect(sock->sk, address, len, fentry_step));
+	return pend(CALL_CONNECT, hook_connect(sock->sk, address, len, STEP_MODRET));
 }
 
 SEC("fmod_ret/security_socket_connect")
@@ -76,7 +71,7 @@ int BPF_PROG(judge_fentry_sctp, struct sock *sk, int optname, struct sockaddr *a
 {
 	if (!sctp_connects(optname))
 		return 0; /* leaves nothing: it may come in the time of a process that is in another hook */
-	return pend(CALL_CONNECT, hook_connect(sk, address, len, fentry_step));
+	return pend(CALL_CONNECT, hook_connect(sk, address, len, STEP_MODRET));
 }
 
 SEC("fmod_ret/security_sctp_bind_connect")
@@ -95,7 +90,7 @@ int BPF_PROG(judge_fentry_sctp_clone, void *association, struct sock *sk, struct
 SEC("fentry/security_socket_sendmsg")
 int BPF_PROG(judge_fentry_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 {
-	return pend(CALL_SENDMSG, hook_sendmsg(sock, msg, fentry_step));
+	return pend(CALL_SENDMSG, hook_sendmsg(sock, msg, STEP_MODRET));
 }
 
 SEC("fmod_ret/security_socket_sendmsg")
@@ -107,7 +102,7 @@ int BPF_PROG(judge_modret_sendmsg, struct socket *sock, struct msghdr *msg, int 
 SEC("fentry/security_socket_bind")
 int BPF_PROG(judge_fentry_bind, struct socket *sock, struct sockaddr *address, int len)
 {
-	return pend(CALL_BIND, hook_listen(sock, address, len, CALL_BIND, fentry_step));
+	return pend(CALL_BIND, hook_listen(sock, address, len, CALL_BIND, STEP_MODRET));
 }
 
 SEC("fmod_ret/security_socket_bind")
@@ -119,7 +114,7 @@ int BPF_PROG(judge_modret_bind, struct socket *sock, struct sockaddr *address, i
 SEC("fentry/security_socket_listen")
 int BPF_PROG(judge_fentry_listen, struct socket *sock, int backlog)
 {
-	return pend(CALL_LISTEN, hook_listen(sock, 0, 0, CALL_LISTEN, fentry_step));
+	return pend(CALL_LISTEN, hook_listen(sock, 0, 0, CALL_LISTEN, STEP_MODRET));
 }
 
 SEC("fmod_ret/security_socket_listen")
@@ -131,7 +126,7 @@ int BPF_PROG(judge_modret_listen, struct socket *sock, int backlog, int ret)
 SEC("fentry/security_socket_accept")
 int BPF_PROG(judge_fentry_accept, struct socket *sock, struct socket *newsock)
 {
-	return pend(CALL_ACCEPT, hook_listen(sock, 0, 0, CALL_ACCEPT, fentry_step));
+	return pend(CALL_ACCEPT, hook_listen(sock, 0, 0, CALL_ACCEPT, STEP_MODRET));
 }
 
 SEC("fmod_ret/security_socket_accept")
@@ -143,7 +138,7 @@ int BPF_PROG(judge_modret_accept, struct socket *sock, struct socket *newsock, i
 SEC("fentry/security_socket_create")
 int BPF_PROG(judge_fentry_create, int family, int type, int protocol, int kern)
 {
-	return pend(CALL_SOCKET, hook_create(family, type, protocol, kern, fentry_step));
+	return pend(CALL_SOCKET, hook_create(family, type, protocol, kern, STEP_MODRET));
 }
 
 SEC("fmod_ret/security_socket_create")
@@ -178,7 +173,7 @@ int BPF_PROG(judge_modret_trace, struct task_struct *child, unsigned int mode, i
 SEC("fentry/security_file_receive")
 int BPF_PROG(judge_fentry_receive, struct file *file)
 {
-	return pend(CALL_RECEIVE, borrow_errno(borrow_receive(file, fentry_step)));
+	return pend(CALL_RECEIVE, borrow_errno(borrow_receive(file, STEP_MODRET)));
 }
 
 SEC("fmod_ret/security_file_receive")

@@ -84,11 +84,6 @@ func (j *Judge) climb(h hook, steps []event.Step) (probes.Hook, error) {
 			continue
 		}
 		adopted, err := j.attach(step, r)
-		if err != nil && step == event.StepReport {
-			// No kprobes: the fentry programs of the second step report as well.
-			r.programs = []string{"judge_fentry_" + h.name}
-			adopted, err = j.attachReport(r)
-		}
 		if err != nil {
 			got.Refused = append(got.Refused, fmt.Sprintf("%s: %v", StepName(step), reason(err)))
 			continue
@@ -128,23 +123,11 @@ func (j *Judge) attach(step event.Step, r rung) (adopted bool, err error) {
 		}
 		j.specs[step] = spec
 	}
-	return j.attachSpec(j.specs[step], r)
+	return j.attachPrograms(j.specs[step], r)
 }
 
-// attachReport attaches an fentry program that says it only reports.
-func (j *Judge) attachReport(r rung) (adopted bool, err error) {
-	spec, err := bpfobj.LoadJudgeModRet()
-	if err != nil {
-		return false, err
-	}
-	if err := spec.Variables["fentry_step"].Set(uint8(event.StepReport)); err != nil {
-		return false, fmt.Errorf("setting fentry_step: %w", err)
-	}
-	return j.attachSpec(spec, r)
-}
-
-// attachSpec loads the programs of a rung out of spec and attaches them in order.
-func (j *Judge) attachSpec(spec *ebpf.CollectionSpec, r rung) (adopted bool, err error) {
+// attachPrograms loads the programs of a rung out of spec and attaches them in order.
+func (j *Judge) attachPrograms(spec *ebpf.CollectionSpec, r rung) (adopted bool, err error) {
 	coll, err := j.kernel.Maps().Load(spec, r.programs...)
 	if err != nil {
 		return false, err

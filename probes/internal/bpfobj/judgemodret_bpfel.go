@@ -83,7 +83,6 @@ const (
 	JudgeModRetProgJudgeModretSigio     = "judge_modret_sigio"
 	JudgeModRetProgJudgeModretSignal    = "judge_modret_signal"
 	JudgeModRetProgJudgeModretTrace     = "judge_modret_trace"
-	JudgeModRetVarFentryStep            = "fentry_step"
 )
 
 // LoadJudgeModRet returns the embedded CollectionSpec for JudgeModRet.
@@ -207,7 +206,6 @@ type JudgeModRetMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeModRetVariableSpecs struct {
-	FentryStep *ebpf.VariableSpec `ebpf:"fentry_step"`
 }
 
 // JudgeModRetObjects contains all objects after they have been loaded into the kernel.
@@ -325,7 +323,6 @@ func (m *JudgeModRetMaps) Close() error {
 //
 // It can be passed to LoadJudgeModRetObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeModRetVariables struct {
-	FentryStep *ebpf.Variable `ebpf:"fentry_step"`
 }
 
 // JudgeModRetPrograms contains all programs after they have been loaded into the kernel.
