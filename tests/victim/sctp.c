@@ -96,6 +96,7 @@ static int connectx_sctp(struct call *c)
 /* Serves one peer, as listen-tcp does. */
 static int serve_sctp(struct call *c, int fd)
 {
+	struct linger reset = {.l_onoff = 1};
 	long ms = number_arg(c, 2, 0);
 	char buffer[4096];
 	ssize_t n;
@@ -110,7 +111,8 @@ static int serve_sctp(struct call *c, int fd)
 	if (err)
 		return err;
 	peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-	if (peer < 0)
+	/* Where a policy has silenced the peer, an association that ends in good order keeps the port for minutes. */
+	if (peer < 0 || setsockopt(peer, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)))
 		return errno;
 	while (!wait_for(peer, POLLIN, ms) && (n = recv(peer, buffer, sizeof(buffer), 0)) > 0)
 		if (send(peer, buffer, n, MSG_NOSIGNAL) != n)
