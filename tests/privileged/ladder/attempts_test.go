@@ -125,6 +125,9 @@ func TestAttempts(t *testing.T) {
 		}
 		if step == event.StepReport {
 			for _, h := range slices.Concat(r.judge.Hooks(), r.gate.Hooks()[1:]) {
+				if h.Name == "exec" {
+					continue // judges nothing
+				}
 				if !slices.ContainsFunc(h.NotStopped, func(s string) bool { return strings.HasPrefix(s, "anything") }) {
 					t.Errorf("hook %s does not say that it stops nothing: %q", h.Name, h.NotStopped)
 				}
