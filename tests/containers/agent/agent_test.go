@@ -20,8 +20,9 @@ import (
 	"github.com/sallyport/sallyport/tests/testutil/program"
 )
 
-// startTime is how long an agent may take until it answers, and to end: far more than it needs.
-const startTime = time.Minute
+// startTime is how long an agent may take until it answers, and to end: far more than it needs. Where a machine is emulated,
+// the verifier alone is busy for a minute.
+const startTime = 4 * time.Minute
 
 // agent is sallyport run with everything of its own: configuration, policies, BPF file system, socket, log. It runs in
 // the network namespace that is the node of the test's pods.
