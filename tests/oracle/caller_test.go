@@ -88,7 +88,7 @@ func join(namespace string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // read only
+	defer file.Close()
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return err
 	}
