@@ -30,10 +30,11 @@ static __always_inline int option_errno(const struct label *label, int level, in
 /* The same for who calls. Others than labelled processes are not governed. */
 static __always_inline int hook_option(struct socket *sock, int level, int option)
 {
+	struct sock *sk = sock->sk; /* read once: Linux 6.12 has each load looked at */
 	struct label *label;
 
-	if (!sock->sk || !family_is_ip(sock->sk->__sk_common.skc_family))
+	if (!sk || !family_is_ip(sk->__sk_common.skc_family))
 		return 0;
-	label = label_subject(sock->sk->__sk_common.skc_net.net->net_cookie);
+	label = label_subject(sk->__sk_common.skc_net.net->net_cookie);
 	return label ? option_errno(label, level, option) : 0;
 }
