@@ -71,9 +71,8 @@ func beRuntime(args []string) error {
 
 // attachment is the first line that an agent reads.
 type attachment struct {
-	Config    probes.Config
-	Step      event.Step
-	NoKprobes bool // as on a kernel that has none
+	Config probes.Config
+	Step   event.Step
 }
 
 func beAgent() error {
@@ -81,11 +80,6 @@ func beAgent() error {
 	var a attachment
 	if err := lines.Decode(&a); err != nil {
 		return fmt.Errorf("reading what to attach: %w", err)
-	}
-	if a.NoKprobes {
-		if err := hideKprobes(); err != nil {
-			return err
-		}
 	}
 	agent, err := attachAgent(a.Config, a.Step)
 	if err != nil {
@@ -102,23 +96,6 @@ func beAgent() error {
 	fmt.Println("in force")
 	_, err = io.Copy(io.Discard, os.Stdin) // until it is killed
 	return errors.Join(errors.New("nobody killed the agent"), err)
-}
-
-// hideKprobes covers, for this thread, what kprobes are made by. The thread then stays this goroutine's.
-func hideKprobes() error {
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("entering a mount namespace: %w", err)
-	}
-	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("keeping mounts to the namespace: %w", err)
-	}
-	for _, dir := range []string{"/sys/bus/event_source", "/sys/kernel/tracing", "/sys/kernel/debug"} {
-		if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
-			return fmt.Errorf("covering %s: %w", dir, err)
-		}
-	}
-	return nil
 }
 
 // threadCount is how many threads roleThreads has besides Go's own.

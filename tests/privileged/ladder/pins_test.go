@@ -37,12 +37,6 @@ type otherAgent struct {
 // startAgent starts an agent and waits until it has attached.
 func startAgent(t *testing.T, r *rig) *otherAgent {
 	t.Helper()
-	return startAgentAs(t, attachment{Config: r.cfg, Step: r.step})
-}
-
-// startAgentAs starts it by what it is to attach.
-func startAgentAs(t *testing.T, what attachment) *otherAgent {
-	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
 	cmd.Env = append(os.Environ(), envRole+"="+roleAgent)
 	cmd.Stderr = os.Stderr
@@ -58,7 +52,7 @@ func startAgentAs(t *testing.T, what attachment) *otherAgent {
 		t.Fatal(err)
 	}
 	a := &otherAgent{cmd: cmd, lines: json.NewEncoder(in), out: bufio.NewScanner(out)}
-	if err := a.lines.Encode(what); err != nil {
+	if err := a.lines.Encode(attachment{r.cfg, r.step}); err != nil {
 		t.Fatal(err)
 	}
 	lineWithin(t, a.out, "attached", time.Minute)
