@@ -290,6 +290,8 @@ static __always_inline __u8 judge_connected(struct ask *ask, struct label *label
 		recall_name(state, &ask->query);
 	mark_borrowed(ask, label, state);
 	verdict = judge(ask, label, &final);
+	if (state && final & (KEEP_DNS | KEEP_HTTP))
+		state->peer_port = 0; /* connected under a policy that asked for less: see connect_allowed() */
 	if (state && final)
 		state->decision = decision_word(ask->query.revision, label->actor, verdict);
 	return left_to_gate(ask, label, state, verdict);
