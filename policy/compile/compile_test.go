@@ -124,13 +124,13 @@ func TestCompileRefuses(t *testing.T) {
 		"workload twice":      {nil, append(all, all...), "workload default/pod/web: the key 1 is there twice"},
 		"scripts":             {[]*policy.Policy{parse(t, "a", "  - {processes: [{scripts: [{interpreter: /bin/sh, path: /a}]}], egress: []}")}, nil, "processes[].scripts is not enforced here: this kernel does not tell which file a script is"},
 		"server names":        {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 443, protocol: TCP}], serverNames: ['*.example']}]}]}")}, nil, "egress[].toPorts[].serverNames is not enforced by this version"},
-		"namespaces":          {kindOf(t, "ClusterProcessPolicy", "podSelector: {}, namespaceSelector: {}, serviceAccounts: [a]"), nil, "policy ClusterProcessPolicy:a: namespaceSelector is not enforced by this version\npolicy ClusterProcessPolicy:a: serviceAccounts is not"},
+		"namespaces":          {kindOf(t, "ClusterProcessPolicy", "podSelector: {}, namespaceSelector: {}, serviceAccounts: [a]"), nil, "policy ClusterProcessPolicy:a: namespaceSelector asks for the cluster, which only an agent that reads its API knows (kube.enabled)\npolicy ClusterProcessPolicy:a: serviceAccounts asks"},
 		"peers of the cluster": {
 			[]*policy.Policy{parse(t, "a", "  - {egress: [{toEndpoints: [{}], toEntities: [cluster, health], toPorts: [{ports: [{port: http}]}]}, {toServices: [{k8sService: {serviceName: a}}]}], ingress: [{fromEndpoints: []}]}")},
 			nil,
-			"egress[].toPorts[].ports[].port by its name is not enforced by this version\nrule default/a/rule-0: egress[].toEndpoints is not enforced by this version\n" +
-				"rule default/a/rule-0: egress[].entity cluster is not enforced by this version\nrule default/a/rule-0: egress[].entity health is not enforced by this version\n" +
-				"rule default/a/rule-0: egress[].toServices is not enforced by this version\nrule default/a/rule-0: ingress[].fromEndpoints is not enforced",
+			"egress[].toPorts[].ports[].port by its name asks for the cluster, which only an agent that reads its API knows (kube.enabled)\nrule default/a/rule-0: egress[].toEndpoints asks for the cluster, which only an agent that reads its API knows (kube.enabled)\n" +
+				"rule default/a/rule-0: egress[].entity cluster asks for the cluster, which only an agent that reads its API knows (kube.enabled)\nrule default/a/rule-0: egress[].entity health asks for the cluster, which only an agent that reads its API knows (kube.enabled)\n" +
+				"rule default/a/rule-0: egress[].toServices asks for the cluster, which only an agent that reads its API knows (kube.enabled)\nrule default/a/rule-0: ingress[].fromEndpoints asks for the cluster",
 		},
 		"a default for some":    {[]*policy.Policy{optional(parse(t, "a", "  - {egress: [{}]}")), parse(t, "b", "  - {processes: [{origins: [Exec]}], egress: []}")}, all, "rule default/a/rule-0: workload default/pod/web: enableDefaultDeny: false is not enforced"},
 		"a model nobody parsed": {[]*policy.Policy{broken(t)}, all, "rule default/a/rule-0: the prefix invalid Prefix is not valid"},
@@ -141,6 +141,11 @@ func TestCompileRefuses(t *testing.T) {
 			var errs compile.Errors
 			if tables != nil || !errors.As(err, &errs) || len(errs) == 0 || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v does not say %q", err, tt.want)
+			}
+			for _, e := range errs {
+				if e.Policy != "" && name != "a model nobody parsed" && (e.File == "" || e.Line == 0) {
+					t.Errorf("%v has no place", e)
+				}
 			}
 		})
 	}

@@ -107,7 +107,7 @@ func (c *Compiler) Compile(in Input) (*Tables, error) {
 	c.sweep()
 	if len(r.errs) > 0 {
 		c.choices = nil // what is wrong with a policy is told each time
-		return nil, r.errs
+		return nil, placed(r.errs, policies)
 	}
 	return r.tables, nil
 }

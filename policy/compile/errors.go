@@ -2,6 +2,8 @@ package compile
 
 import (
 	"strings"
+
+	"github.com/sallyport/sallyport/policy"
 )
 
 // Error is one reason why policies cannot be compiled. The fields that do not apply are empty.
@@ -27,6 +29,32 @@ func (e *Error) Error() string {
 		parts = append(parts, "workload "+e.Workload)
 	}
 	return strings.Join(append(parts, e.Reason), ": ")
+}
+
+// placed gives errors that have no place the one of the rule or policy that they name. Those that it changes are
+// copies: the others may be told again by another compilation.
+func placed(errs Errors, policies []*policy.Policy) Errors {
+	byName := make(map[string]*policy.Policy, len(policies))
+	for _, p := range policies {
+		byName[p.Name()] = p
+	}
+	out := make(Errors, len(errs))
+	for i, e := range errs {
+		out[i] = e
+		p := byName[e.Policy]
+		if e.File != "" || p == nil {
+			continue
+		}
+		found := *e
+		found.File, found.Line = p.File, p.Line
+		for r := range p.Spec.Rules {
+			if rule := &p.Spec.Rules[r]; p.RuleName(rule) == e.Rule {
+				found.Line = rule.Line
+			}
+		}
+		out[i] = &found
+	}
+	return out
 }
 
 // Errors is everything that stops a compilation, in the order of policies and workloads.

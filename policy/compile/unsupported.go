@@ -35,6 +35,11 @@ func (r *refusals) unless(enforced, used bool, field string) {
 	r.refuse(used && !enforced, field, "is not enforced by this version")
 }
 
+// unlessKnown refuses a field that asks for the cluster, if nobody knows that.
+func (r *refusals) unlessKnown(world, used bool, field string) {
+	r.refuse(used && !world, field, "asks for the cluster, which only an agent that reads its API knows (kube.enabled)")
+}
+
 // refuse refuses a field for a reason.
 func (r *refusals) refuse(refused bool, field, why string) {
 	if refused && !r.seen[field] {
@@ -46,8 +51,8 @@ func (r *refusals) refuse(refused bool, field, why string) {
 // unsupported refuses what a policy says and nobody would enforce.
 func (e Enforced) unsupported(p *policy.Policy) Errors {
 	r := &refusals{policy: p, seen: map[string]bool{}}
-	r.unless(e.World, p.Spec.NamespaceSelector != nil, "namespaceSelector")
-	r.unless(e.World, p.Spec.ServiceAccounts != nil, "serviceAccounts")
+	r.unlessKnown(e.World, p.Spec.NamespaceSelector != nil, "namespaceSelector")
+	r.unlessKnown(e.World, p.Spec.ServiceAccounts != nil, "serviceAccounts")
 	for i := range p.Spec.Rules {
 		r.rule, r.seen = &p.Spec.Rules[i], map[string]bool{}
 		e.rule(r)
@@ -57,7 +62,7 @@ func (e Enforced) unsupported(p *policy.Policy) Errors {
 
 // rule refuses what a rule says.
 func (e Enforced) rule(r *refusals) {
-	r.unless(e.World, r.rule.Subject != nil && asksForNamespace(&r.rule.Subject.LabelSelector), "endpointSelector by labels of the namespace or service account")
+	r.unlessKnown(e.World, r.rule.Subject != nil && asksForNamespace(&r.rule.Subject.LabelSelector), "endpointSelector by labels of the namespace or service account")
 	for _, s := range r.rule.Selectors() {
 		r.refuse(s.Scripts != nil && !e.Scripts, "processes[].scripts", "is not enforced here: this kernel does not tell which file a script is")
 	}
@@ -67,12 +72,12 @@ func (e Enforced) rule(r *refusals) {
 			n := &entries[i]
 			at := d.String() + "[]."
 			r.unless(e.TLS, n.ServerNames != nil, at+"toPorts[].serverNames")
-			r.unless(e.World, hasNamed(n.Ports), at+"toPorts[].ports[].port by its name")
-			r.unless(e.World, n.Peers.Endpoints != nil, at+endpointsField(r.policy.Kind, d))
-			r.unless(e.World, n.Peers.Services != nil, at+"toServices")
-			r.unless(e.World, n.Peers.External && len(n.Peers.CIDRs)+len(n.Peers.CIDRSets) > 0, at+"a CIDR that Cilium takes for what is outside of the cluster")
+			r.unlessKnown(e.World, hasNamed(n.Ports), at+"toPorts[].ports[].port by its name")
+			r.unlessKnown(e.World, n.Peers.Endpoints != nil, at+endpointsField(r.policy.Kind, d))
+			r.unlessKnown(e.World, n.Peers.Services != nil, at+"toServices")
+			r.unlessKnown(e.World, n.Peers.External && len(n.Peers.CIDRs)+len(n.Peers.CIDRSets) > 0, at+"a CIDR that Cilium takes for what is outside of the cluster")
 			for _, entity := range n.Peers.Entities {
-				r.unless(e.World, slices.Contains(ofCluster(), entity), at+"entity "+string(entity))
+				r.unlessKnown(e.World, slices.Contains(ofCluster(), entity), at+"entity "+string(entity))
 			}
 		}
 	}

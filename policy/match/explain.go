@@ -61,7 +61,11 @@ func saidInside(q question) string {
 	case q.query != nil:
 		return "query for " + show(*q.query)
 	case q.request != nil:
-		return "request " + show(q.request.Method) + " " + show(q.request.Host) + show(q.request.Path)
+		said := "request " + show(q.request.Method) + " "
+		if q.request.Host != "" {
+			said += show(q.request.Host)
+		}
+		return said + show(q.request.Path)
 	case q.server != nil:
 		return "server name " + show(*q.server)
 	}

@@ -17,9 +17,10 @@ must make sense, and what the policies select must fit the kernel's tables.
 PATH is a file, a folder (its *.yaml, *.yml and *.json) or - for standard input; without any it is the
 agent's own folder. All errors are told, each with its place and what would be right.
 
-What the language has and this version does not enforce yet, or enforces only where the agent knows the
-cluster, is an error as well: a policy that is half enforced would be worse than none. With --language it is
-none: to check policies for other versions, or examples.
+What the language has and this version does not enforce yet is an error as well: a policy that is half
+enforced would be worse than none. So is what asks for the cluster (selectors of peers, services, namespaces),
+unless --cluster says that the agent reads its API (kube.enabled). With --language neither is: to check
+policies for other versions, or examples.
 
 Exit codes: 0 no errors, 1 errors were found, 2 the command line is wrong.`
 
@@ -48,6 +49,7 @@ func (p Program) check() *cobra.Command {
 		Long:  checkHelp,
 		Example: `  sallyport policy check ./policies
   kustomize build . | sallyport policy check -
+  sallyport policy check --cluster ./manifests
   sallyport policy check --language contrib/policies
   sallyport policy check -o json ./policies | jq '.errors[]'`,
 		Args: cobra.ArbitraryArgs,
@@ -56,6 +58,7 @@ func (p Program) check() *cobra.Command {
 	output := addOutput(c)
 	*output = outputColumns
 	c.Flags().Lookup("output").DefValue = string(outputColumns)
+	cluster := c.Flags().Bool("cluster", false, "as an agent that reads the cluster's API (kube.enabled)")
 	language := c.Flags().Bool("language", false, "do not demand that this version's agent enforces it all")
 	c.RunE = func(c *cobra.Command, paths []string) error {
 		if len(paths) == 0 {
@@ -68,7 +71,7 @@ func (p Program) check() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		by := compile.Enforced{Scripts: true} // as an agent without a cluster's API, on a kernel that has LSM or fmod_ret
+		by := compile.Enforced{Scripts: true, World: *cluster} // on a kernel that has LSM or fmod_ret
 		if *language {
 			by = compile.Everything()
 		}

@@ -8,13 +8,18 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/diff"
 	"github.com/sallyport/sallyport/policy/match"
 )
 
 const explainHelp = `Say what policies do with one call of one process, and why: the verdict, the rule that decides, and for
 every other rule what in it did not match. It asks nothing but the policies: no agent, no cluster.
+
+Where rules ask for what is said on a connection (rules.http), give that too: --request "METHOD /path", --host,
+--header "Name: value". Without it the answer is about the connection alone.
 
 --to ADDRESS:PORT/PROTOCOL is a call to a peer; --from ADDRESS:PORT/PROTOCOL is a call by a peer, to PORT
 of the workload. PROTOCOL is TCP (the default), UDP, SCTP, ICMP, ICMPv6 or a number; ICMP has no port.
@@ -35,6 +40,9 @@ type explainFlags struct {
 	to, from  string
 	names     []string
 	query     string
+	request   string
+	host      string
+	headers   []string
 	addresses []string
 }
 
@@ -49,6 +57,7 @@ func (p Program) explain() *cobra.Command {
   sallyport policy explain --policies shop.yaml --namespace shop --to 192.0.2.1/ICMP -o json
   sallyport policy explain --policies shop.yaml --namespace shop --to 203.0.113.9:443 --name api.payments.example
   sallyport policy explain --policies shop.yaml --namespace shop --to 10.96.0.10:53/UDP --query www.example.com
+  sallyport policy explain --policies shop.yaml --namespace shop --to 203.0.113.9:80 --request 'POST /v1/charge'
   sallyport policy explain --policies node.yaml --cgroup /system.slice/nginx.service --binary /usr/sbin/nginx --to 192.0.2.1:443`,
 		Args: noArgs,
 	}
@@ -73,6 +82,9 @@ func (p Program) explain() *cobra.Command {
 	flags.StringVar(&f.from, "from", "", "peer that calls the process")
 	flags.StringSliceVar(&f.names, "name", nil, "names that DNS has told the workload for the peer of --to")
 	flags.StringVar(&f.query, "query", "", "name that the process asks the resolver of --to for")
+	flags.StringVar(&f.request, "request", "", "request over HTTP that goes there, or comes in: method and path, without the query")
+	flags.StringVar(&f.host, "host", "", "host that --request is for")
+	flags.StringArrayVar(&f.headers, "header", nil, "header of --request, as Name: value")
 	flags.StringSliceVar(&f.addresses, "node-address", nil, "addresses that the entity host stands for")
 	output := addOutput(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -80,12 +92,24 @@ func (p Program) explain() *cobra.Command {
 		if err != nil {
 			return usageError{err}
 		}
+		request, err := f.asked(call)
+		if err != nil {
+			return usageError{err}
+		}
 		if in.Policies, err = p.goodPolicies(c, f.policies); err != nil {
 			return err
 		}
+		if diff.NeedsCluster(in.Policies) {
+			fmt.Fprintln(p.Stderr, "sallyport: policies select peers by what they are in the cluster, which is not known here: such peers match nothing")
+		}
 		answer := match.Explain(in, process, call)
-		if f.query != "" {
+		switch {
+		case f.query != "":
 			answer = match.ExplainQuery(in, process, policy.Query{Call: call, Name: policy.NormalName(f.query)})
+		case request != nil:
+			answer = match.ExplainRequest(in, process, *request)
+		case call.Protocol == unix.IPPROTO_TCP && asksForRequests(in.Policies, &process.Workload):
+			fmt.Fprintln(p.Stderr, "sallyport: rules of the workload ask for requests (rules.http): an answer without --request is about the connection alone")
 		}
 		if output.json(p.Stdout) {
 			if err := json.NewEncoder(p.Stdout).Encode(answer); err != nil {
@@ -166,6 +190,52 @@ func (f *explainFlags) question() (in policy.Input, p policy.Process, c policy.C
 		c.Direction = policy.Ingress
 	}
 	return in, p, c, err
+}
+
+// asked is the request of the flags; nil: there is none.
+func (f *explainFlags) asked(c policy.Call) (*policy.Request, error) {
+	if f.request == "" {
+		if f.host != "" || f.headers != nil {
+			return nil, errors.New("--host and --header are about a --request")
+		}
+		return nil, nil //nolint:nilnil // nothing was asked
+	}
+	method, path, ok := strings.Cut(f.request, " ")
+	if !ok || !strings.HasPrefix(path, "/") {
+		return nil, fmt.Errorf("reading --request: %q is no method and path: want e.g. 'GET /v1/status'", f.request)
+	}
+	if c.Protocol != unix.IPPROTO_TCP || f.query != "" {
+		return nil, errors.New("--request is about a connection over TCP")
+	}
+	r := &policy.Request{Call: c, Method: method, Path: path, Host: f.host}
+	for _, text := range f.headers {
+		name, value, ok := strings.Cut(text, ":")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("reading --header: %q has no colon: want 'Name: value'", text)
+		}
+		r.Headers = append(r.Headers, policy.Header{Name: name, Value: strings.TrimSpace(value)})
+	}
+	return r, nil
+}
+
+// asksForRequests says whether a rule about a workload asks for requests.
+func asksForRequests(policies []*policy.Policy, w *policy.Workload) bool {
+	for _, p := range policies {
+		if !p.Selects(w) {
+			continue
+		}
+		for i := range p.Spec.Rules {
+			for _, d := range []policy.Direction{policy.Egress, policy.Ingress} {
+				entries, _, _ := p.Spec.Rules[i].Entries(d)
+				for n := range entries {
+					if entries[n].HTTP != nil {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
 }
 
 // writeExplanation writes columns: the rules of the call's direction in the policies that select the

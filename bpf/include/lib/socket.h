@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #pragma once
 /*
- * Socket calls turned into questions. Every step of the ladder reads its own context into struct
- * sock_facts and calls the same functions here, which answer with 0 or a negative errno.
+ * Socket calls turned into questions. Every step of the ladder reads its own context into struct sock_facts and calls the
+ * same functions here, which answer with 0 or a negative errno.
  *
- * Families: unix and netlink sockets stay on the node and are not judged. AF_INET and AF_INET6 are
- * judged by peer and port. Every other family (packet, vsock, …) and raw sockets of protocols other
- * than ICMP are judged once, at creation, and need a rule for every peer and port.
+ * Families: unix and netlink sockets stay on the node and are not judged. AF_INET and AF_INET6 are judged by peer and port.
+ * Every other family (packet, vsock, …) and raw sockets of protocols other than ICMP are judged once, at creation, and need
+ * a rule for every peer and port.
  */
 #include <bpf/bpf_endian.h>
 #include <lib/judge.h>
@@ -204,9 +204,7 @@ static __always_inline int icmp_left_to_gate(const struct ask *ask, const struct
 static __always_inline __u8 left_to_gate(const struct ask *ask, const struct label *label,
 					 struct sock_state *state, __u8 verdict)
 {
-	if (verdict != VERDICT_DROP || !(ask->flags & CONTROL_GATE) || !state)
-		return verdict;
-	if (!is_owner(label, state))
+	if (verdict != VERDICT_DROP || !(ask->flags & CONTROL_GATE) || !state || !is_owner(label, state))
 		return verdict;
 	state->hushed = ask->query.revision;
 	return VERDICT_ALLOW;
