@@ -299,8 +299,8 @@ func (a *agent) awaitRuntime(t *testing.T) {
 
 // event is one JSON line of an event, as far as tests look at it.
 type event struct {
-	Kind, Pod, Container, ContainerID, Origin, Session, Binary, Verdict, Would, Reason, Peer, Message, User string
-	Inferred, Terminal                                                                                      bool
+	Kind, Pod, Container, ContainerID, Origin, Session, Binary, Verdict, Would, Reason, Rule, Peer, Message, User string
+	Inferred, Terminal                                                                                            bool
 }
 
 // observe returns the events that the agent keeps and the filters let through.

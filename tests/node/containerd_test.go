@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -42,6 +43,7 @@ type node struct {
 	name    string            // of the cgroup above all pods, unique
 	hook    []string          // arguments of sallyport-hook createRuntime, which runc calls; nil: it calls none
 	taints  string            // of its Kubernetes node at the start, as a kubelet's registerWithTaints in YAML
+	cni     string            // plugin that connects its pods; "": bridge
 	kubelet bool              // it gets one, and what that needs is sealed off
 	over    map[string]string // what lies over what else in the mount namespace of its daemons, over what, from where
 	mounts  *testutil.MountNS
@@ -73,9 +75,9 @@ func newNode(t *testing.T, r release, configure ...func(*node)) *node {
 	for _, change := range configure {
 		change(n)
 	}
-	n.write(t, "cni/10-test.conflist", fmt.Sprintf(`{"cniVersion":"0.4.0","name":"test","plugins":[{"type":"bridge","bridge":%q,
+	n.write(t, "cni/10-test.conflist", fmt.Sprintf(`{"cniVersion":"0.4.0","name":"test","plugins":[{"type":%q,"bridge":%q,
 "isGateway":true,"hairpinMode":true,"ipam":{"type":"host-local","dataDir":%q,"ranges":[[{"subnet":%q}]],"routes":[{"dst":"0.0.0.0/0"}]}}]}`,
-		bridge, n.path("ipam"), podSubnet))
+		cmp.Or(n.cni, "bridge"), bridge, n.path("ipam"), podSubnet))
 	n.writeHook(t)
 	n.write(t, "config.toml", n.config())
 	n.seal(t)

@@ -107,7 +107,7 @@ func (c *Cluster) component(name string, mounts *testutil.MountNS) component {
 	return component{name: name, log: c.path(name + ".log"), spec: testutil.DaemonSpec{NetNS: c.options.Net, Mounts: mounts}}
 }
 
-// address gives the node the address of the API server's service, which stands in for kube-proxy.
+// address gives the node the address of the API server's service, which stands in for kube-proxy where that does not run.
 func address(t testing.TB, ns *testutil.NetNS) {
 	t.Helper()
 	h := ns.Handle(t)

@@ -1,7 +1,7 @@
 // Package kubernetes runs the parts of Kubernetes for tests: an API server with its etcd alone, or with the controllers,
-// the scheduler and a kubelet on a containerd that is there. They are programs of version 1.35, built once from the
-// module in the folder release, and etcd of Debian's package etcd-server. All of it lives in the namespaces that it is
-// given and in one folder, and is gone at the end of the test.
+// the scheduler and a kubelet on a containerd that is there, and kube-proxy where a test wants it. They are programs of
+// version 1.35, built once from the module in the folder release, and etcd of Debian's package etcd-server. All of it lives
+// in the namespaces that it is given and in one folder, and is gone at the end of the test.
 package kubernetes
 
 import (

@@ -12,7 +12,7 @@ module=k8s.io/kubernetes
 version=$(GOWORK=off go list -mod=readonly -m -f '{{.Version}}' "$module")
 cache=${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}
 dir=$cache/kubernetes/$version
-[ $# -gt 0 ] || set -- kube-apiserver kubectl kubelet kube-controller-manager kube-scheduler
+[ $# -gt 0 ] || set -- kube-apiserver kubectl kubelet kube-controller-manager kube-scheduler kube-proxy
 
 missing=()
 for program in "$@"; do
