@@ -135,19 +135,13 @@ test-node: ## tier 5: pods over the CRI of containerd 1.6 and 2.3, and Kubernete
 	@$(HELM) version >/dev/null
 	$(if $(NODE_TESTS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 -timeout 30m $(NODE_TESTS),@echo 'test-node: there is no tests/node in this tree')
 
-# What an agent's death, its end, and the runtime's, must not open; here on the step that most nodes have.
-AGENT_IN_GUEST := TestKilledAgentLeavesNoGap|TestCleanupRemovesEverything|TestContainerdGoesAndComes|TestContainersBeforeTheAgent
 .PHONY: test-node-vm
-test-node-vm: build ## tiers 4 and 5 in a guest: containers and pods of containerd 1.6, cgroup v2 alone, BPF LSM (root for apt)
+test-node-vm: build ## tier 5 in a guest: pods over the CRI of containerd 1.6, cgroup v2 alone, BPF LSM (root for apt)
 	@contrib/tools/setup.sh test node
 	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
 	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
-	@status=0; in_guest() { \
-	  tests/vm/node.sh $(BUILD)/vmrun "$$(tests/vm/kernels.sh 6.12)" $(BUILD)/sallyport $(BUILD)/sallyport-hook $(BUILD)/victim "$$@" || status=1; \
-	}; \
-	in_guest ./tests/containers/agent '^($(AGENT_IN_GUEST))$$'; \
-	in_guest ./tests/node '^(TestMainAndExec|TestFirstInstructionIsGoverned)$$'; \
-	exit $$status
+	tests/vm/node.sh $(BUILD)/vmrun "$$(tests/vm/kernels.sh 6.12)" $(BUILD)/sallyport $(BUILD)/sallyport-hook $(BUILD)/victim \
+	  ./tests/node '^(TestMainAndExec|TestFirstInstructionIsGoverned)$$'
 
 .PHONY: test
 test: setup-test test-unraced test-race test-bpf test-vm test-containers ## all tiers (root)
