@@ -20,19 +20,13 @@ const open = "*|*|*|*|*"
 // ping is an echo, which no server sees.
 const ping = "ping"
 
-// kinds are what is attempted: h and a are TCP to ports 80 and 8080, d is UDP to port 53, p is an echo. Who answers an
-// echo that comes in is the pod's kernel and no process, which no policy about processes selects: it is not asked.
-func kinds(d policy.Direction) []kind {
-	all := []kind{
-		{"h", "tcp/80", [2]uint8{6, 6}, 80},
-		{"a", "tcp/8080", [2]uint8{6, 6}, 8080},
-		{"d", "udp/53", [2]uint8{17, 17}, 53},
-		{"p", ping, [2]uint8{1, 58}, 0},
-	}
-	if d == policy.Ingress {
-		return all[:3]
-	}
-	return all
+// kinds are what is attempted: h and a are TCP to ports 80 and 8080, d is UDP to port 53, p is an echo, which the kernel of
+// the pod answers: see passes.
+var kinds = []kind{
+	{"h", "tcp/80", [2]uint8{6, 6}, 80},
+	{"a", "tcp/8080", [2]uint8{6, 6}, 8080},
+	{"d", "udp/53", [2]uint8{17, 17}, 53},
+	{"p", ping, [2]uint8{1, 58}, 0},
 }
 
 // cells lists a direction's cells.
@@ -43,7 +37,7 @@ func (s *scene) cells(t *testing.T, columns string, d policy.Direction) (out []*
 		t.Fatalf("%q does not have a column for each of %d peers", columns, len(s.peers))
 	}
 	for i, peer := range s.peers {
-		for _, k := range kinds(d) {
+		for _, k := range kinds {
 			for family := range 2 {
 				c := &cell{from: s.web, to: peer, family: family, kind: k}
 				if d == policy.Ingress {
@@ -80,10 +74,13 @@ func (s *scene) passes(in policy.Input, c *cell, end *member, d policy.Direction
 	if d == policy.Egress {
 		other = c.to
 	}
-	if end.workload.Pod == "" || d == policy.Ingress && c.kind.name == ping {
+	if end.workload.Pod == "" {
 		return true
 	}
 	process := policy.Process{Workload: end.workload, Origin: policy.OriginExec, Exe: "/victim"}
+	if d == policy.Ingress && c.kind.name == ping {
+		process = policy.Process{Workload: end.workload, Origin: policy.OriginHost} // the pod's kernel answers
+	}
 	call := policy.Call{Direction: d, Protocol: c.kind.protocol[c.family], Peer: s.at(other, c.family), Port: c.kind.port}
 	return match.Judge(in, process, call).Verdict == policy.VerdictAllow
 }
