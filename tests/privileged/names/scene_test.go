@@ -62,7 +62,7 @@ type scene struct {
 func newScene(t *testing.T, names probes.Names) *scene {
 	t.Helper()
 	s := newPod(t, names)
-	s.resolver = newResolver(t, s)
+	s.resolver = newResolver(t, s, s.ServerAddr, s.ServerAddr6)
 	s.resolver.listenTCP(t, s)
 	return s
 }
@@ -150,12 +150,13 @@ func (h *halves) await(t *testing.T) {
 	}
 }
 
-func newResolver(t *testing.T, s *scene) *resolver {
+// newResolver answers at addresses of the server, each name with addresses of its own.
+func newResolver(t *testing.T, s *scene, addresses ...netip.Addr) *resolver {
 	t.Helper()
 	r := &resolver{respond: func(query []byte, q dnsmessage.Question) [][]byte {
 		return [][]byte{answer(query, q, 60, unique(q)...)}
 	}}
-	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
+	for _, addr := range addresses {
 		var conn *net.UDPConn
 		s.Server.Do(t, func() (err error) {
 			conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 53)))

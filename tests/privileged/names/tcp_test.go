@@ -243,7 +243,8 @@ func TestTruncatedThenTCP(t *testing.T) {
 	a.want(t, "ok", order{Do: "lookup", Name: "many.good.example.", Address: at(s.ServerAddr, 53), Count: count})
 }
 
-// TestForgedFromElsewhere: what comes from another port or address than was asked fills nothing.
+// TestForgedFromElsewhere: what comes from another port than was asked fills nothing. From another address: see
+// TestForgedFromAnotherAddress.
 func TestForgedFromElsewhere(t *testing.T) {
 	s := newScene(t, probes.Names{})
 	a := newInsider(t, s.a)

@@ -10,7 +10,8 @@ import (
 )
 
 // table is a document and what gets through under it. out and in have a column for each peer of web, in the order db,
-// cache, bank, world, node, with a letter for each kind that passes: see kinds. "*" is all of them, "-" none.
+// cache, bank, world, node, with a letter for each kind that passes: see kinds. "*" is all of them, "-" none. With a 4 or
+// a 6 behind them they pass over IPv4 or IPv6 alone.
 type table struct {
 	name, text, out, in string
 }
@@ -20,19 +21,13 @@ const open = "*|*|*|*|*"
 // ping is an echo, which no server sees.
 const ping = "ping"
 
-// kinds are what is attempted: h and a are TCP to ports 80 and 8080, d is UDP to port 53, p is an echo. Who answers an
-// echo that comes in is the pod's kernel and no process, which no policy about processes selects: it is not asked.
-func kinds(d policy.Direction) []kind {
-	all := []kind{
-		{"h", "tcp/80", [2]uint8{6, 6}, 80},
-		{"a", "tcp/8080", [2]uint8{6, 6}, 8080},
-		{"d", "udp/53", [2]uint8{17, 17}, 53},
-		{"p", ping, [2]uint8{1, 58}, 0},
-	}
-	if d == policy.Ingress {
-		return all[:3]
-	}
-	return all
+// kinds are what is attempted: h and a are TCP to ports 80 and 8080, d is UDP to port 53, p is an echo, which the kernel of
+// the pod answers: see passes.
+var kinds = []kind{
+	{"h", "tcp/80", [2]uint8{6, 6}, 80},
+	{"a", "tcp/8080", [2]uint8{6, 6}, 8080},
+	{"d", "udp/53", [2]uint8{17, 17}, 53},
+	{"p", ping, [2]uint8{1, 58}, 0},
 }
 
 // cells lists a direction's cells.
@@ -43,18 +38,27 @@ func (s *scene) cells(t *testing.T, columns string, d policy.Direction) (out []*
 		t.Fatalf("%q does not have a column for each of %d peers", columns, len(s.peers))
 	}
 	for i, peer := range s.peers {
-		for _, k := range kinds(d) {
+		for _, k := range kinds {
 			for family := range 2 {
 				c := &cell{from: s.web, to: peer, family: family, kind: k}
 				if d == policy.Ingress {
 					c.from, c.to = peer, s.web
 				}
-				c.passes = fields[i] == "*" || strings.Contains(fields[i], k.letter)
+				c.passes = passesIn(fields[i], k, family)
 				out = append(out, c)
 			}
 		}
 	}
 	return out
+}
+
+// passesIn says whether a kind passes in a column.
+func passesIn(column string, k kind, family int) bool {
+	letters := strings.TrimRight(column, "46")
+	if only := column[len(letters):]; only != "" && only != [...]string{"4", "6"}[family] {
+		return false
+	}
+	return letters == "*" || strings.Contains(letters, k.letter)
 }
 
 // all lists the cells of a table.
@@ -80,10 +84,13 @@ func (s *scene) passes(in policy.Input, c *cell, end *member, d policy.Direction
 	if d == policy.Egress {
 		other = c.to
 	}
-	if end.workload.Pod == "" || d == policy.Ingress && c.kind.name == ping {
+	if end.workload.Pod == "" {
 		return true
 	}
 	process := policy.Process{Workload: end.workload, Origin: policy.OriginExec, Exe: "/victim"}
+	if d == policy.Ingress && c.kind.name == ping {
+		process = policy.Process{Workload: end.workload, Origin: policy.OriginHost} // the pod's kernel answers
+	}
 	call := policy.Call{Direction: d, Protocol: c.kind.protocol[c.family], Peer: s.at(other, c.family), Port: c.kind.port}
 	return match.Judge(in, process, call).Verdict == policy.VerdictAllow
 }
@@ -163,6 +170,11 @@ func TestCiliumNetworkPolicy(t *testing.T) {
 		{"endpoints of every namespace", "egress: [{toEndpoints: [{matchExpressions: [{key: io.kubernetes.pod.namespace, operator: Exists}]}]}]", "*|*|*|-|-", open},
 		{"endpoints by a label of their namespace", "egress: [{toEndpoints: [{matchLabels: {io.cilium.k8s.namespace.labels.team: blue, app: db}}]}]", "-|-|*|-|-", open},
 		{"world", "egress: [{toEntities: [world]}]", "-|-|-|*|-", open},
+		{"world of one family", "egress: [{toEntities: [world-ipv4]}]", "-|-|-|*4|-", open},
+		{"world of the other family", "egress: [{toEntities: [world-ipv6]}]", "-|-|-|*6|-", open},
+		{"In", "egress: [{toEndpoints: [{matchExpressions: [{key: app, operator: In, values: [db, none]}]}]}]", "*|-|-|-|-", open},
+		{"NotIn", "egress: [{toEndpoints: [{matchExpressions: [{key: app, operator: NotIn, values: [db, none]}]}]}]", "-|*|-|-|-", open},
+		{"DoesNotExist", "egress: [{toEndpoints: [{matchExpressions: [{key: io.kubernetes.pod.namespace, operator: Exists}, {key: tier, operator: DoesNotExist}]}]}]", "-|-|*|-|-", open},
 		{"cluster", "egress: [{toEntities: [cluster]}]", "*|*|*|-|*", open},
 		{"host", "egress: [{toEntities: [host]}]", "-|-|-|-|*", open},
 		{"all", "egress: [{toEntities: [all]}]", open, open},
@@ -187,5 +199,34 @@ func TestCiliumNetworkPolicy(t *testing.T) {
 	} {
 		tt.text = fmt.Sprintf(web, tt.text)
 		t.Run(tt.name, func(t *testing.T) { s.check(t, tt) })
+	}
+	const namespaced, clusterwide = "NetworkPolicy\nmetadata: {name: %s, namespace: shop}\n", "ClusterwideNetworkPolicy\nmetadata: {name: %s}\n"
+	for _, tt := range []struct {
+		name      string
+		documents []string // kind with metadata, and the rest
+		out, in   string
+	}{
+		{"specs add up", []string{namespaced + "specs: [{endpointSelector: {matchLabels: {app: web}}, egress: [{toEndpoints: [{matchLabels: {app: db}}]}]}, " +
+			"{endpointSelector: {matchLabels: {app: web}}, egress: [{toEntities: [host]}]}]"}, "*|-|-|-|*", open},
+		{"specs of two pods", []string{namespaced + "specs: [{endpointSelector: {matchLabels: {app: web}}, egress: [{toEndpoints: [{}]}]}, " +
+			"{endpointSelector: {matchLabels: {app: cache}}, ingress: [{}]}]"}, "*|-|-|-|-", open},
+		{"subject by expression", []string{namespaced + "spec: {endpointSelector: {matchExpressions: [{key: tier, operator: DoesNotExist}]}, egress: [{toEntities: [world]}]}"},
+			"-|-|-|*|-", open},
+		{"subject that an expression leaves out", []string{namespaced + "spec: {endpointSelector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}, ingress: [{}]}"},
+			"-|-|*|*|*", open},
+		{"clusterwide: endpoints of every namespace", []string{clusterwide + "spec: {endpointSelector: {matchLabels: {app: web}}, egress: [{toEndpoints: [{}]}]}"}, "*|*|*|-|-", open},
+		{"clusterwide: subjects of every namespace", []string{clusterwide + "spec: {endpointSelector: {matchLabels: {app: db}}, ingress: [{}]}"}, "-|*|-|*|*", open},
+		{"clusterwide: subjects of one namespace", []string{clusterwide + "spec: {endpointSelector: {matchLabels: {'k8s:io.kubernetes.pod.namespace': shop}}, ingress: [{fromEndpoints: [{matchLabels: {app: cache}}]}]}"},
+			"-|-|*|*|*", "-|*|-|-|*"},
+		{"policies add up", []string{namespaced + "spec: {endpointSelector: {matchLabels: {app: web}}, egress: [{toEndpoints: [{matchLabels: {app: db}}]}]}",
+			namespaced + "spec: {endpointSelector: {}, egress: [{toPorts: [{ports: [{port: '53', protocol: UDP}]}]}]}"}, "*|d|d|d|d", "d|d|*|*|*"},
+		{"a clusterwide policy denies before a namespace's allows", []string{namespaced + "spec: {endpointSelector: {matchLabels: {app: web}}, egress: [{toEntities: [cluster]}]}",
+			clusterwide + "spec: {endpointSelector: {matchLabels: {app: web}}, egressDeny: [{toEndpoints: [{matchLabels: {app: cache}}]}]}"}, "*|-|*|-|*", open},
+	} {
+		text := ""
+		for i, d := range tt.documents {
+			text += "---\napiVersion: cilium.io/v2\nkind: Cilium" + fmt.Sprintf(d, string(rune('a'+i))) + "\n"
+		}
+		t.Run(tt.name, func(t *testing.T) { s.check(t, table{tt.name, text, tt.out, tt.in}) })
 	}
 }
