@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/policy"
@@ -46,23 +47,8 @@ type explainFlags struct {
 	addresses []string
 }
 
-func (p Program) explain() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "explain {--to | --from} ADDRESS:PORT/PROTOCOL",
-		Short: "Say what policies do with one call, and why",
-		Long:  explainHelp,
-		Example: `  sallyport policy explain --policies ./policies --namespace shop --pod-labels app=checkout \
-      --origin Exec --binary /bin/sh --to 10.0.0.5:443
-  sallyport policy explain --policies shop.yaml --namespace shop --from '[2001:db8::7]:8080/TCP'
-  sallyport policy explain --policies shop.yaml --namespace shop --to 192.0.2.1/ICMP -o json
-  sallyport policy explain --policies shop.yaml --namespace shop --to 203.0.113.9:443 --name api.payments.example
-  sallyport policy explain --policies shop.yaml --namespace shop --to 10.96.0.10:53/UDP --query www.example.com
-  sallyport policy explain --policies shop.yaml --namespace shop --to 203.0.113.9:80 --request 'POST /v1/charge'
-  sallyport policy explain --policies node.yaml --cgroup /system.slice/nginx.service --binary /usr/sbin/nginx --to 192.0.2.1:443`,
-		Args: noArgs,
-	}
-	var f explainFlags
-	flags := c.Flags()
+// add defines the flags.
+func (f *explainFlags) add(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.policies, "policies", nil, "files or folders with policies, - for standard input; default: the agent's folder")
 	flags.StringVar(&f.workload.Namespace, "namespace", policy.DefaultNamespace, "namespace of the workload")
 	flags.StringToStringVar(&f.workload.Labels, "pod-labels", nil, "its labels, as key=value,key=value")
@@ -86,6 +72,25 @@ func (p Program) explain() *cobra.Command {
 	flags.StringVar(&f.host, "host", "", "host that --request is for")
 	flags.StringArrayVar(&f.headers, "header", nil, "header of --request, as Name: value")
 	flags.StringSliceVar(&f.addresses, "node-address", nil, "addresses that the entity host stands for")
+}
+
+func (p Program) explain() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "explain {--to | --from} ADDRESS:PORT/PROTOCOL",
+		Short: "Say what policies do with one call, and why",
+		Long:  explainHelp,
+		Example: `  sallyport policy explain --policies ./policies --namespace shop --pod-labels app=checkout \
+      --origin Exec --binary /bin/sh --to 10.0.0.5:443
+  sallyport policy explain --policies shop.yaml --namespace shop --from '[2001:db8::7]:8080/TCP'
+  sallyport policy explain --policies shop.yaml --namespace shop --to 192.0.2.1/ICMP -o json
+  sallyport policy explain --policies shop.yaml --namespace shop --to 203.0.113.9:443 --name api.payments.example
+  sallyport policy explain --policies shop.yaml --namespace shop --to 10.96.0.10:53/UDP --query www.example.com
+  sallyport policy explain --policies shop.yaml --namespace shop --to 203.0.113.9:80 --request 'POST /v1/charge'
+  sallyport policy explain --policies node.yaml --cgroup /system.slice/nginx.service --binary /usr/sbin/nginx --to 192.0.2.1:443`,
+		Args: noArgs,
+	}
+	var f explainFlags
+	f.add(c.Flags())
 	output := addOutput(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		in, process, call, err := f.question()

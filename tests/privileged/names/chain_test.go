@@ -104,13 +104,15 @@ func TestStrangersInAnAnswer(t *testing.T) {
 		{what: "in a ring", answers: func(good, evil netip.Addr) []dnsmessage.Resource {
 			return []dnsmessage.Resource{alias(stranger, "b.example."), alias("b.example.", stranger), host(stranger, evil), host(asked, good)}
 		}},
-		{what: "the asked name itself, among what was not asked for",
+		{
+			what: "the asked name itself, among what was not asked for",
 			answers: func(good, _ netip.Addr) []dnsmessage.Resource {
 				return []dnsmessage.Resource{alias(asked, cdn), host(cdn, good)}
 			},
 			additionals: func(_, evil netip.Addr) []dnsmessage.Resource {
 				return []dnsmessage.Resource{host(asked, evil), host(cdn, evil)}
-			}},
+			},
+		},
 	} {
 		for _, kind := range []dnsmessage.Type{dnsmessage.TypeA, dnsmessage.TypeAAAA} {
 			t.Run(fmt.Sprintf("%s, %s", tt.what, kind), func(t *testing.T) {

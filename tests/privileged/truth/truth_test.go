@@ -210,18 +210,31 @@ func TestCiliumNetworkPolicy(t *testing.T) {
 			"{endpointSelector: {matchLabels: {app: web}}, egress: [{toEntities: [host]}]}]"}, "*|-|-|-|*", open},
 		{"specs of two pods", []string{namespaced + "specs: [{endpointSelector: {matchLabels: {app: web}}, egress: [{toEndpoints: [{}]}]}, " +
 			"{endpointSelector: {matchLabels: {app: cache}}, ingress: [{}]}]"}, "*|-|-|-|-", open},
-		{"subject by expression", []string{namespaced + "spec: {endpointSelector: {matchExpressions: [{key: tier, operator: DoesNotExist}]}, egress: [{toEntities: [world]}]}"},
-			"-|-|-|*|-", open},
-		{"subject that an expression leaves out", []string{namespaced + "spec: {endpointSelector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}, ingress: [{}]}"},
-			"-|-|*|*|*", open},
+		{
+			"subject by expression",
+			[]string{namespaced + "spec: {endpointSelector: {matchExpressions: [{key: tier, operator: DoesNotExist}]}, egress: [{toEntities: [world]}]}"},
+			"-|-|-|*|-", open,
+		},
+		{
+			"subject that an expression leaves out",
+			[]string{namespaced + "spec: {endpointSelector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}, ingress: [{}]}"},
+			"-|-|*|*|*", open,
+		},
 		{"clusterwide: endpoints of every namespace", []string{clusterwide + "spec: {endpointSelector: {matchLabels: {app: web}}, egress: [{toEndpoints: [{}]}]}"}, "*|*|*|-|-", open},
 		{"clusterwide: subjects of every namespace", []string{clusterwide + "spec: {endpointSelector: {matchLabels: {app: db}}, ingress: [{}]}"}, "-|*|-|*|*", open},
-		{"clusterwide: subjects of one namespace", []string{clusterwide + "spec: {endpointSelector: {matchLabels: {'k8s:io.kubernetes.pod.namespace': shop}}, ingress: [{fromEndpoints: [{matchLabels: {app: cache}}]}]}"},
-			"-|-|*|*|*", "-|*|-|-|*"},
-		{"policies add up", []string{namespaced + "spec: {endpointSelector: {matchLabels: {app: web}}, egress: [{toEndpoints: [{matchLabels: {app: db}}]}]}",
-			namespaced + "spec: {endpointSelector: {}, egress: [{toPorts: [{ports: [{port: '53', protocol: UDP}]}]}]}"}, "*|d|d|d|d", "d|d|*|*|*"},
-		{"a clusterwide policy denies before a namespace's allows", []string{namespaced + "spec: {endpointSelector: {matchLabels: {app: web}}, egress: [{toEntities: [cluster]}]}",
-			clusterwide + "spec: {endpointSelector: {matchLabels: {app: web}}, egressDeny: [{toEndpoints: [{matchLabels: {app: cache}}]}]}"}, "*|-|*|-|*", open},
+		{
+			"clusterwide: subjects of one namespace",
+			[]string{clusterwide + "spec: {endpointSelector: {matchLabels: {'k8s:io.kubernetes.pod.namespace': shop}}, ingress: [{fromEndpoints: [{matchLabels: {app: cache}}]}]}"},
+			"-|-|*|*|*", "-|*|-|-|*",
+		},
+		{"policies add up", []string{
+			namespaced + "spec: {endpointSelector: {matchLabels: {app: web}}, egress: [{toEndpoints: [{matchLabels: {app: db}}]}]}",
+			namespaced + "spec: {endpointSelector: {}, egress: [{toPorts: [{ports: [{port: '53', protocol: UDP}]}]}]}",
+		}, "*|d|d|d|d", "d|d|*|*|*"},
+		{"a clusterwide policy denies before a namespace's allows", []string{
+			namespaced + "spec: {endpointSelector: {matchLabels: {app: web}}, egress: [{toEntities: [cluster]}]}",
+			clusterwide + "spec: {endpointSelector: {matchLabels: {app: web}}, egressDeny: [{toEndpoints: [{matchLabels: {app: cache}}]}]}",
+		}, "*|-|*|-|*", open},
 	} {
 		text := ""
 		for i, d := range tt.documents {
