@@ -96,6 +96,12 @@ func more(t *testing.T, what string, text func() string, prefix string, n int) {
 func onlyOK(t *testing.T, who, text, result string) {
 	t.Helper()
 	if bad := count(text, "connect-tcp:") - count(text, "connect-tcp: "+result); bad != 0 {
-		t.Errorf("%d attempts of %s were not %s", bad, who, result)
+		outcomes := map[string]int{}
+		for line := range strings.Lines(text) {
+			if outcome, ok := strings.CutPrefix(strings.TrimSpace(line), "connect-tcp: "); ok {
+				outcomes[outcome]++
+			}
+		}
+		t.Errorf("%d attempts of %s were not %s: %v", bad, who, result, outcomes)
 	}
 }
