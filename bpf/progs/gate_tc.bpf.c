@@ -154,20 +154,20 @@ __noinline int error_passes(struct __sk_buff *skb, struct gate *gate, const stru
 	return flow && (flow->state == FLOW_PENDING || verdict_passes(flow->decision));
 }
 
-/* What becomes of a segment with requests. opened: who opened the connection. Returns an enum http_next. */
+/* What becomes of a segment with requests. opened: who opened the connection. Returns an enum tcp_next. */
 static __always_inline int http_segment(struct __sk_buff *skb, const struct flow_key *key, __u32 opened, __u32 direction)
 {
 	if (direction == DIR_EGRESS)
-		return opened == DIR_EGRESS ? http_from_client(skb, key) : HTTP_PASS;
+		return opened == DIR_EGRESS ? http_from_client(skb, key) : TCP_NEXT_PASS;
 	return opened == DIR_EGRESS ? http_to_client(skb, key) : http_to_server(skb, key);
 }
 
-/* The same as a verdict. What goes back to the pod does not come by here again, where it would be the server's. */
-static __always_inline int http_verdict(struct __sk_buff *skb, int next, __u32 direction)
+/* An enum tcp_next as a verdict. What goes back to the pod does not come by here again, where it would be the other end's. */
+static __always_inline int tcp_verdict(struct __sk_buff *skb, int next, __u32 direction)
 {
-	if (next == HTTP_PASS)
+	if (next == TCP_NEXT_PASS)
 		return GATE_NEXT;
-	if (next != HTTP_BACK)
+	if (next != TCP_NEXT_BACK)
 		return GATE_DROP;
 	return direction == DIR_EGRESS ? bpf_redirect_peer(skb->ifindex, 0) : bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }
@@ -193,10 +193,10 @@ static __always_inline int passes_at_once(struct __sk_buff *skb, __u32 direction
 		return GATE_LONG;
 	if (flow->state == FLOW_HTTP) {
 		next = http_segment(skb, &key, flow->direction, direction);
-		if (next == HTTP_FOREIGN)
+		if (next == TCP_NEXT_FOREIGN)
 			return GATE_LONG;
 		flow_count(flow, skb, direction);
-		return http_verdict(skb, next, direction);
+		return tcp_verdict(skb, next, direction);
 	}
 	flow_count(flow, skb, direction);
 	return GATE_NEXT;
@@ -220,14 +220,6 @@ __noinline int query_from_pod(struct __sk_buff *skb, const struct flow_key *key)
 		verdict = turn_round(skb, &s->m) ? bpf_redirect(skb->ifindex, 0) : GATE_DROP;
 	scratch_give(s);
 	return verdict;
-}
-
-/* What becomes of a frame of a connection that is over. next: as in lib/dns_over.h. */
-static __always_inline int over_verdict(struct __sk_buff *skb, int next, __u32 direction)
-{
-	if (next > 0)
-		return http_verdict(skb, HTTP_BACK, direction);
-	return next == OVER_PASS ? GATE_NEXT : GATE_DROP;
 }
 
 /* Any packet from the pod. */
@@ -283,12 +275,12 @@ __noinline int from_pod(struct __sk_buff *skb)
 	flow_count(flow, skb, DIR_EGRESS);
 	if (flow->state == FLOW_HTTP) {
 		next = http_segment(skb, &key, flow->direction, DIR_EGRESS);
-		if (next != HTTP_FOREIGN)
-			return http_verdict(skb, next, DIR_EGRESS);
+		if (next != TCP_NEXT_FOREIGN)
+			return tcp_verdict(skb, next, DIR_EGRESS);
 		goto foreign;
 	}
 	if (flow->state == FLOW_REFUSED)
-		return over_verdict(skb, over_from_client(skb, &key), DIR_EGRESS);
+		return tcp_verdict(skb, over_from_client(skb, &key), DIR_EGRESS);
 	return flow->state == FLOW_DNS ? query_from_pod(skb, &key) : GATE_NEXT;
 foreign:
 	tell_foreign(skb, &packet, gate);
@@ -377,9 +369,9 @@ __noinline int to_pod(struct __sk_buff *skb)
 		return stays_denied(flow) ? GATE_DROP : to_socket(&packet, &key, BPF_ANY);
 	flow_count(flow, skb, DIR_INGRESS);
 	if (flow->state == FLOW_HTTP)
-		return http_verdict(skb, http_segment(skb, &key, flow->direction, DIR_INGRESS), DIR_INGRESS);
+		return tcp_verdict(skb, http_segment(skb, &key, flow->direction, DIR_INGRESS), DIR_INGRESS);
 	if (flow->state == FLOW_REFUSED)
-		return over_verdict(skb, over_to_client(skb, &key), DIR_INGRESS);
+		return tcp_verdict(skb, over_to_client(skb, &key), DIR_INGRESS);
 	return GATE_NEXT;
 }
 

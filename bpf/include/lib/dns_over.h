@@ -11,19 +11,13 @@
 
 _Static_assert((int)STREAM_REFUSAL_TEXT == (int)TCP_TEXT, "a refusal is sent whole");
 
-/* What becomes of a segment; more than 0: it was made another, which is to be sent. */
-enum over_next {
-	OVER_DROP = 0,
-	OVER_PASS = -1,
-};
-
 /* Sequence number behind what the client is told, with the end of the connection. */
 static __always_inline __u32 over_end(const struct stream_refusal *refusal)
 {
 	return refusal->place + refusal->len + 1;
 }
 
-/* Answers a segment of the client that has been told. Returns 1 when the frame is the answer. */
+/* Answers a segment of the client that has been told. Returns an enum tcp_next. */
 static __always_inline int over_told(struct __sk_buff *skb, const struct tcp_seen *seen)
 {
 	struct tcp_say say = {.seq = seen->ack, .flags = TCP_ACK, .back = 1};
@@ -34,7 +28,7 @@ static __always_inline int over_told(struct __sk_buff *skb, const struct tcp_see
 	return seen->flags & TCP_FIN && tcp_make(skb, seen, &say, 0);
 }
 
-/* A segment of a client. Returns 1 when the frame has become what is to be sent back, or an enum over_next. */
+/* A segment of a client. Returns an enum tcp_next. */
 __noinline int over_from_client(struct __sk_buff *skb, const struct flow_key *flow)
 {
 	struct tcp_say say = {.flags = TCP_PSH | TCP_ACK | TCP_FIN, .back = 1};
@@ -43,19 +37,19 @@ __noinline int over_from_client(struct __sk_buff *skb, const struct flow_key *fl
 	struct flow_key key;
 
 	if (!flow || !tcp_read(skb, &seen))
-		return OVER_DROP;
+		return TCP_NEXT_DROP;
 	if (seen.flags & TCP_RST)
-		return seen.len ? OVER_DROP : OVER_PASS; /* also what is sent in its name */
+		return seen.len ? TCP_NEXT_DROP : TCP_NEXT_PASS; /* also what is sent in its name */
 	key = *flow;
 	refusal = bpf_map_lookup_elem(&stream_refusals, &key);
 	if (!refusal || seen.flags & TCP_SYN)
-		return OVER_DROP; /* comes again, with a new refusal */
+		return TCP_NEXT_DROP; /* comes again, with a new refusal */
 	if (refusal->len && seen.ack == over_end(refusal))
 		return over_told(skb, &seen);
 	if (refusal->len && (!seen.len || seen.ack != refusal->place))
-		return OVER_DROP; /* on its way to be told; what was to be refused comes again */
-	if (!tcp_reset_on(skb, &seen))
-		return OVER_DROP;
+		return TCP_NEXT_DROP; /* on its way to be told; what was to be refused comes again */
+	if (!tcp_reset_on(skb, &seen, seen.seq, BPF_F_INGRESS))
+		return TCP_NEXT_DROP;
 	if (!refusal->len)
 		return tcp_reset_back(skb, &seen);
 	say.seq = seen.ack;
@@ -64,28 +58,22 @@ __noinline int over_from_client(struct __sk_buff *skb, const struct flow_key *fl
 	return tcp_make(skb, &seen, &say, refusal->text);
 }
 
-/* A segment of the resolver, as what is made of the client's does not come by here. Returns 1 when the frame has become what is to be sent back, or an enum over_next. */
+/* A segment of the resolver, as what is made of the client's does not come by here. Returns an enum tcp_next. */
 __noinline int over_to_client(struct __sk_buff *skb, const struct flow_key *flow)
 {
-	struct tcp_say say = {.flags = TCP_RST | TCP_ACK};
 	struct stream_refusal *refusal;
 	struct tcp_seen seen = {};
 	struct flow_key key;
 
 	if (!flow || !tcp_read(skb, &seen))
-		return OVER_DROP;
+		return TCP_NEXT_DROP;
 	if (seen.flags & TCP_RST)
-		return OVER_PASS;
+		return TCP_NEXT_PASS;
 	if (!(seen.flags & TCP_ACK))
-		return OVER_DROP;
+		return TCP_NEXT_DROP;
 	key = *flow;
 	refusal = bpf_map_lookup_elem(&stream_refusals, &key);
-	if (refusal && !refusal->len) {
-		say.seq = seen.seq;
-		say.ack = seen.ack;
-		if (!tcp_make(skb, &seen, &say, 0))
-			return OVER_DROP;
-		bpf_clone_redirect(skb, skb->ifindex, 0); /* lost: the next is answered so */
-	}
+	if (refusal && !refusal->len && !tcp_reset_on(skb, &seen, seen.seq, 0))
+		return TCP_NEXT_DROP;
 	return tcp_reset_back(skb, &seen);
 }

@@ -14,14 +14,6 @@
 #include <lib/tcp_answer.h>
 #include <maps/requests.h>
 
-/* What becomes of a segment. */
-enum http_next {
-	HTTP_DROP = 0,	   /* nobody needs to hear anything */
-	HTTP_PASS = 1,
-	HTTP_BACK = 2,	   /* the frame has become what its sender is to get */
-	HTTP_FOREIGN = 3,  /* gate_skb has not seen it: closed */
-};
-
 #define HTTP_HEAD                                                                                  \
 	"HTTP/1.1 403 Forbidden\r\n"                                                               \
 	"Content-Type: text/plain\r\n"                                                             \
@@ -41,20 +33,9 @@ static __always_inline __u32 http_answer_len(const struct passed *passed)
 	return passed->end == HTTP_END_HEAD ? sizeof(HTTP_HEAD) - 1 : sizeof(HTTP_HEAD HTTP_BODY) - 1;
 }
 
-/* Tells the server that its connection is over, and leaves the frame, which was for it, to be made another. */
-static __always_inline int http_reset_server(struct __sk_buff *skb, const struct tcp_seen *seen, __u32 seq, __u64 flags)
-{
-	struct tcp_say say = {.seq = seq, .ack = seen->ack, .flags = TCP_RST | TCP_ACK};
-
-	if (!tcp_make(skb, seen, &say, 0))
-		return 0;
-	bpf_clone_redirect(skb, skb->ifindex, flags); /* lost: the next that the server says is answered so */
-	return 1;
-}
-
 /*
  * A segment of a client whose connection has ended. flags: of bpf_clone_redirect(), towards the server. Returns an
- * enum http_next.
+ * enum tcp_next.
  */
 static __always_inline int http_ended(struct __sk_buff *skb, const struct passed *passed, const struct tcp_seen *seen,
 				      __u64 flags)
@@ -63,23 +44,22 @@ static __always_inline int http_ended(struct __sk_buff *skb, const struct passed
 	__u32 len = http_answer_len(passed), got = seen->ack - passed->place;
 
 	if (!(seen->flags & TCP_ACK) || !tcp_takes(seen))
-		return HTTP_DROP; /* it only acknowledges */
+		return TCP_NEXT_DROP; /* it only acknowledges */
 	say.ack = seen->seq + tcp_takes(seen);
 	if (passed->end == HTTP_END_RESET || got > len + 1) {
-		if (!http_reset_server(skb, seen, passed->next, flags))
-			return HTTP_DROP;
-		return tcp_reset_back(skb, seen) ? HTTP_BACK : HTTP_DROP;
+		if (!tcp_reset_on(skb, seen, passed->next, flags))
+			return TCP_NEXT_DROP;
+		return tcp_reset_back(skb, seen);
 	}
 	if (got == len + 1) { /* behind the answer and its FIN */
 		say.seq += got;
-		return tcp_make(skb, seen, &say, 0) ? HTTP_BACK : HTTP_DROP;
+		return tcp_make(skb, seen, &say, 0);
 	}
-	if (!http_reset_server(skb, seen, passed->next, flags))
-		return HTTP_DROP;
+	if (!tcp_reset_on(skb, seen, passed->next, flags))
+		return TCP_NEXT_DROP;
 	say.flags = TCP_PSH | TCP_ACK | TCP_FIN;
 	say.len = len;
-	return tcp_make(skb, seen, &say, passed->end == HTTP_END_HEAD ? http_denied_head : http_denied) ? HTTP_BACK :
-													  HTTP_DROP;
+	return tcp_make(skb, seen, &say, passed->end == HTTP_END_HEAD ? http_denied_head : http_denied);
 }
 
 /* Whether gate_skb has let all bytes of a segment pass. A function of its own for its stack. */
@@ -94,7 +74,7 @@ static __noinline int http_has_passed(struct __sk_buff *skb, const struct passed
 	return passed && seq_past(seg.seq, passed->first) >= 0 && seq_past(seg.seq + seg.len, passed->next) <= 0;
 }
 
-/* A segment from a client in the pod to its server. Returns an enum http_next. */
+/* A segment from a client in the pod to its server. Returns an enum tcp_next. */
 __noinline int http_from_client(struct __sk_buff *skb, const struct flow_key *flow)
 {
 	struct tcp_seen seen = {};
@@ -102,19 +82,19 @@ __noinline int http_from_client(struct __sk_buff *skb, const struct flow_key *fl
 	struct flow_key key;
 
 	if (!flow)
-		return HTTP_DROP;
+		return TCP_NEXT_DROP;
 	key = *flow;
 	passed = bpf_map_lookup_elem(&passed_by_flow, &key);
 	if (!passed || !passed->end)
-		return http_has_passed(skb, passed) ? HTTP_PASS : HTTP_FOREIGN;
+		return http_has_passed(skb, passed) ? TCP_NEXT_PASS : TCP_NEXT_FOREIGN;
 	if (!tcp_read(skb, &seen))
-		return HTTP_DROP;
+		return TCP_NEXT_DROP;
 	if (seen.flags & TCP_RST && !seen.len)
-		return HTTP_PASS; /* also what is sent in its name */
+		return TCP_NEXT_PASS; /* also what is sent in its name */
 	return http_ended(skb, passed, &seen, BPF_F_INGRESS);
 }
 
-/* A segment to a client in the pod. Returns an enum http_next. */
+/* A segment to a client in the pod. Returns an enum tcp_next. */
 __noinline int http_to_client(struct __sk_buff *skb, const struct flow_key *flow)
 {
 	struct tcp_seen seen = {};
@@ -122,17 +102,17 @@ __noinline int http_to_client(struct __sk_buff *skb, const struct flow_key *flow
 	struct flow_key key;
 
 	if (!flow)
-		return HTTP_DROP;
+		return TCP_NEXT_DROP;
 	key = *flow;
 	passed = bpf_map_lookup_elem(&passed_by_flow, &key);
 	if (!passed || !passed->end)
-		return HTTP_PASS;
+		return TCP_NEXT_PASS;
 	if (!tcp_read(skb, &seen) || seen.flags & TCP_RST || !(seen.flags & TCP_ACK))
-		return HTTP_DROP;
-	return tcp_reset_back(skb, &seen) ? HTTP_BACK : HTTP_DROP;
+		return TCP_NEXT_DROP;
+	return tcp_reset_back(skb, &seen);
 }
 
-/* A segment from outside to a server in the pod. Returns an enum http_next. */
+/* A segment from outside to a server in the pod. Returns an enum tcp_next. */
 __noinline int http_to_server(struct __sk_buff *skb, const struct flow_key *flow)
 {
 	struct tcp_seen seen = {};
@@ -140,18 +120,18 @@ __noinline int http_to_server(struct __sk_buff *skb, const struct flow_key *flow
 	struct flow_key key;
 
 	if (!flow)
-		return HTTP_DROP;
+		return TCP_NEXT_DROP;
 	key = *flow;
 	passed = bpf_map_lookup_elem(&passed_by_flow, &key);
 	if (!passed || !passed->end)
-		return HTTP_PASS;
+		return TCP_NEXT_PASS;
 	if (!tcp_read(skb, &seen))
-		return HTTP_DROP;
+		return TCP_NEXT_DROP;
 	if (seen.flags & TCP_RST)
-		return HTTP_PASS;
+		return TCP_NEXT_PASS;
 	if (seen.flags & TCP_SYN) { /* another connection: what it may is for its socket to say */
 		bpf_map_delete_elem(&passed_by_flow, &key);
-		return HTTP_PASS;
+		return TCP_NEXT_PASS;
 	}
 	return http_ended(skb, passed, &seen, 0);
 }

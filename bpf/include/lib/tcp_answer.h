@@ -20,6 +20,14 @@ enum tcp_answer_limits {
 	TCP_STAMPS = 0x0101080a, /* two bytes of padding, kind and length of the option, as Linux and others send it */
 };
 
+/* What becomes of a frame at tc. tcp_make() and tcp_reset_back() return one of the first two. */
+enum tcp_next {
+	TCP_NEXT_DROP = 0, /* nobody needs to hear anything */
+	TCP_NEXT_BACK = 1, /* the frame has become what its sender is to get */
+	TCP_NEXT_PASS = 2,
+	TCP_NEXT_FOREIGN = 3, /* gate_skb has not seen it: closed */
+};
+
 /* What a segment is. */
 struct tcp_seen {
 	__u32 seq;
@@ -176,16 +184,17 @@ static __noinline int tcp_make(struct __sk_buff *skb, const struct tcp_seen *see
 }
 
 /*
- * Says to where a segment from the pod was going that the connection is over, and leaves the frame to be made another.
- * Returns 0 when that cannot be done any more. What could not be sent is not: the other end hears it when it says something.
+ * Says to where a segment was going that the connection is over, as of seq, and leaves the frame to be made another. flags:
+ * of bpf_clone_redirect(), towards there. Returns 0 when that cannot be done any more. What could not be sent is not: the
+ * other end hears it when it says something.
  */
-static __always_inline int tcp_reset_on(struct __sk_buff *skb, const struct tcp_seen *seen)
+static __always_inline int tcp_reset_on(struct __sk_buff *skb, const struct tcp_seen *seen, __u32 seq, __u64 flags)
 {
-	struct tcp_say say = {.seq = seen->seq, .ack = seen->ack, .flags = TCP_RST | TCP_ACK};
+	struct tcp_say say = {.seq = seq, .ack = seen->ack, .flags = TCP_RST | TCP_ACK};
 
 	if (!tcp_make(skb, seen, &say, 0))
 		return 0;
-	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+	bpf_clone_redirect(skb, skb->ifindex, flags);
 	return 1;
 }
 
