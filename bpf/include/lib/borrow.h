@@ -24,8 +24,8 @@ static __always_inline int same_holder(const struct label *a, const struct label
 	return a->container == b->container && a->origin == b->origin && a->session == b->session;
 }
 
-/* Whether rules govern a container: what cannot be told counts as governed (closed). */
-static __always_inline int container_governed(const struct control *c, __u64 container)
+/* Whether rules govern a container; unknown: what is said of one that is not known. Broken tables count as yes (closed). */
+static __always_inline int container_governed(const struct control *c, __u64 container, int unknown)
 {
 	struct ruleset *ruleset;
 
@@ -33,7 +33,7 @@ static __always_inline int container_governed(const struct control *c, __u64 con
 	case RULESET_FOUND:
 		return ruleset->flags & RULESET_RULES;
 	case RULESET_UNKNOWN:
-		return c->flags & CONTROL_UNKNOWN_DENY;
+		return unknown;
 	default:
 		count_error(SITE_TABLES);
 		return 1;
@@ -68,12 +68,14 @@ __noinline int borrow_judge(const struct label *subject, const struct label *tar
 			    __u8 step, int quiet)
 {
 	struct control *c = control_get();
+	int unknown;
 
 	if (!subject || !target || !c || !(c->flags & CONTROL_BORROW_TELL))
 		return 0;
+	unknown = c->flags & CONTROL_UNKNOWN_DENY;
 	if (!is_workload(subject) || !is_workload(target) || same_holder(subject, target))
 		return 0;
-	if (!container_governed(c, target->container) && !container_governed(c, subject->container))
+	if (!container_governed(c, target->container, unknown) && !container_governed(c, subject->container, unknown))
 		return 0;
 	if (!quiet)
 		tell_borrow(subject, target, c, call, step);

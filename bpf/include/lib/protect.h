@@ -18,19 +18,7 @@ static __always_inline int is_agent(struct task_struct *task)
 /* Whether a label is one of those that the agent is protected from. */
 static __always_inline int protected_from(const struct label *label, const struct control *c)
 {
-	struct ruleset *ruleset;
-
-	if (!is_workload(label) || label->flags & LABEL_UNIT)
-		return 0;
-	switch (ruleset_of(c->revision, label->container, &ruleset)) {
-	case RULESET_FOUND:
-		return ruleset->flags & RULESET_RULES;
-	case RULESET_UNKNOWN:
-		return 0;
-	default:
-		count_error(SITE_TABLES);
-		return 1; /* closed */
-	}
+	return is_workload(label) && !(label->flags & LABEL_UNIT) && container_governed(c, label->container, 0);
 }
 
 /* subject may be NULL: nobody knows who it is. */
@@ -68,15 +56,21 @@ __noinline int protect_judge(const struct label *subject, __u8 call, __u32 detai
 	return !!(c->flags & CONTROL_PROTECT_REFUSE);
 }
 
-/* The calling task does something to another. Returns 1 when that is the agent, and it must not. */
-static __always_inline int protect_task(struct task_struct *target, __u8 call, __u32 detail, __u8 step)
+/* The calling task does something against the agent. Returns 1 when it must not; the agent itself may. */
+static __always_inline int protect_caller(__u8 call, __u32 detail, __u8 step, int quiet)
 {
 	struct label *subject;
 
-	if (!is_agent(target) || is_agent(bpf_get_current_task_btf()))
+	if (is_agent(bpf_get_current_task_btf()))
 		return 0;
 	subject = label_current();
-	return subject ? protect_judge(subject, call, detail, step, 0) : 0;
+	return subject ? protect_judge(subject, call, detail, step, quiet) : 0;
+}
+
+/* The calling task does something to another. Returns 1 when that is the agent, and it must not. */
+static __always_inline int protect_task(struct task_struct *target, __u8 call, __u32 detail, __u8 step)
+{
+	return is_agent(target) ? protect_caller(call, detail, step, 0) : 0;
 }
 
 /* task_kill: the calling task sends a signal. Signal 0 only asks whether there is a process. */
@@ -102,12 +96,7 @@ static __always_inline int protect_sigio(struct task_struct *target, int signal,
 /* ptrace_access_check, to read as well: what the agent has open is reached by that. Returns 1 when it must not. */
 static __always_inline int protect_trace(struct task_struct *child, unsigned int mode, __u8 step)
 {
-	struct label *subject;
-
-	if (!is_agent(child) || is_agent(bpf_get_current_task_btf()))
-		return 0;
-	subject = label_current();
-	return subject ? protect_judge(subject, CALL_TRACE, mode, step, mode & TRACE_NOAUDIT) : 0;
+	return is_agent(child) ? protect_caller(CALL_TRACE, mode, step, mode & TRACE_NOAUDIT) : 0;
 }
 
 /*
@@ -140,7 +129,6 @@ static __always_inline int is_far_reaching(__u32 type)
  */
 static __always_inline int protect_bpf(int cmd, union bpf_attr *attr, __u8 step)
 {
-	struct label *subject;
 	__u32 type = 0;
 
 	switch (cmd) {
@@ -159,8 +147,5 @@ static __always_inline int protect_bpf(int cmd, union bpf_attr *attr, __u8 step)
 	default:
 		return 0;
 	}
-	if (is_agent(bpf_get_current_task_btf()))
-		return 0;
-	subject = label_current();
-	return subject ? protect_judge(subject, CALL_BPF, cmd, step, 0) : 0;
+	return protect_caller(CALL_BPF, cmd, step, 0);
 }
