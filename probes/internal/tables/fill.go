@@ -29,6 +29,7 @@ type kind struct {
 func kinds() []kind {
 	peers := func(r *compile.Ruleset) []compile.PeerEntry { return r.Peers }
 	ports := func(r *compile.Ruleset) []compile.PortEntry { return r.Ports }
+	demands := func(r *compile.Ruleset) []compile.Bitset { return r.Demands }
 	return []kind{
 		{"rulesets", (*version).ofRulesets, func(to *version) int { return len(to.byID) }, func(from, to *version) changes { return rulesets(from, to) }},
 		{"ruleset_by_cgrp", (*version).ofRulesets, func(to *version) int { return len(to.Containers) }, func(from, to *version) changes { return containers(from, to) }},
@@ -38,7 +39,7 @@ func kinds() []kind {
 		{"rules_by_id", (*version).ofRulesets, func(to *version) int { return size(to, ids) }, func(from, to *version) changes { return entries(from, to, ids, idPair) }},
 		{"dfa_pages", (*version).ofAutomata, func(to *version) int { return len(to.Pages) }, func(from, to *version) changes { return array(from.Pages, to.Pages) }},
 		{"dfa_accepts", (*version).ofAutomata, func(to *version) int { return len(to.Accepts) }, func(from, to *version) changes { return array(from.Accepts, to.Accepts) }},
-		{"demands", (*version).ofRulesets, func(to *version) int { return len(to.demands()) }, func(from, to *version) changes { return array(from.demands(), to.demands()) }},
+		{"demands", (*version).ofRulesets, func(to *version) int { return size(to, demands) }, func(from, to *version) changes { return array(from.demands(), to.demands()) }},
 		{"rules", (*version).ofRulesets, func(to *version) int { return len(to.byID) * compile.MaxRules }, func(from, to *version) changes { return rules(from, to) }},
 	}
 }
