@@ -5,8 +5,6 @@ import (
 	"structs"
 	"testing"
 
-	"github.com/cilium/ebpf"
-
 	"github.com/sallyport/sallyport/probes/event"
 )
 
@@ -85,20 +83,5 @@ func (x exchange) checkRefused(t *testing.T, w *world, ip6, stamped bool) {
 			t.Fatal(err)
 		}
 	}
-	in, toPod := x.frameOf(t, ip6, stamped)
-	program := w.fromPod
-	if toPod {
-		program = w.toPod
-	}
-	o := &ebpf.RunOptions{Data: in, DataOut: make([]byte, len(in)+1000)}
-	got, err := program.Run(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != x.want {
-		t.Fatalf("the verdict is %#x, want %#x", got, x.want)
-	}
-	if got == redirected {
-		x.answered(t, in, o.DataOut, stamped && !x.is.RST)
-	}
+	x.run(t, w, ip6, stamped)
 }

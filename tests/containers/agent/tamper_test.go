@@ -90,24 +90,30 @@ func (s *scene) tree(t *testing.T, dir string) string {
 	return b.String()
 }
 
+// gateLinks does something with each of the gate's pinned links, until that fails. It returns how many there are: none
+// where the gate's programs are filters.
+func gateLinks(pins string, do func(link.Link) error) (n int, err error) {
+	paths, err := filepath.Glob(filepath.Join(pins, "links", "gate_tc_*"))
+	for _, path := range paths {
+		if err != nil {
+			break
+		}
+		var l link.Link
+		if l, err = link.LoadPinnedLink(path, nil); err != nil {
+			break
+		}
+		if err = errors.Join(do(l), l.Close()); err != nil {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return len(paths), err
+}
+
 // detach takes the programs off the pod's interface: their links, or the queueing discipline with the filters.
 func (s *scene) detach(t *testing.T, pins string) error {
 	t.Helper()
-	links, err := filepath.Glob(filepath.Join(pins, "links", "gate_tc_*"))
-	if err != nil {
+	if n, err := gateLinks(pins, link.Link.Detach); n > 0 || err != nil {
 		return err
-	}
-	for _, path := range links {
-		l, err := link.LoadPinnedLink(path, nil)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(l.Detach(), l.Close()); err != nil {
-			return err
-		}
-	}
-	if len(links) > 0 {
-		return nil
 	}
 	s.net.Node.Do(t, func() error {
 		all, err := netlink.QdiscList(s.net.Gate)
@@ -124,25 +130,18 @@ func (s *scene) detach(t *testing.T, pins string) error {
 // gated says whether both programs are at the pod's interface.
 func (s *scene) gated(t *testing.T, pins string) error {
 	t.Helper()
-	links, err := filepath.Glob(filepath.Join(pins, "links", "gate_tc_*"))
-	if err != nil {
-		return err
-	}
-	for _, path := range links {
-		l, err := link.LoadPinnedLink(path, nil)
+	n, err := gateLinks(pins, func(l link.Link) error {
+		info, err := l.Info()
 		if err != nil {
 			return err
 		}
-		info, err := l.Info()
-		if err := errors.Join(err, l.Close()); err != nil {
-			return err
-		}
 		if tcx := info.TCX(); tcx == nil || int(tcx.Ifindex) != s.net.Gate.Attrs().Index {
-			return fmt.Errorf("%s is not attached", path)
+			return errors.New("it is not attached")
 		}
-	}
-	if len(links) > 0 {
 		return nil
+	})
+	if n > 0 || err != nil {
+		return err
 	}
 	var failed error
 	s.net.Node.Do(t, func() error {

@@ -79,11 +79,7 @@ func TestBorrowing(t *testing.T) {
 						t.Errorf("%s was told as %+v of %+v", b.line, e, e.Target)
 					}
 				}
-				for _, name := range []string{"trace", "receive"} {
-					if open := len(r.hook(t, name).NotStopped) > 0; open != (step != event.StepLSM) {
-						t.Errorf("status says that hook %s does not stop %q", name, r.hook(t, name).NotStopped)
-					}
-				}
+				r.expectAllStopped(t, step == event.StepLSM, "trace", "receive")
 			})
 		}
 	})

@@ -78,11 +78,7 @@ func TestAgentIsProtected(t *testing.T) {
 						t.Errorf("%s was told as %+v", k.line, e)
 					}
 				}
-				for _, name := range []string{"signal", "bpf"} {
-					if open := len(r.hook(t, name).NotStopped) > 0; open != (step != event.StepLSM) {
-						t.Errorf("status says that hook %s does not stop %q", name, r.hook(t, name).NotStopped)
-					}
-				}
+				r.expectAllStopped(t, step == event.StepLSM, "signal", "bpf")
 			})
 		}
 	})

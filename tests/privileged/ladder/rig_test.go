@@ -291,6 +291,16 @@ func (r *rig) expect(t *testing.T, c *pod.Container, line, want string) {
 	}
 }
 
+// expectAllStopped checks of each hook whether status names something that it does not stop.
+func (r *rig) expectAllStopped(t *testing.T, all bool, hooks ...string) {
+	t.Helper()
+	for _, name := range hooks {
+		if open := r.hook(t, name).NotStopped; (len(open) == 0) != all {
+			t.Errorf("status says that hook %s does not stop %q", name, open)
+		}
+	}
+}
+
 // hook returns what judges at a hook.
 func (r *rig) hook(t *testing.T, name string) probes.Hook {
 	t.Helper()
