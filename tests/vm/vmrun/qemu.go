@@ -180,6 +180,12 @@ func (m *machine) consoleTail() []string {
 	return lines[max(0, len(lines)-consoleTail):]
 }
 
+// accelerator has the guest's processors take turns on one thread. With a thread each, QEMU before 8.1 translates code without
+// keeping others from writing it: a guest that attaches and detaches many programs patches its kernel's text all the time, and
+// now and then a processor goes on with what was there before, until the guest dies of a breakpoint that is long gone or,
+// worse, calls a program that is no longer attached. Two guests side by side use two processors of the host as well.
+const accelerator = "tcg,thread=single"
+
 // qemuArgs describes the machine: emulated (stock kernels do not run under every /dev/kvm), two serial ports, nothing
 // else. The first port is the console, the second, on standard output, the wire.
 func (m *machine) qemuArgs() []string {
@@ -190,16 +196,16 @@ func (m *machine) qemuArgs() []string {
 	if m.opts.append != "" {
 		parameters += " " + m.opts.append
 	}
-	accel, clock := "tcg,thread=multi", []string(nil)
+	clock := []string(nil)
 	if m.opts.icount {
-		// One nanosecond an instruction, and no waiting where the guest is idle. QEMU counts on one thread only.
-		accel, clock = "tcg,thread=single", []string{"-icount", "shift=0,sleep=off"}
+		// One nanosecond an instruction, and no waiting where the guest is idle.
+		clock = []string{"-icount", "shift=0,sleep=off"}
 	} else if khz := tscKHz(); khz != 0 {
 		parameters += fmt.Sprintf(" tsc_early_khz=%d", khz)
 	}
 	return append([]string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "q35", "-accel", accel, "-cpu", "max",
+		"-machine", "q35", "-accel", accelerator, "-cpu", "max",
 		"-smp", strconv.Itoa(m.opts.cpus), "-m", strconv.Itoa(m.opts.memory),
 		"-kernel", m.kernel.image, "-initrd", m.initrd, "-append", parameters,
 		"-serial", "file:" + m.console, "-serial", "stdio",
