@@ -6,9 +6,11 @@ import (
 )
 
 // Request is an HTTP request that a process makes or gets. The call is that of its connection; a request
-// inside is judged if the call is allowed by a rule that has rules.http.
+// inside is judged if the call is allowed by a rule that has rules.http. It is what comes inside of a TLS
+// connection, too, which rules with serverNames have to allow by its name.
 type Request struct {
 	Call    Call
+	Server  string // that the TLS connection it is in asks for, in the form of NormalName; "" if none, or it is in none
 	Method  string
 	Path    string // as it was sent, without the query
 	Host    string
@@ -25,7 +27,7 @@ type Header struct {
 // for. It is judged if the call is allowed by a rule that has serverNames.
 type Hello struct {
 	Call       Call
-	ServerName string // in the form of NormalName; "" if none is asked for
+	ServerName string // in the form of NormalName; "" if none is asked for, which no serverNames match
 }
 
 // Demands returns the headers that a request must have, in lower case and in the order of their names.

@@ -7,6 +7,7 @@
  * tc (oracle_who)    computes the rules that select the process of oracle_question, as after an exec
  * tc (oracle_path)   walks the path of oracle_question through the DFA of its ruleset
  * tc (oracle_name)   puts into oracle_accept what rules.dns say of the name in oracle_text
+ * tc (oracle_server) the same of serverNames
  * tc (oracle_http)   goes on with the requests of oracle_request and judges each, for oracle_question
  * tc (oracle_http2)  the same with those of oracle_h2
  * tc (oracle_parse)  reads the DNS message that is the packet into oracle_message
@@ -130,6 +131,21 @@ int oracle_name(struct __sk_buff *skb)
 	if (!ruleset)
 		return 0;
 	oracle_accept = dfa_index(c->revision, &ruleset->queries, oracle_text);
+	return 1;
+}
+
+SEC("tc")
+int oracle_server(struct __sk_buff *skb)
+{
+	struct control *c = control_get();
+	struct ruleset *ruleset;
+
+	if (!c)
+		return 0;
+	ruleset = oracle_ruleset(c->revision);
+	if (!ruleset)
+		return 0;
+	oracle_accept = dfa_index(c->revision, &ruleset->servers, oracle_text);
 	return 1;
 }
 

@@ -122,8 +122,7 @@ func TestCompileRefuses(t *testing.T) {
 		"exponential pattern": {[]*policy.Policy{parse(t, "a", "  - {name: x, processes: [{binaries: [/bin/ls, '/**a"+strings.Repeat("?", 20)+"']}], egress: []}")}, all, "rule default/a/x: workload default/pod/web: binaries: \"/**a?"},
 		"policy twice":        {[]*policy.Policy{parse(t, "a", "  - {egress: []}"), parse(t, "a", "  - {egress: []}")}, nil, "policy default/a: is there twice"},
 		"workload twice":      {nil, append(all, all...), "workload default/pod/web: the key 1 is there twice"},
-		"scripts":             {[]*policy.Policy{parse(t, "a", "  - {processes: [{scripts: [{interpreter: /bin/sh, path: /a}]}], egress: []}")}, nil, "processes[].scripts is not enforced here: this kernel does not tell which file a script is"},
-		"server names":        {[]*policy.Policy{parse(t, "a", "  - {egress: [{toPorts: [{ports: [{port: 443, protocol: TCP}], serverNames: ['*.example']}]}]}")}, nil, "egress[].toPorts[].serverNames is not enforced by this version"},
+		"scripts":             {[]*policy.Policy{parse(t, "a", "  - {processes: [{scripts: [{interpreter: /bin/sh, path: /a}]}], egress: []}")}, nil, "processes[].scripts is enforced only on kernels with BPF LSM or fmod_ret, which tell which file a script is"},
 		"namespaces":          {kindOf(t, "ClusterProcessPolicy", "podSelector: {}, namespaceSelector: {}, serviceAccounts: [a]"), nil, "policy ClusterProcessPolicy:a: namespaceSelector asks for the cluster, which only an agent that reads its API knows (kube.enabled)\npolicy ClusterProcessPolicy:a: serviceAccounts asks"},
 		"peers of the cluster": {
 			[]*policy.Policy{parse(t, "a", "  - {egress: [{toEndpoints: [{}], toEntities: [cluster, health], toPorts: [{ports: [{port: http}]}]}, {toServices: [{k8sService: {serviceName: a}}]}], ingress: [{fromEndpoints: []}]}")},

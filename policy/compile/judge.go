@@ -32,7 +32,15 @@ func (t *Tables) JudgeQuery(p policy.Process, q policy.Query) Decision {
 
 // JudgeHello decides about the beginning of a TLS connection.
 func (t *Tables) JudgeHello(p policy.Process, h policy.Hello) Decision {
-	return t.ask(&p, h.Call, func(_ uint32, r *Ruleset) Bitset { return r.TLS.AndNot(t.accepts(r.ServerNames, h.ServerName)) })
+	return t.ask(&p, h.Call, func(_ uint32, r *Ruleset) Bitset { return t.unserved(r, h.ServerName) })
+}
+
+// unserved returns the rules with serverNames that do not match the name a TLS client asks for; "" for none.
+func (t *Tables) unserved(r *Ruleset, server string) Bitset {
+	if server == "" {
+		return r.TLS
+	}
+	return r.TLS.AndNot(t.accepts(r.ServerNames, server))
 }
 
 // JudgeRequest decides about an HTTP request.
@@ -48,7 +56,7 @@ func (t *Tables) JudgeRequest(p policy.Process, q policy.Request) Decision {
 				selects = selects.AndNot(rules)
 			}
 		}
-		return r.HTTP.AndNot(selects)
+		return r.HTTP.AndNot(selects).Or(t.unserved(r, q.Server))
 	})
 }
 

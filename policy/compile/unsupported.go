@@ -13,13 +13,12 @@ import (
 // without a cluster's API can do.
 type Enforced struct {
 	Scripts bool // the kernel tells which file a script is: see LABEL_SCRIPTLESS
-	TLS     bool // Ruleset.TLS, ServerNames
 	World   bool // Input.World is filled in, and what Workload says of a pod's namespace, account and ports
 }
 
 // Everything is what (*Tables).Judge judges by.
 func Everything() Enforced {
-	return Enforced{Scripts: true, TLS: true, World: true}
+	return Enforced{Scripts: true, World: true}
 }
 
 // refusals gathers what of one policy is refused, each field once a rule.
@@ -28,11 +27,6 @@ type refusals struct {
 	rule   *policy.Rule
 	seen   map[string]bool
 	errs   Errors
-}
-
-// unless refuses a field that is used, if it is not enforced.
-func (r *refusals) unless(enforced, used bool, field string) {
-	r.refuse(used && !enforced, field, "is not enforced by this version")
 }
 
 // unlessKnown refuses a field that asks for the cluster, if nobody knows that.
@@ -64,14 +58,13 @@ func (e Enforced) unsupported(p *policy.Policy) Errors {
 func (e Enforced) rule(r *refusals) {
 	r.unlessKnown(e.World, r.rule.Subject != nil && asksForNamespace(&r.rule.Subject.LabelSelector), "endpointSelector by labels of the namespace or service account")
 	for _, s := range r.rule.Selectors() {
-		r.refuse(s.Scripts != nil && !e.Scripts, "processes[].scripts", "is not enforced here: this kernel does not tell which file a script is")
+		r.refuse(s.Scripts != nil && !e.Scripts, "processes[].scripts", "is enforced only on kernels with BPF LSM or fmod_ret, which tell which file a script is")
 	}
 	for _, d := range []Direction{Egress, Ingress} {
 		entries, _, _ := r.rule.Entries(d)
 		for i := range entries {
 			n := &entries[i]
 			at := d.String() + "[]."
-			r.unless(e.TLS, n.ServerNames != nil, at+"toPorts[].serverNames")
 			r.unlessKnown(e.World, hasNamed(n.Ports), at+"toPorts[].ports[].port by its name")
 			r.unlessKnown(e.World, n.Peers.Endpoints != nil, at+endpointsField(r.policy.Kind, d))
 			r.unlessKnown(e.World, n.Peers.Services != nil, at+"toServices")

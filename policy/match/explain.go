@@ -79,6 +79,8 @@ func whyNotInside(cand *candidate, q question) string {
 		return fmt.Sprintf("allows the resolver, but the name %s is none of %s", show(*q.query), join(e.DNS))
 	case q.server != nil:
 		return fmt.Sprintf("allows the peer, but the server name %s is none of %s", show(*q.server), join(e.ServerNames))
+	case !allowsServer(e, q.request.Server):
+		return fmt.Sprintf("allows the peer, but the server name %s is none of %s", show(q.request.Server), join(e.ServerNames))
 	}
 	return "allows the peer, but the " + saidInside(q) + " matches none of rules.http"
 }

@@ -1,6 +1,7 @@
 package match_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/sallyport/sallyport/policy"
@@ -31,7 +32,7 @@ func TestJudgeInside(t *testing.T) {
 		{"header with another value", http("{headerMatches: [{name: X-Token, value: c}]}"), no},
 		{"missing header", http("{headers: [X-Token, X-Other]}"), no},
 		{"nothing said about requests", "{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}]}]}]}", yes},
-		{"server names say nothing about requests", "{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], serverNames: [a]}]}]}", yes},
+		{"a server name, which only TLS asks for", "{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], serverNames: [pay.example]}]}]}", no},
 		{"another port", "{egress: [{toPorts: [{ports: [{port: 81, protocol: TCP}], rules: {http: [{}]}}]}]}", "Deny warning default shop/p0/rule-0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -45,6 +46,18 @@ func TestJudgeInside(t *testing.T) {
 	e := match.ExplainRequest(input(t, http("{method: GET}")), p, request)
 	if e.Why != "Deny: rule shop/p0/rule-0 denies the request POST pay.example/v1/charge/7" || e.Rules[0].Why != "allows the peer, but the request POST pay.example/v1/charge/7 matches none of rules.http" {
 		t.Errorf("%s; %s", e.Why, e.Rules[0].Why)
+	}
+	const inTLS = "{egress: [{toPorts: [{ports: [{port: 80, protocol: TCP}], serverNames: ['*.example'], rules: {http: [{method: POST}]}}]}]}"
+	for server, want := range map[string]string{"pay.example": yes, "pay.other": no, "": no} {
+		r := request
+		r.Server = server
+		e := match.ExplainRequest(input(t, inTLS), p, r)
+		if short(e.Decision) != want || e.Decision != match.JudgeRequest(input(t, inTLS), p, r) {
+			t.Errorf("in TLS for %q: %s", server, e.Why)
+		}
+		if why := e.Rules[0].Why; want == no && !strings.HasSuffix(why, " is none of [*.example]") {
+			t.Errorf("in TLS for %q: %s", server, why)
+		}
 	}
 	const names = "{egress: [{toPorts: [{ports: [{port: 443, protocol: TCP}], serverNames: ['*.example']}]}]}"
 	for name, want := range map[string]string{"pay.example": yes, "example": no, "": no} {

@@ -100,11 +100,18 @@ func (c *candidate) allows(q question) bool {
 	case q.query != nil:
 		return e.DNS == nil || anyName(e.DNS, *q.query)
 	case q.request != nil:
-		return e.HTTP == nil || slices.ContainsFunc(e.HTTP, func(r policy.HTTPRule) bool { return r.Matches(q.request) })
+		return allowsServer(e, q.request.Server) &&
+			(e.HTTP == nil || slices.ContainsFunc(e.HTTP, func(r policy.HTTPRule) bool { return r.Matches(q.request) }))
 	case q.server != nil:
-		return e.ServerNames == nil || slices.ContainsFunc(e.ServerNames, func(p policy.NamePattern) bool { return p.Match(*q.server) })
+		return allowsServer(e, *q.server)
 	}
 	return true
+}
+
+// allowsServer says whether an entry allows a TLS connection by the name that it asks for; "" for none.
+func allowsServer(e *policy.Entry, server string) bool {
+	matches := func(p policy.NamePattern) bool { return p.Match(server) }
+	return e.ServerNames == nil || server != "" && slices.ContainsFunc(e.ServerNames, matches)
 }
 
 // candidates lists all rules of all policies in the order in which they decide: by namespace and

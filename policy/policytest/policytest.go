@@ -40,7 +40,7 @@ func Enforced(seed uint64, questions int) (Case, error) {
 	return random(seed, questions, kernel{enforced: true})
 }
 
-// Requests makes such a case with rules.http besides, and asks about requests only.
+// Requests makes such a case with rules.http and serverNames besides, and asks about requests and ClientHellos only.
 func Requests(seed uint64, questions int) (Case, error) {
 	return random(seed, questions, kernel{enforced: true, requests: true})
 }
@@ -48,7 +48,7 @@ func Requests(seed uint64, questions int) (Case, error) {
 // kernel bounds a case to what the kernel judges by.
 type kernel struct {
 	enforced bool // no more than compile.Compile takes
-	requests bool // but for rules.http
+	requests bool // with rules.http and serverNames, which say nothing of other calls
 }
 
 func random(seed uint64, questions int, k kernel) (Case, error) {
@@ -77,8 +77,8 @@ func random(seed uint64, questions int, k kernel) (Case, error) {
 		}
 		if g.requests || !g.enforced && q.Query == "" && g.IntN(3) == 0 {
 			q.Call.Listen, q.Call.Protocol, q.Call.Port = false, 6, pick[uint16](g, 80, 443, 8080)
-			if q.Request = g.request(q.Call); !g.requests && g.IntN(2) == 0 {
-				q.Request, q.Hello = nil, &policy.Hello{Call: q.Call, ServerName: g.name()}
+			if q.Request = g.request(q.Call); g.IntN(3) == 0 {
+				q.Request, q.Hello = nil, &policy.Hello{Call: q.Call, ServerName: g.server()}
 			}
 		}
 		c.Questions = append(c.Questions, q)

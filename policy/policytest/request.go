@@ -13,7 +13,7 @@ func (g *generator) inside() policy.PortRule {
 			r.Rules.HTTP = append(r.Rules.HTTP, g.httpRule())
 		}
 	}
-	if ways&2 != 0 && !g.requests {
+	if ways&2 != 0 {
 		for _, s := range g.fqdns() {
 			r.ServerNames = append(r.ServerNames, s.Pattern())
 		}
@@ -47,9 +47,17 @@ func regex(text string) policy.Regex {
 	return r
 }
 
+// server is a name that a TLS client asks for, or none.
+func (g *generator) server() string {
+	if g.IntN(4) == 0 {
+		return ""
+	}
+	return g.name()
+}
+
 func (g *generator) request(c policy.Call) *policy.Request {
 	r := &policy.Request{
-		Call: c, Method: pick(g, "GET", "POST", "PUT", "get"), Path: pick(g, "/v1", "/v1/x", "/v2/aa", "/", ""), Host: pick(g, "a.example", "A.EXAMPLE", "other"),
+		Call: c, Method: pick(g, "GET", "POST", "PUT", "get"), Path: pick(g, "/v1", "/v1/x", "/v2/aa", "/", ""), Host: pick(g, "a.example", "A.EXAMPLE", "other"), Server: g.server(),
 	}
 	for range g.IntN(4) {
 		r.Headers = append(r.Headers, policy.Header{Name: pick(g, "x-a", "X-A", "X-B", "x-c"), Value: pick(g, "1", "2", "")})

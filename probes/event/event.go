@@ -33,6 +33,7 @@ const (
 	KindStale                        // the cluster's API cannot be heard, and what is known of it grows old, or is heard again; the agent's own
 	KindRequest                      // an HTTP request was judged, or what is none where only requests may be
 	KindTamper                       // somebody took away or changed what enforces (Call is CallNone), or a process reached for the agent
+	KindHello                        // the name that a TLS client asks for was judged
 )
 
 // Origin says how a process came into its container.
@@ -106,6 +107,7 @@ const (
 	FlawShared       // a head in memory that the sender can still change
 	FlawUnread       // a part of it could not be read, or nobody read it
 	FlawHPACK        // HTTP/2: headers that do not decode
+	FlawHello        // a ClientHello of TLS that cannot be read, or asks for a name in two ways
 )
 
 // Call is the socket call (or packet) that was judged.
@@ -206,7 +208,7 @@ type Event struct {
 	Unit     bool   // for KindCgroup: of no container, but policies may select it as a unit of the node
 	Path     string // for KindCgroup: path of the cgroup below the root of the hierarchy; for KindRequest: canonical, without the query
 	Method   string // for KindRequest; this, Path and Host may be cut, and are hostile as all text
-	Host     string // for KindRequest: of the Host header
-	Flaw     Flaw   // for KindRequest: why it cannot be read
-	Socket   uint64 // for KindRequest: cookie of the socket whose connection the agent is to end; 0: none
+	Host     string // for KindRequest: of the Host header; for KindHello: the name that the client asks for, "" for none
+	Flaw     Flaw   // for KindRequest and KindHello: why it cannot be read
+	Socket   uint64 // for KindRequest and KindHello: cookie of the socket whose connection the agent is to end; 0: none
 }

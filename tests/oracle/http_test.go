@@ -73,6 +73,15 @@ func TestKernelJudgesRequestsAsTheReference(t *testing.T) {
 				continue // nobody to send it to
 			}
 			o.Tell(t, q.Process.Workload.Key, q.Call.Canonical().Peer, q.Call.Names)
+			if q.Hello != nil {
+				want := match.JudgeHello(c.Input, q.Process, *q.Hello)
+				outcomes["ClientHello: "+string(want.Verdict)+" by "+string(want.Reason)]++
+				if diff := cmp.Diff(expect(want), o.AskHello(t, q.Process, *q.Hello)); diff != "" {
+					rules, _ := json.MarshalIndent(c.Input.Policies, "", " ")
+					t.Fatalf("seed %d, question %d: %+v, %+v\nreference: %+v (-reference +kernel)\n%s\n%s", seed, i, q.Process, q.Hello, want, diff, rules)
+				}
+				continue
+			}
 			text, request := said(*q.Request)
 			want := match.JudgeRequest(c.Input, q.Process, request)
 			outcomes[string(want.Verdict)+" by "+string(want.Reason)]++
@@ -81,7 +90,7 @@ func TestKernelJudgesRequestsAsTheReference(t *testing.T) {
 			}
 			fields := fieldsOf(request, random)
 			for _, said := range []oracle.Connection{{Said: text + text}, {Said: string(client.Say(fields, fields)), HTTP2: true}} {
-				said.Process, said.Call, said.Piece = q.Process, q.Call, 1+(i*37)%240
+				said.Process, said.Call, said.Server, said.Piece = q.Process, q.Call, q.Request.Server, 1+(i*37)%240
 				got, flaw := o.Requests(t, said)
 				if len(got) != 2 || flaw != 0 {
 					t.Fatalf("%d requests are judged, flaw %d: %q", len(got), flaw, said.Said)

@@ -31,6 +31,7 @@ const (
 	HelloRecord
 	HelloMessage
 	HelloName
+	HelloEarly
 )
 
 // ClientHello is the C parser of ClientHellos as a process.
@@ -46,23 +47,31 @@ func StartClientHello(t testing.TB) *ClientHello {
 // splits the bytes at every place and ends when that makes a difference.
 func (p *ClientHello) Read(t testing.TB, stream []byte) (h Hello, whole bool, flaw Flaw) {
 	t.Helper()
+	h, whole, flaw, _ = p.Follow(t, stream)
+	return h, whole, flaw
+}
+
+// Follow also says what comes behind the first message: "more" (that is not to be seen yet), "over" (no other
+// that asks for a name), or "bad" and the flaw.
+func (p *ClientHello) Follow(t testing.TB, stream []byte) (h Hello, whole bool, flaw Flaw, then string) {
+	t.Helper()
 	line := p.program.ask(t, hex.EncodeToString(stream))
 	if line == "more" {
-		return h, false, HelloSound
+		return h, false, HelloSound, ""
 	}
 	if n, err := fmt.Sscanf(line, "bad %x", &flaw); n == 1 && err == nil {
-		return h, false, flaw
+		return h, false, flaw, ""
 	}
-	fields := strings.Split(line, " ")
+	fields := strings.SplitN(line, " ", 4)
 	var flags int
-	if _, err := fmt.Sscanf(line, "done %x", &flags); err != nil || len(fields) != 3 {
+	if _, err := fmt.Sscanf(line, "done %x", &flags); err != nil || len(fields) != 4 {
 		t.Fatalf("the parser says %q: %v", line, err)
 	}
 	name, err := hex.DecodeString(fields[2])
 	if err != nil {
 		t.Fatalf("the parser says %q: %v", line, err)
 	}
-	return Hello{string(name), flags&2 != 0, flags&4 != 0, flags&8 != 0, flags&16 != 0, flags&32 != 0}, true, HelloSound
+	return Hello{string(name), flags&2 != 0, flags&4 != 0, flags&8 != 0, flags&16 != 0, flags&32 != 0}, true, HelloSound, fields[3]
 }
 
 // errSeen ends a handshake whose ClientHello was read.

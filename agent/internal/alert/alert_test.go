@@ -84,6 +84,8 @@ func TestMessage(t *testing.T) {
 		}}, "allowed DNS answer for a.example of Main /bin/a: 2 addresses"},
 		{"stale", &Record{Event: event.Event{Kind: event.KindStale, Removed: true, Site: "pods: refused\n"}}, `the cluster's API cannot be heard; what is known of it stays in force: pods: refused\n`},
 		{"heard again", &Record{Event: event.Event{Kind: event.KindStale}}, "the cluster's API is heard again"},
+		{"hello", &Record{Event: event.Event{Kind: event.KindHello, Host: "pay\n.example", Verdict: event.VerdictDeny, Reason: event.ReasonDefault, Remote: netip.MustParseAddrPort("192.0.2.1:443")}}, `denied TLS for pay\n.example to 192.0.2.1:443: no rule allows it, default of a rule`},
+		{"hello without a name", &Record{Event: event.Event{Kind: event.KindHello, Verdict: event.VerdictDeny, Reason: event.ReasonAmbiguous, Flaw: event.FlawHello, Remote: netip.MustParseAddrPort("192.0.2.1:443")}}, "denied TLS for no name to 192.0.2.1:443: its ClientHello cannot be read, or asks for a name in two ways"},
 		{"tamper", &Record{Event: event.Event{Kind: event.KindTamper, Site: "pin controls"}}, "somebody has tampered with what enforces; it was put back: pin controls"},
 		{"tamper for good", &Record{Event: event.Event{Kind: event.KindTamper, Removed: true, Site: "pin a: no\n"}}, `somebody has tampered with what enforces, and it could not be put back: pin a: no\n`},
 		{"bpf", &Record{Event: event.Event{
@@ -202,8 +204,8 @@ func TestNamesAreDistinct(t *testing.T) {
 	distinct("call", int(event.CallBPF)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepTap)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
-	distinct("flaw", int(event.FlawHPACK), func(i uint8) string { return FlawName(event.Flaw(i + 1)) })
-	distinct("kind", int(event.KindTamper), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+	distinct("flaw", int(event.FlawHello), func(i uint8) string { return FlawName(event.Flaw(i + 1)) })
+	distinct("kind", int(event.KindHello), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 
 func TestCut(t *testing.T) {

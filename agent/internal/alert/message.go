@@ -47,7 +47,7 @@ func (r *Record) Message() string {
 		return words("cgroup", Escape(r.Event.Path), "appeared")
 	case event.KindDNS:
 		return r.dns()
-	case event.KindRequest:
+	case event.KindRequest, event.KindHello:
 		return r.request()
 	case event.KindStale:
 		if r.Event.Removed {

@@ -53,6 +53,8 @@ func KindName(k event.Kind) string {
 		return "request"
 	case event.KindTamper:
 		return "tamper"
+	case event.KindHello:
+		return "hello"
 	}
 	return number(k)
 }

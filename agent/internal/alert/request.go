@@ -6,7 +6,12 @@ import "github.com/sallyport/sallyport/probes/event"
 func (r *Record) request() string {
 	e := &r.Event
 	what := "what cannot be read as a request"
-	if e.Method != "" {
+	switch {
+	case e.Kind == event.KindHello && e.Host == "":
+		what = "TLS for no name"
+	case e.Kind == event.KindHello:
+		what = "TLS for " + Escape(e.Host)
+	case e.Method != "":
 		what = "request " + Escape(e.Method) + " " + Escape(e.Host+e.Path)
 	}
 	at := "to"
@@ -21,6 +26,14 @@ func (r *Record) request() string {
 		line += ": " + why
 	}
 	return line
+}
+
+// hostOf is the host that an event of a kind is about.
+func hostOf(r *Record, kind event.Kind) Value {
+	if r.Event.Kind != kind {
+		return text("")
+	}
+	return text(r.Event.Host)
 }
 
 // flawField is why something is no request; a request has none.
@@ -67,6 +80,8 @@ func FlawName(f event.Flaw) string {
 		return "a part of it could not be read"
 	case event.FlawHPACK:
 		return "its headers do not decode"
+	case event.FlawHello:
+		return "its ClientHello cannot be read, or asks for a name in two ways"
 	}
 	return number(f)
 }

@@ -106,7 +106,7 @@ func (m *Metrics) Observe(e *event.Event) {
 	}
 	verdict, reason := known(alert.VerdictName(e.Verdict)), known(alert.ReasonName(e.Reason))
 	switch e.Kind {
-	case event.KindFlow, event.KindForeign, event.KindDNS, event.KindRequest:
+	case event.KindFlow, event.KindForeign, event.KindDNS, event.KindRequest, event.KindHello:
 		m.gated.WithLabelValues(verdict, reason).Inc()
 	case event.KindExec, event.KindExit, event.KindSessionStart, event.KindSessionEnd, event.KindConnect,
 		event.KindListen, event.KindSocket, event.KindCgroup, event.KindLost, event.KindBorrow, event.KindTamper:

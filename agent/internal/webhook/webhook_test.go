@@ -62,7 +62,7 @@ func TestWrongPoliciesAreRefused(t *testing.T) {
 		"right":    {spec: `{"podSelector":{},"rules":[{"name":"a","egress":[{"toServices":[{"k8sService":{"serviceName":"x"}}]}]}]}`},
 		"broken":   {spec: `{"podSelector":{},"rules":[{"name":"a","egress":[{"toCIDR":["10.0.0.0/33"]}]}]}`, message: "shop/web: spec.rules[0].egress[0].toCIDR[0]: "},
 		"unknown":  {spec: `{"podSelector":{},"rules":[{"name":"a","egres":[],"egress":[]}]}`, message: "shop/web: spec.rules[0].egres: "},
-		"not here": {spec: `{"podSelector":{},"rules":[{"name":"a","egress":[{"toPorts":[{"ports":[{"port":"443","protocol":"TCP"}],"serverNames":["a.example"]}]}]}]}`, warning: "serverNames is not enforced"},
+		"not here": {spec: `{"podSelector":{},"rules":[{"name":"a","processes":[{"scripts":[{"interpreter":"/bin/sh","path":"/a"}]}],"egress":[]}]}`, warning: "scripts is enforced only on kernels"},
 	} {
 		allowed, message, warnings := ask(t, w, "processpolicies", "", policyObject(tc.spec), "")
 		if allowed != (tc.message == "") || !strings.HasPrefix(message, tc.message) || !strings.Contains(strings.Join(warnings, "\n"), tc.warning) {

@@ -13,9 +13,11 @@ enum hello_flags {
 	HELLO_HTTP2 = 8,     /* h2 among them */
 	HELLO_OTHER = 16,    /* another among them */
 	HELLO_ENCRYPTED = 32, /* an inner ClientHello, whose name nobody on the way can read, or its decoy */
+	HELLO_SECOND = 64, /* it is the one that a server has asked for anew */
+	HELLO_NAMED_FIRST = 128, /* the one before it asked for a name */
 };
 
-/* A parser of a TLS ClientHello between two bytes: see parse/clienthello.h. */
+/* A parser of a TLS ClientHello between two bytes: see parse/clienthello.h. At first zeroes, and hello_begin(). */
 struct hello {
 	__u64 word;   /* the beginning of a protocol's name */
 	__u32 record; /* bytes left in the record */
@@ -32,6 +34,7 @@ struct hello {
 	__u8 flags;   /* enum hello_flags */
 	__u8 flaw;    /* enum hello_flaw */
 	__u8 high;    /* the first byte of a record's length */
-	__u8 pad[2];
+	__u8 kind;    /* behind the message: type of the record */
+	__u8 pad;
 	__u8 name[HELLO_NAME]; /* in lower case, NUL-terminated */
 };

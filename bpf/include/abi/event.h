@@ -24,6 +24,7 @@ enum ev_kind {
 	EV_KIND_DNS = 14,
 	EV_KIND_REQUEST = 16,
 	EV_KIND_TAMPER = 17, /* made in user space too */
+	EV_KIND_HELLO = 18, /* a struct ev_request whose host is the name that a TLS client asks for */
 };
 
 enum call {

@@ -23,4 +23,5 @@ enum flaw {
 	FLAW_SHARED = 14,  /* a head in memory that the sender can still change (sendfile, splice, MSG_ZEROCOPY) */
 	FLAW_UNREAD = 15, /* a part of it was in memory that could not be read, or nobody read it */
 	FLAW_HPACK = 16,  /* HTTP/2: headers that do not decode, or to more than is kept */
+	FLAW_HELLO = 17,  /* TLS whose ClientHello cannot be read, or asks for a name in two ways */
 };

@@ -45,6 +45,7 @@ enum ruleset_flags {
 	RULESET_ICMP = 16, /* has rules that name types of ICMP messages */
 	RULESET_USERS = 32,  /* has rules that name users */
 	RULESET_GROUPS = 64, /* has rules that name groups */
+	RULESET_TLS = 128, /* has rules that say which names TLS clients may ask for */
 };
 
 struct ruleset {
@@ -61,6 +62,8 @@ struct ruleset {
 	struct bits any_port;
 	struct bits dns; /* what these rules allow carries queries, which queries is asked about */
 	struct bits http; /* the same of requests */
+	struct bits tls; /* the same of ClientHellos: rules with serverNames */
+	struct bits read; /* either */
 	struct bits any_method; /* rules that say nothing of a request's method */
 	struct bits any_path;
 	struct bits any_host;
@@ -72,6 +75,7 @@ struct ruleset {
 	struct dfa_ref methods;
 	struct dfa_ref paths;
 	struct dfa_ref hosts;
+	struct dfa_ref servers; /* name that a TLS client asks for */
 	struct dfa_ref lines; /* header of a request → demands it meets in word 0, its name in word 1 */
 	__u32 id; /* its own index */
 	__u32 flags;

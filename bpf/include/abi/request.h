@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #pragma once
 /* What is kept of a connection whose requests are judged. */
+#include <abi/clienthello.h>
 #include <abi/http1.h>
 #include <abi/stream.h>
 
@@ -51,6 +52,8 @@ enum carries {
 	CARRIES_NOTHING = 0, /* yet */
 	CARRIES_REQUESTS = 1, /* which are read at the gate, or what it could not read */
 	CARRIES_TLS = 2, /* whose requests a tap reads, see lib/tls_gate.h */
+	CARRIES_HELLO = 3, /* TLS whose ClientHello is being read, or may come a second time */
+	CARRIES_NAMED = 4, /* TLS that is allowed by the name it asks for */
 };
 
 /* A connection at the gate whose requests are judged. */
@@ -64,6 +67,17 @@ struct requests {
 	__u32 asked;	       /* 1: a request has passed, and heard is known */
 	__u32 carries;	       /* enum carries */
 	__u32 opened;	       /* as its socket's when it began */
+	__u64 named;	       /* revision under which its ClientHello was judged; 0: it was not */
+};
+
+/* The ClientHello of a connection at the gate. */
+struct hello_conn {
+	struct hello now;
+	struct hello before; /* coming in: as it was before the last bytes that matter */
+	__u32 over;	     /* 1: no other comes, or nothing of it can be read */
+	__u32 again;	     /* 1: it is to be judged anew, under another policy */
+	__u32 read;	     /* 1: what it is allowed by are rules.http, so that requests are to be read */
+	__u32 pad;
 };
 
 /*

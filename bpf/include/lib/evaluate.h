@@ -17,6 +17,7 @@ enum query_flags {
 	QUERY_NAME = 8,	   /* a DNS query: accept says which rules.dns match the name in it */
 	QUERY_UNREAD = 16, /* nobody would read a query or request in this call */
 	QUERY_REQUEST = 32, /* a request: accept is the place of the rules that select it in request_selects */
+	QUERY_HELLO = 128, /* the beginning of a TLS connection: accept says which serverNames match the name it asks for */
 	QUERY_BORROWED = 64, /* on a socket of another's, by which the gate judges what is sent */
 };
 
@@ -30,9 +31,13 @@ struct query {
 	__u32 flags;
 	__u32 accept; /* number of the rules, see dfa_bits(); 0: none */
 	__u16 message; /* enum icmp_ports; 0: no ICMP message, the port counts */
-	__u16 pad;
+	__u16 server; /* of a request: number of the rules whose serverNames match its connection, as accept; 0: none */
 	__u64 name_hash; /* the name that the connection was opened by; then the one that allows the call */
 	__u64 name_serial; /* 0: none */
+};
+
+enum server_numbers {
+	SERVER_ANY = 0xffff, /* all of them: the gate has said so */
 };
 
 enum {
@@ -44,7 +49,7 @@ enum answer_flags {
 	ANSWER_NAMED = 1, /* allowed by a name, as long as it does not expire */
 	ANSWER_DNS = 2,	  /* allowed by rules with rules.dns: every packet is to be read */
 	ANSWER_FILLS = 4, /* what is answered to the query is to be remembered */
-	ANSWER_HTTP = 8, /* allowed only by rules with rules.http: every request is to be read */
+	ANSWER_HTTP = 8, /* allowed only by rules with rules.http or serverNames: what is said is to be read; of QUERY_HELLO: with rules.http */
 };
 
 /* What is answered. */
@@ -66,7 +71,7 @@ struct pick {
 	__u16 deny;
 	__u16 allow;
 	__u16 select; /* the first Allow rule that selects the process in this direction */
-	__u16 silent; /* the first Allow rule that would match but for its rules.dns */
+	__u16 silent; /* the first Allow rule that would match but for what is inside */
 	__u8 direction;
 	__u8 audit; /* 1: rules in mode Audit take part as if they enforced */
 	__u8 asks;  /* enum asks */
@@ -78,7 +83,8 @@ struct pick {
 /* Which rules have a say about what is inside, besides peer and port. */
 enum asks {
 	ASKS_NAME = 1,	  /* rules.dns; accept is a number of dfa_bits() */
-	ASKS_REQUEST = 2, /* rules.http; accept is a place in request_selects */
+	ASKS_REQUEST = 2, /* rules.http, serverNames; accept is a place in request_selects */
+	ASKS_HELLO = 4,	  /* serverNames; as ASKS_NAME */
 };
 
 /* The rules that select a request, while it is judged: by the room that the request is read in. */
@@ -109,16 +115,22 @@ __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct b
 			     struct bits *port, struct pick *pick)
 {
 	struct bits *accepts, *governs; /* governs: the rules that say what may be inside */
-	__u64 spoken = 0, plain = 0; /* what allows: rules with rules.http, and without */
+	struct bits *reads; /* the rules by which more is to be read */
+	__u64 spoken = 0, plain = 0; /* what allows: such rules, and others */
 	__u32 direction;
 	int i;
 
 	if (!ruleset || !who || !peer || !port || !pick)
 		return 0;
 	governs = accepts = &ruleset->dns;
+	reads = &ruleset->read;
 	if (pick->asks) {
 		if (pick->asks & ASKS_REQUEST)
-			governs = &ruleset->http;
+			governs = &ruleset->read;
+		if (pick->asks & ASKS_HELLO) {
+			governs = &ruleset->tls;
+			reads = &ruleset->http;
+		}
 		accepts = bits_of_inside(pick);
 		if (!accepts)
 			return 0; /* closed: the pick is as it came, rule 0 denies */
@@ -142,7 +154,7 @@ __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct b
 		hit &= allows;
 		inside = hit & governs->word[i];
 		if (inside)
-			pick->flags |= ANSWER_DNS; /* nobody asks for it of a request */
+			pick->flags |= ANSWER_DNS; /* nobody asks for it of anything else */
 		if (inside && pick->asks) {
 			if (inside & accepts->word[i])
 				pick->flags |= ANSWER_FILLS;
@@ -154,8 +166,8 @@ __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct b
 		if (hit)
 			pick->allow = i * 64 + first_bit(hit);
 		/* Added up without a branch: each would double what the verifier walks through here. */
-		spoken |= hit & ruleset->http.word[i];
-		plain |= hit & ~ruleset->http.word[i];
+		spoken |= hit & reads->word[i];
+		plain |= hit & ~reads->word[i];
 	}
 	if (spoken && !plain)
 		pick->flags |= ANSWER_HTTP;
@@ -192,7 +204,7 @@ static __always_inline struct outcome outcome(__u16 bit, __u8 verdict, __u8 reas
 /* Whether only requests are allowed, where nobody would read them: in a call behind which no gate does. */
 static __always_inline int nobody_reads(const struct pick *pick, const struct query *query)
 {
-	return pick->flags & ANSWER_HTTP && !(query->flags & QUERY_REQUEST) &&
+	return pick->flags & ANSWER_HTTP && !(query->flags & (QUERY_REQUEST | QUERY_HELLO)) &&
 	       query->flags & (QUERY_UNREAD | QUERY_BORROWED);
 }
 
@@ -208,8 +220,8 @@ static __always_inline struct outcome decide(const struct pick *pick, const stru
 		return outcome(pick->allow, VERDICT_ALLOW, REASON_RULE);
 	if (pick->silent != PICK_NONE)
 		return outcome(pick->silent, VERDICT_DENY,
-			       query->flags & (QUERY_NAME | QUERY_REQUEST) ? REASON_RULE :
-									    REASON_DNS_STREAM);
+			       query->flags & (QUERY_NAME | QUERY_REQUEST | QUERY_HELLO) ? REASON_RULE :
+											   REASON_DNS_STREAM);
 	if (pick->select == PICK_NONE)
 		return outcome(PICK_NONE, VERDICT_ALLOW, REASON_UNGOVERNED);
 	/* A rule that names peers says nothing of the pod's own loopback. */
@@ -266,6 +278,8 @@ static __always_inline __u8 asks_of(__u32 ruleset_flags, const struct query *que
 {
 	if (query->flags & QUERY_REQUEST)
 		return ASKS_REQUEST;
+	if (query->flags & QUERY_HELLO)
+		return ASKS_HELLO;
 	if (ruleset_flags & RULESET_DNS &&
 	    (query->flags & (QUERY_NAME | QUERY_UNREAD) || (query->protocol != QUERIES_BY_UDP && query->protocol != QUERIES_BY_TCP)))
 		return ASKS_NAME;

@@ -8,10 +8,11 @@
  * Fails closed: what is no HTTP/1, may be read in two ways, came before anybody read, or lies in memory that its
  * sender can still change is judged as a request that no rule selects.
  */
+#include <lib/hello_gate.h>
+#include <lib/http_begin.h>
 #include <lib/http_passed.h>
 #include <lib/http_room.h>
 #include <lib/segment.h>
-#include <lib/tls_gate.h>
 
 enum http_gate_limits {
 	READING_STEPS = 1 << 17, /* more than the longest segment makes */
@@ -25,23 +26,29 @@ struct reading {
 	struct label *owner;
 };
 
-/* Judges the request that was read, or the flaw. Returns the verdict. */
-static __always_inline __u32 reading_judge(struct reading *g)
+/* Judges the request or (hello) the ClientHello that was read, or the flaw. Returns the verdict. */
+static __always_inline __u32 reading_judge(struct reading *g, int hello)
 {
 	struct request *r = &g->requests->now;
 	struct request_room *room = g->room;
-	__u32 flaw = r->parser.flaw;
-	__u32 verdict = request_judge(r, room, g->owner);
+	__u32 flaw = r->parser.flaw, verdict;
 
+	if (hello)
+		flaw = hello_ask(g->skb, g->requests, room, g->owner);
+	else
+		request_ask(r, room, g->owner);
+	verdict = room_answer(room, g->owner);
 	if (flaw && verdict != VERDICT_ALLOW)
 		room->answer.reason = reason_of_flaw(flaw);
 	if (!verdict_passes(verdict))
 		g->requests->end = http_end_of(room, g->requests, verdict, flaw);
 	if (verdict != VERDICT_ALLOW || room->flags & CONTROL_TELL_CONNECT)
 		tell_request(room, g->owner, flaw);
+	said_forget(&room->said);
+	if (hello)
+		return verdict;
 	r->revision = room->query.revision;
 	request_reset(r);
-	said_forget(&room->said);
 	return verdict;
 }
 
@@ -85,30 +92,60 @@ static __always_inline int reading_load(struct reading *g)
 	return 1;
 }
 
+/* Reads on for a request. Returns an enum reading_acts. */
+static __always_inline int reading_request(struct reading *g)
+{
+	int event;
+
+	if (g->requests->now.parser.state == HTTP1_BROKEN)
+		return READING_GIVE_UP;
+	event = request_read(&g->requests->now, g->room, g->owner);
+	if (event == HTTP1_BODY)
+		reading_skip(g);
+	if (event == HTTP1_HEAD)
+		return READING_JUDGE;
+	return event == HTTP1_BAD ? READING_GIVE_UP : READING_ON;
+}
+
+/* Whether bytes are to be loaded for the next event: there are none left, and they are not behind what passes unread. */
+static __always_inline int reading_wants(const struct reading *g)
+{
+	const struct http1_room *parse = &g->room->parse;
+
+	return parse->pos >= parse->len && g->requests->now.parser.state != HTTP1_BROKEN && !g->room->unread;
+}
+
+/* 0 or 1, by a mask: 6.1 wants to see the bounds of what a callback returns. */
+static __always_inline long step_result(long ends)
+{
+	PARSE_OPAQUE(ends);
+	return ends & 1;
+}
+
 /* The only caller of reading_judge(), as its stack is deep. */
 static long reading_step(__u32 index, void *data)
 {
 	struct reading *g = data;
-	struct http1_room *parse = &g->room->parse;
-	int event = HTTP1_BAD;
 	__u32 verdict;
+	int act;
 
-	if (g->requests->now.parser.state != HTTP1_BROKEN) {
-		if (parse->pos >= parse->len && !reading_load(g))
-			return 1;
-		event = request_read(&g->requests->now, g->room, g->owner);
-	}
-	if (event == HTTP1_BODY)
-		reading_skip(g);
-	if (event != HTTP1_HEAD && event != HTTP1_BAD)
-		return 0;
-	verdict = reading_judge(g);
-	if (verdict_passes(verdict) && event == HTTP1_HEAD) {
+	if (reading_wants(g) && !reading_load(g))
+		return 1;
+	if (g->requests->carries != CARRIES_REQUESTS)
+		act = reading_hello(g->skb, g->requests, g->room);
+	else
+		act = reading_request(g);
+	if (act == READING_ON || act == READING_ENDS)
+		return step_result(act);
+	verdict = reading_judge(g, act == READING_HELLO);
+	if (verdict_passes(verdict) && act == READING_JUDGE) {
 		g->room->others = 1;
 		return 0;
 	}
 	g->room->verdict = verdict;
-	return 1;
+	if (!verdict_passes(verdict) || act != READING_HELLO)
+		return 1;
+	return step_result(hello_passed(g->skb, g->requests, g->room));
 }
 
 /* What is judged: the connection. Returns 0: nothing is in force. */
@@ -116,6 +153,7 @@ __noinline int reading_ask(struct request_room *room, const struct flow_key *key
 			   const struct sock_state *state, __u32 direction)
 {
 	struct control *c = control_get();
+	struct ruleset *ruleset;
 	struct query *query;
 
 	if (!c || !room || !key || !state)
@@ -131,45 +169,9 @@ __noinline int reading_ask(struct request_room *room, const struct flow_key *key
 	recall_name(state, query);
 	room->flags = c->flags;
 	room->opened = state->opened;
+	room->serves = ruleset_of(c->revision, state->owner.container, &ruleset) == RULESET_FOUND &&
+		       ruleset->flags & RULESET_TLS;
 	return 1;
-}
-
-/* A new connection, whose first byte has this sequence number. */
-static __always_inline void requests_begin(struct requests *requests, __u32 seq)
-{
-	struct control *c = control_get();
-
-	stream_begin(&requests->stream, seq);
-	requests->refused = requests->end = requests->asked = 0;
-	requests->carries = CARRIES_NOTHING;
-	__builtin_memset(&requests->now, 0, sizeof(requests->now));
-	http1_begin(&requests->now.parser, c ? c->seed : 0, 0);
-	requests->before = requests->now;
-}
-
-/*
- * Begins where that can be known: with a client's SYN, with a server's first byte. Who may set the sequence numbers of a
- * socket (TCP_REPAIR) connects it without a SYN: that connection has not begun, whatever was read on a former one.
- */
-static __always_inline void requests_may_begin(struct requests *requests, struct bpf_sock *sk,
-					       const struct request_room *room)
-{
-	const struct segment *seg = &room->segment;
-	struct bpf_tcp_sock *tcp;
-
-	if (seg->out) {
-		if (seg->flags & TCP_SYN && sk->state == BPF_TCP_SYN_SENT)
-			requests_begin(requests, seg->seq + 1);
-		else if (requests->opened != room->opened)
-			requests->stream.begun = 0;
-		requests->opened = room->opened;
-		return;
-	}
-	if (requests->stream.begun)
-		return;
-	tcp = bpf_tcp_sock(sk);
-	if (tcp && !tcp->bytes_received)
-		requests_begin(requests, tcp->rcv_nxt);
 }
 
 /* Whether nothing of the connection can be read any more, and that was judged under this revision. */
@@ -206,15 +208,17 @@ static __always_inline __u32 reading_end(struct reading *g, __u32 verdict)
 }
 
 /* Puts a segment in order. Returns an enum stream_order. Its stack is its own. */
-__noinline int reading_order(struct requests *requests, struct segment *seg)
+__noinline int reading_order(struct __sk_buff *skb, struct requests *requests, struct segment *seg)
 {
 	int order;
 
 	if (!requests || !seg)
 		return STREAM_DROP;
 	order = stream_order(&requests->stream, seg);
-	if (seg->again)
-		requests->now = requests->before;
+	if (!seg->again)
+		return order;
+	requests->now = requests->before;
+	hello_keep(skb, requests, 1);
 	return order;
 }
 
@@ -228,7 +232,9 @@ static __always_inline __u32 reading_run(struct reading *g)
 
 	if (is_given_up(requests, g->room->query.revision))
 		return VERDICT_ALLOW; /* Audit */
-	order = reading_order(requests, seg);
+	order = reading_order(g->skb, requests, seg);
+	if (seg->again)
+		g->room->unread = 0;
 	if (seg->flags & TCP_URG && !(seg->flags & (TCP_SYN | TCP_RST)))
 		flaw = FLAW_URGENT;
 	else if (order == STREAM_PASS)
@@ -240,9 +246,11 @@ static __always_inline __u32 reading_run(struct reading *g)
 	else if (seg->out && seg->len > seg->free && segment_is_shared(g->skb))
 		flaw = FLAW_SHARED;
 	if (flaw)
-		http1_bad(&r->parser, flaw);
-	if (!seg->out)
+		hello_give_up(requests, flaw);
+	if (!seg->out) {
 		requests->before = *r;
+		hello_keep(g->skb, requests, 0);
+	}
 	g->room->at = seg->at;
 	g->room->end = seg->at + seg->len;
 	g->room->verdict = VERDICT_NONE;
@@ -296,17 +304,26 @@ __noinline int reading_enter(struct __sk_buff *skb, struct requests *requests, s
 	if (!sk)
 		return VERDICT_DENY;
 	requests_may_begin(requests, sk, room);
-	verdict = tls_pass(skb, requests, seg);
-	if (verdict != VERDICT_NONE)
-		return verdict;
-	seg->free = free_bytes(&requests->now);
 	if (requests->refused)
 		return seg->len ? VERDICT_DENY : VERDICT_ALLOW;
 	if (!seg->len && !(seg->flags & TCP_URG))
 		return VERDICT_ALLOW;
+	room->unread = requests->carries == CARRIES_NAMED || requests->carries == CARRIES_TLS;
+	seg->free = requests->carries == CARRIES_NAMED ? ~0U : free_bytes(&requests->now);
+	if (hello_is_next(skb, requests, room)) {
+		if (!hello_enter(sk, requests, room))
+			return VERDICT_DROP;
+	} else if (hello_was(requests, seg)) {
+		return VERDICT_ALLOW;
+	} else {
+		verdict = tls_pass(skb, requests, seg);
+		if (verdict != VERDICT_NONE)
+			return verdict;
+	}
 	if (!seg->out && !segment_socket(skb, sk, &requests->stream, seg))
 		return VERDICT_DENY;
-	requests->carries = CARRIES_REQUESTS;
+	if (requests->carries == CARRIES_NOTHING)
+		requests->carries = CARRIES_REQUESTS;
 	return VERDICT_NONE;
 }
 

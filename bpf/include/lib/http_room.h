@@ -21,7 +21,7 @@ static __always_inline __u32 http_end_of(const struct request_room *room, const 
 {
 	if (verdict == VERDICT_DROP)
 		return HTTP_END_SILENT;
-	if (verdict == VERDICT_RESET || flaw == FLAW_TLS || flaw == FLAW_HTTP2 || flaw == FLAW_MIDWAY ||
+	if (verdict == VERDICT_RESET || room->query.flags & QUERY_HELLO || flaw == FLAW_TLS || flaw == FLAW_HTTP2 || flaw == FLAW_MIDWAY ||
 	    flaw == FLAW_URGENT)
 		return HTTP_END_RESET;
 	if (room->others || (requests->asked && requests->heard == room->edge))

@@ -36,6 +36,8 @@ struct request_room {
 	__u32 answered; /* 1: this one does, by a veth, so that it can be answered there */
 	__u32 ended;   /* in a tap: 1: all was read, or what it is has been judged */
 	__u32 opened;  /* at the gate: as the socket's, see struct sock_state */
+	__u32 serves;  /* at the gate: 1: rules say which names TLS clients may ask for */
+	__u32 unread;  /* at the gate: 1: the packet is of a connection of TLS that has begun */
 	__u32 pad;
 	__u64 socket;  /* at the gate: cookie of its socket where it cannot */
 };
@@ -207,10 +209,18 @@ static long request_demand(__u32 index, void *data)
 	return 0;
 }
 
-/* Puts the rules that select the request into selects. */
-static __always_inline void request_select(struct request *r, struct ruleset *ruleset,
-					   __u64 revision, struct bits *selects)
+/* The rules with serverNames that match a connection; NULL: broken tables. */
+static __always_inline struct bits *request_served(struct ruleset *ruleset, const struct query *query)
 {
+	return query->server == SERVER_ANY ? &ruleset->tls : dfa_bits(query->revision, query->server);
+}
+
+/* Puts the rules that allow the request into selects, of those that say what may be inside. */
+static __always_inline void request_select(struct request *r, struct ruleset *ruleset,
+					   const struct query *query, struct bits *selects)
+{
+	struct bits *served = request_served(ruleset, query);
+	__u64 revision = query->revision;
 	struct request_demands d = {.r = r, .selects = selects, .first = ruleset->first_demand};
 	struct bits *method, *path, *host;
 	int i;
@@ -219,24 +229,24 @@ static __always_inline void request_select(struct request *r, struct ruleset *ru
 	path = request_bits(revision, &ruleset->paths, r->row[REQUEST_ROW_PATH]);
 	host = request_bits(revision, &ruleset->hosts, r->row[REQUEST_ROW_HOST]);
 	d.demands = table(&demands, revision);
-	if (!method || !path || !host || !d.demands) {
+	if (!method || !path || !host || !served || !d.demands) {
 		count_error(SITE_TABLES);
 		return; /* closed: none */
 	}
 	for (i = 0; i < RULE_WORDS; i++)
-		selects->word[i] = (ruleset->any_method.word[i] | method->word[i]) &
-				   (ruleset->any_path.word[i] | path->word[i]) &
-				   (ruleset->any_host.word[i] | host->word[i]);
+		selects->word[i] = (~ruleset->http.word[i] | ((ruleset->any_method.word[i] | method->word[i]) &
+							     (ruleset->any_path.word[i] | path->word[i]) &
+							     (ruleset->any_host.word[i] | host->word[i]))) &
+				   (~ruleset->tls.word[i] | served->word[i]);
 	if (ruleset->demands)
 		bpf_loop(ruleset->demands & 127, request_demand, &d, 0);
 }
 
 /*
- * Judges the request whose head was read, or with a flaw in the parser what is none. room->query says of
- * which connection. Returns a verdict; the answer is in the room. Inline:
- * the stack below it is deep.
+ * Asks in room->query, which says of which connection, about the request whose head was read, or with a flaw in the
+ * parser about what is none. Global: its stack is its own.
  */
-static __always_inline int request_judge(struct request *r, struct request_room *room, struct label *owner)
+__noinline int request_ask(struct request *r, struct request_room *room, struct label *owner)
 {
 	struct query *query;
 	struct bits *selects;
@@ -245,20 +255,34 @@ static __always_inline int request_judge(struct request *r, struct request_room 
 	int i;
 
 	if (!r || !room || !owner)
-		return VERDICT_DENY;
-	place = room->place;
+		return 0;
+	query = &room->query;
+	query->flags = QUERY_ADDRESS | QUERY_PORT | QUERY_REQUEST;
+	place = query->accept = room->place;
 	selects = bpf_map_lookup_elem(&request_selects, &place);
 	if (!selects)
-		return VERDICT_DENY;
+		return 0; /* closed: evaluate_pick() does not find them either */
 	for (i = 0; i < RULE_WORDS; i++)
 		selects->word[i] = 0;
-	query = &room->query;
 	if (!r->parser.flaw &&
 	    ruleset_of(query->revision, owner->container, &ruleset) == RULESET_FOUND)
-		request_select(r, ruleset, query->revision, selects);
-	query->flags = QUERY_ADDRESS | QUERY_PORT | QUERY_REQUEST;
-	query->accept = place;
+		request_select(r, ruleset, query, selects);
+	return 0;
+}
+
+/* Answers what is asked in the room. Returns a verdict; the answer is in the room. Inline: the stack below it is deep. */
+static __always_inline int room_answer(struct request_room *room, struct label *owner)
+{
 	__builtin_memset(&room->answer, 0, sizeof(room->answer));
-	answer_query(query, owner, room->flags, &room->who, &room->answer);
+	answer_query(&room->query, owner, room->flags, &room->who, &room->answer);
 	return room->answer.verdict;
+}
+
+/* Judges a request: see request_ask(). */
+static __always_inline int request_judge(struct request *r, struct request_room *room, struct label *owner)
+{
+	if (!r || !room || !owner)
+		return VERDICT_DENY;
+	request_ask(r, room, owner);
+	return room_answer(room, owner);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 #pragma once
-/* What is reported of requests, whoever reads them. */
+/* What is reported of requests and ClientHellos, whoever reads them. */
 #include <lib/request_room.h>
 
 /* Why something that cannot be read as a request is denied. */
@@ -26,7 +26,7 @@ static __always_inline int tell_said(const struct request_room *room, const stru
 		event = tell_alert(struct ev_request);
 	if (!event)
 		return 0; /* counted; the verdict stands */
-	tell_header(&event->header, EV_KIND_REQUEST, sizeof(*event));
+	tell_header(&event->header, room->query.flags & QUERY_HELLO ? EV_KIND_HELLO : EV_KIND_REQUEST, sizeof(*event));
 	tell_subject(&event->subject, owner, step == STEP_TAP);
 	event->rule = room->answer.rule;
 	event->revision = room->query.revision;

@@ -22,6 +22,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } said_by_sock SEC(".maps");
 
+/* Only connections of TLS have it where rules have serverNames. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct hello_conn);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} hello_by_sock SEC(".maps");
+
 /*
  * Of connections with requests at a gated veth, by their flow. LRU: where an entry is lost no byte of a client passes
  * until gate_skb has seen it again.

@@ -3,8 +3,9 @@
 /*
  * The ClientHello that begins a TLS connection (RFC 8446, 4.1.2; RFC 6066, 3; RFC 7301, 3.1), byte by byte
  * across records and segments, for the name that the client asks for and the protocols that it offers.
- * Stricter than servers: what two could read in two ways is refused, see enum hello_flaw. Bytes behind the
- * message are not read.
+ * Stricter than servers: what two could read in two ways is refused, see enum hello_flaw. A server may ask
+ * for a second one (RFC 8446, 4.1.4), which must ask for the same name: see parse/clienthello_again.h. Behind data that
+ * is sent early nobody could find it, so that a client that sends such is refused.
  */
 #include <abi/clienthello.h>
 #include <parse/http1_state.h>
@@ -36,17 +37,20 @@ enum hello_event {
 	HELLO_MORE = 0, /* the chunk is used up */
 	HELLO_DONE,	/* the message is whole */
 	HELLO_BAD,	/* see flaw */
+	HELLO_OVER,	/* no other message comes that asks for a name */
 };
 
 enum hello_flaw {
 	HELLO_SOUND = 0,
 	HELLO_FLAW_RECORD = 1,	/* no handshake record of TLS; too many */
 	HELLO_FLAW_MESSAGE = 2, /* another message, or lengths that do not add up */
-	HELLO_FLAW_NAME = 3,	/* a name twice, several names, no name of a host */
+	HELLO_FLAW_NAME = 3,	/* a name twice, several names, no name of a host, another than the first time */
+	HELLO_FLAW_EARLY = 4,	/* data is sent before the server has answered */
 };
 
 enum hello_bounds {
 	HELLO_RECORD_TYPE = 22,
+	HELLO_RECORD_CHANGE = 20, /* ChangeCipherSpec, which means nothing before a second ClientHello */
 	HELLO_MESSAGE_TYPE = 1,
 	HELLO_RECORD_HEADER = 5,
 	HELLO_RECORD_MAX = 16384,
@@ -56,6 +60,7 @@ enum hello_bounds {
 	HELLO_SESSION_MAX = 32,
 	HELLO_EXT_NAME = 0,
 	HELLO_EXT_ALPN = 16,
+	HELLO_EXT_EARLY = 42,
 	HELLO_EXT_ENCRYPTED = 0xfe0d,
 };
 
@@ -168,6 +173,8 @@ static __always_inline int hello_type(struct hello *h, __u32 type)
 		h->flags |= HELLO_ALPN;
 		return hello_next(h, HELLO_ALPN_SIZE, 2, 0);
 	}
+	if (type == HELLO_EXT_EARLY)
+		return hello_bad(h, HELLO_FLAW_EARLY);
 	if (type == HELLO_EXT_ENCRYPTED)
 		h->flags |= HELLO_ENCRYPTED;
 	return hello_next(h, HELLO_SIZE, 2, 0);
@@ -244,10 +251,14 @@ static __always_inline int hello_name(struct hello *h, __u32 c)
 		return hello_bad(h, HELLO_FLAW_NAME);
 	if (c == '.' && (!h->len || h->part == 1 || h->name[(h->len - 1) & (HELLO_NAME - 1)] == '.'))
 		return hello_bad(h, HELLO_FLAW_NAME);
+	if (h->flags & HELLO_SECOND && h->name[h->len & (HELLO_NAME - 1)] != c)
+		return hello_bad(h, HELLO_FLAW_NAME);
 	h->name[h->len & (HELLO_NAME - 1)] = c;
 	h->len++;
 	if (--h->part)
 		return HELLO_MORE;
+	if (h->flags & HELLO_SECOND && h->name[h->len & (HELLO_NAME - 1)])
+		return hello_bad(h, HELLO_FLAW_NAME); /* the first one goes on */
 	h->name[h->len & (HELLO_NAME - 1)] = 0;
 	return hello_extension(h);
 }

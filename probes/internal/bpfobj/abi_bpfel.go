@@ -203,6 +203,7 @@ const (
 	ABIEvKindEV_KIND_DNS           ABIEvKind = 14
 	ABIEvKindEV_KIND_REQUEST       ABIEvKind = 16
 	ABIEvKindEV_KIND_TAMPER        ABIEvKind = 17
+	ABIEvKindEV_KIND_HELLO         ABIEvKind = 18
 )
 
 type ABIEvRequest struct {
@@ -278,6 +279,7 @@ const (
 	ABIFlawFLAW_SHARED   ABIFlaw = 14
 	ABIFlawFLAW_UNREAD   ABIFlaw = 15
 	ABIFlawFLAW_HPACK    ABIFlaw = 16
+	ABIFlawFLAW_HELLO    ABIFlaw = 17
 )
 
 type ABIFlow struct {
@@ -422,7 +424,7 @@ const (
 type ABILimits uint32
 
 const (
-	ABILimitsABI_VERSION     ABILimits = 5
+	ABILimitsABI_VERSION     ABILimits = 6
 	ABILimitsRULE_WORDS      ABILimits = 8
 	ABILimitsRULE_MAX        ABILimits = 512
 	ABILimitsEXE_LEN         ABILimits = 256
@@ -568,6 +570,8 @@ type ABIRuleset struct {
 	AnyPort      ABIBits
 	Dns          ABIBits
 	Http         ABIBits
+	Tls          ABIBits
+	Read         ABIBits
 	AnyMethod    ABIBits
 	AnyPath      ABIBits
 	AnyHost      ABIBits
@@ -579,6 +583,7 @@ type ABIRuleset struct {
 	Methods      ABIDfaRef
 	Paths        ABIDfaRef
 	Hosts        ABIDfaRef
+	Servers      ABIDfaRef
 	Lines        ABIDfaRef
 	Id           uint32
 	Flags        uint32
@@ -596,6 +601,7 @@ const (
 	ABIRulesetFlagsRULESET_ICMP   ABIRulesetFlags = 16
 	ABIRulesetFlagsRULESET_USERS  ABIRulesetFlags = 32
 	ABIRulesetFlagsRULESET_GROUPS ABIRulesetFlags = 64
+	ABIRulesetFlagsRULESET_TLS    ABIRulesetFlags = 128
 )
 
 type ABISite uint32
@@ -671,6 +677,8 @@ type ABITlsConn struct {
 	Speaks     uint32
 	NameHash   uint64
 	NameSerial uint64
+	Unserved   uint32
+	Pad        uint32
 	Request    struct {
 		_      structs.HostLayout
 		Parser struct {
@@ -765,6 +773,7 @@ const (
 	ABIMapFlows             = "flows"
 	ABIMapGateByIfindex     = "gate_by_ifindex"
 	ABIMapGateSlots         = "gate_slots"
+	ABIMapHelloBySock       = "hello_by_sock"
 	ABIMapIdentityByAddr    = "identity_by_addr"
 	ABIMapIdsByContainer    = "ids_by_container"
 	ABIMapLabelByTask       = "label_by_task"
@@ -898,6 +907,7 @@ type ABIMapSpecs struct {
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
+	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
@@ -1009,6 +1019,7 @@ type ABIMaps struct {
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
+	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
@@ -1057,6 +1068,7 @@ func (m *ABIMaps) Close() error {
 		m.Flows,
 		m.GateByIfindex,
 		m.GateSlots,
+		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,

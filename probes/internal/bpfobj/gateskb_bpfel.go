@@ -33,6 +33,7 @@ const (
 	GateSKBMapFlows             = "flows"
 	GateSKBMapGateByIfindex     = "gate_by_ifindex"
 	GateSKBMapGateSlots         = "gate_slots"
+	GateSKBMapHelloBySock       = "hello_by_sock"
 	GateSKBMapIdentityByAddr    = "identity_by_addr"
 	GateSKBMapIdsByContainer    = "ids_by_container"
 	GateSKBMapLabelByTask       = "label_by_task"
@@ -135,6 +136,7 @@ type GateSKBMapSpecs struct {
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
+	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
@@ -211,6 +213,7 @@ type GateSKBMaps struct {
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
+	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
@@ -263,6 +266,7 @@ func (m *GateSKBMaps) Close() error {
 		m.Flows,
 		m.GateByIfindex,
 		m.GateSlots,
+		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,

@@ -32,6 +32,7 @@ const (
 	GateTCMapFlows             = "flows"
 	GateTCMapGateByIfindex     = "gate_by_ifindex"
 	GateTCMapGateSlots         = "gate_slots"
+	GateTCMapHelloBySock       = "hello_by_sock"
 	GateTCMapIdentityByAddr    = "identity_by_addr"
 	GateTCMapIdsByContainer    = "ids_by_container"
 	GateTCMapLabelByTask       = "label_by_task"
@@ -128,6 +129,7 @@ type GateTCMapSpecs struct {
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
+	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
@@ -198,6 +200,7 @@ type GateTCMaps struct {
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
+	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
@@ -244,6 +247,7 @@ func (m *GateTCMaps) Close() error {
 		m.Flows,
 		m.GateByIfindex,
 		m.GateSlots,
+		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,

@@ -52,7 +52,7 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 		err = tamper(raw, &e)
 	case event.KindDNS:
 		err = dns(raw, &e)
-	case event.KindRequest:
+	case event.KindRequest, event.KindHello:
 		err = request(raw, &e)
 	case event.KindLost, event.KindLate: // made in user space only
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)

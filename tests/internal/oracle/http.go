@@ -14,8 +14,9 @@ type Connection struct {
 	Process policy.Process
 	Call    policy.Call // that opened it
 	Said    string
-	HTTP2   bool // of what is said; else HTTP/1
-	Piece   int  // bytes of what is said that come at once, at most 240
+	Server  string // that it asks for, if it is TLS
+	HTTP2   bool   // of what is said; else HTTP/1
+	Piece   int    // bytes of what is said that come at once, at most 240
 }
 
 // Requests reads a connection. It returns what is decided of each request, and the flaw (enum flaw) for which nothing more
@@ -23,6 +24,7 @@ type Connection struct {
 func (o *Oracle) Requests(t testing.TB, c Connection) (decisions []compile.Decision, flaw KernelFlaw) {
 	t.Helper()
 	o.Put(t, c.Process, c.Call, false)
+	o.put(t, func(query *KernelQuery) { query.Server = uint16(o.accepts(t, "oracle_server", c.Server)) })
 	set(t, o.coll, "oracle_request", &KernelRequest{})
 	set(t, o.coll, "oracle_h2", &KernelH2{})
 	set(t, o.coll, "oracle_judged", &KernelJudged{})

@@ -109,6 +109,7 @@ const (
 	KernelFlawFLAW_SHARED   KernelFlaw = 14
 	KernelFlawFLAW_UNREAD   KernelFlaw = 15
 	KernelFlawFLAW_HPACK    KernelFlaw = 16
+	KernelFlawFLAW_HELLO    KernelFlaw = 17
 )
 
 type KernelFlow struct {
@@ -332,7 +333,7 @@ type KernelQuery struct {
 	Flags      uint32
 	Accept     uint32
 	Message    uint16
-	Pad        uint16
+	Server     uint16
 	NameHash   uint64
 	NameSerial uint64
 }
@@ -346,6 +347,7 @@ const (
 	KernelQueryFlagsQUERY_NAME     KernelQueryFlags = 8
 	KernelQueryFlagsQUERY_UNREAD   KernelQueryFlags = 16
 	KernelQueryFlagsQUERY_REQUEST  KernelQueryFlags = 32
+	KernelQueryFlagsQUERY_HELLO    KernelQueryFlags = 128
 	KernelQueryFlagsQUERY_BORROWED KernelQueryFlags = 64
 )
 
@@ -453,6 +455,7 @@ const (
 	KernelProgOracleName        = "oracle_name"
 	KernelProgOracleParse       = "oracle_parse"
 	KernelProgOraclePath        = "oracle_path"
+	KernelProgOracleServer      = "oracle_server"
 	KernelProgOracleWho         = "oracle_who"
 	KernelVarOracleAccept       = "oracle_accept"
 	KernelVarOracleAccepted     = "oracle_accepted"
@@ -514,13 +517,14 @@ type KernelSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type KernelProgramSpecs struct {
-	OracleHttp  *ebpf.ProgramSpec `ebpf:"oracle_http"`
-	OracleHttp2 *ebpf.ProgramSpec `ebpf:"oracle_http2"`
-	OracleJudge *ebpf.ProgramSpec `ebpf:"oracle_judge"`
-	OracleName  *ebpf.ProgramSpec `ebpf:"oracle_name"`
-	OracleParse *ebpf.ProgramSpec `ebpf:"oracle_parse"`
-	OraclePath  *ebpf.ProgramSpec `ebpf:"oracle_path"`
-	OracleWho   *ebpf.ProgramSpec `ebpf:"oracle_who"`
+	OracleHttp   *ebpf.ProgramSpec `ebpf:"oracle_http"`
+	OracleHttp2  *ebpf.ProgramSpec `ebpf:"oracle_http2"`
+	OracleJudge  *ebpf.ProgramSpec `ebpf:"oracle_judge"`
+	OracleName   *ebpf.ProgramSpec `ebpf:"oracle_name"`
+	OracleParse  *ebpf.ProgramSpec `ebpf:"oracle_parse"`
+	OraclePath   *ebpf.ProgramSpec `ebpf:"oracle_path"`
+	OracleServer *ebpf.ProgramSpec `ebpf:"oracle_server"`
+	OracleWho    *ebpf.ProgramSpec `ebpf:"oracle_who"`
 }
 
 // KernelMapSpecs contains maps before they are loaded into the kernel.
@@ -721,13 +725,14 @@ type KernelVariables struct {
 //
 // It can be passed to LoadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type KernelPrograms struct {
-	OracleHttp  *ebpf.Program `ebpf:"oracle_http"`
-	OracleHttp2 *ebpf.Program `ebpf:"oracle_http2"`
-	OracleJudge *ebpf.Program `ebpf:"oracle_judge"`
-	OracleName  *ebpf.Program `ebpf:"oracle_name"`
-	OracleParse *ebpf.Program `ebpf:"oracle_parse"`
-	OraclePath  *ebpf.Program `ebpf:"oracle_path"`
-	OracleWho   *ebpf.Program `ebpf:"oracle_who"`
+	OracleHttp   *ebpf.Program `ebpf:"oracle_http"`
+	OracleHttp2  *ebpf.Program `ebpf:"oracle_http2"`
+	OracleJudge  *ebpf.Program `ebpf:"oracle_judge"`
+	OracleName   *ebpf.Program `ebpf:"oracle_name"`
+	OracleParse  *ebpf.Program `ebpf:"oracle_parse"`
+	OraclePath   *ebpf.Program `ebpf:"oracle_path"`
+	OracleServer *ebpf.Program `ebpf:"oracle_server"`
+	OracleWho    *ebpf.Program `ebpf:"oracle_who"`
 }
 
 func (p *KernelPrograms) Close() error {
@@ -738,6 +743,7 @@ func (p *KernelPrograms) Close() error {
 		p.OracleName,
 		p.OracleParse,
 		p.OraclePath,
+		p.OracleServer,
 		p.OracleWho,
 	)
 }

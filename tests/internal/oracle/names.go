@@ -53,20 +53,49 @@ func (o *Oracle) Tell(t testing.TB, container uint64, addr netip.Addr, names []s
 func (o *Oracle) AskQuery(t testing.TB, p policy.Process, q policy.Query, own bool) compile.Decision {
 	t.Helper()
 	o.Put(t, p, q.Call, own)
-	var text [len(KernelName{}.Text)]byte
-	if copy(text[:], q.Name) == len(text) {
-		t.Fatalf("%q is longer than a name", q.Name)
-	}
-	set(t, o.coll, "oracle_text", &text)
-	if _, err := o.Program("oracle_name").Run(&ebpf.RunOptions{Data: Packet()}); err != nil {
-		t.Fatal("asking about a name: ", err)
-	}
+	o.put(t, func(query *KernelQuery) {
+		query.Accept = o.accepts(t, "oracle_name", q.Name)
+		query.Flags |= uint32(KernelQueryFlagsQUERY_NAME)
+	})
+	return o.Answer(t)
+}
+
+// AskHello asks about the beginning of a TLS connection.
+func (o *Oracle) AskHello(t testing.TB, p policy.Process, h policy.Hello) compile.Decision {
+	t.Helper()
+	o.Put(t, p, h.Call, false)
+	o.put(t, func(query *KernelQuery) {
+		query.Accept = o.accepts(t, "oracle_server", h.ServerName)
+		query.Flags |= uint32(KernelQueryFlagsQUERY_HELLO)
+	})
+	return o.Answer(t)
+}
+
+// put changes the question last put.
+func (o *Oracle) put(t testing.TB, change func(*KernelQuery)) {
+	t.Helper()
 	var question KernelQuestion
 	get(t, o.coll, "oracle_question", &question)
-	get(t, o.coll, "oracle_accept", &question.Query.Accept)
-	question.Query.Flags |= uint32(KernelQueryFlagsQUERY_NAME)
+	change(&question.Query)
 	set(t, o.coll, "oracle_question", &question)
-	return o.Answer(t)
+}
+
+// accepts is the number of the rules whose patterns match a name; 0 for "".
+func (o *Oracle) accepts(t testing.TB, program, name string) (number uint32) {
+	t.Helper()
+	if name == "" {
+		return 0
+	}
+	var text [len(KernelName{}.Text)]byte
+	if copy(text[:], name) == len(text) {
+		t.Fatalf("%q is longer than a name", name)
+	}
+	set(t, o.coll, "oracle_text", &text)
+	if _, err := o.Program(program).Run(&ebpf.RunOptions{Data: Packet()}); err != nil {
+		t.Fatal("asking about a name: ", err)
+	}
+	get(t, o.coll, "oracle_accept", &number)
+	return number
 }
 
 // Parsed is what the kernel's parser read of a DNS message.

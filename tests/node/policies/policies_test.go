@@ -31,13 +31,13 @@ spec:
     egress: [{toFQDNs: [{matchPattern: "a.***.example"}]}]
 `
 
-// unsupported is right, and not enforced by this version.
+// unsupported is right, and not enforced on this kernel.
 const unsupported = `apiVersion: sallyport.dev/v1alpha1
 kind: HostProcessPolicy
 metadata: {name: host}
 spec:
   hostSelector: {}
-  rules: [{name: tls, egress: [{toPorts: [{ports: [{port: 443, protocol: TCP}], serverNames: [a.example]}]}]}]
+  rules: [{name: job, processes: [{scripts: [{interpreter: /bin/sh, path: /a}]}], egress: []}]
 `
 
 const networkPolicy = `apiVersion: networking.k8s.io/v1

@@ -2,7 +2,6 @@ package read
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -239,11 +238,7 @@ func (s *scene) hold(t *testing.T, to string, all ...conversation) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	order, err := json.Marshal(all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := s.pod.Command(self, holdArg, to, string(order))
+	p := s.pod.Command(self, holdArg, to, order(t, all...))
 	if wrong := p.Run(t); wrong != "" || !p.ProcessState.Success() {
 		t.Errorf("with %s: %s%s", to, wrong, p.Complaint())
 	}

@@ -1,7 +1,9 @@
 package read
 
 import (
-	"encoding/json"
+	"bytes"
+	"encoding/gob"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -124,10 +126,24 @@ func (c conversation) end(conn net.Conn) string {
 	return ""
 }
 
-// holdAll holds conversations, all at a time, and prints what is wrong.
-func holdAll(addr, conversations string) error {
+// order is an argument that has the test binary hold conversations, whatever bytes are said in them.
+func order(t *testing.T, all ...conversation) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(all); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(b.Bytes())
+}
+
+// holdAll holds conversations of an order, all at a time, and prints what is wrong.
+func holdAll(addr, ordered string) error {
 	var all []conversation
-	if err := json.Unmarshal([]byte(conversations), &all); err != nil {
+	raw, err := hex.DecodeString(ordered)
+	if err != nil {
+		return err
+	}
+	if err := gob.NewDecoder(bytes.NewReader(raw)).Decode(&all); err != nil {
 		return err
 	}
 	fmt.Print(strings.Join(atOnce(addr, all), "\n"))

@@ -1,7 +1,6 @@
 package read
 
 import (
-	"encoding/json"
 	"net/netip"
 	"os"
 	"structs"
@@ -29,11 +28,7 @@ func TestInsidePod(t *testing.T) {
 			to := netip.AddrPortFrom(addr, port)
 			awaitServer(t, s.Pod, to)
 			s.events.Reset()
-			order, err := json.Marshal([]conversation{c})
-			if err != nil {
-				t.Fatal(err)
-			}
-			client := s.pod.Command(self, holdArg, to.String(), string(order))
+			client := s.pod.Command(self, holdArg, to.String(), order(t, c))
 			client.Start(t)
 			e := s.await(t, func(e event.Event) bool { return e.Socket != 0 })
 			if e.Verdict != event.VerdictDeny || e.Remote != to && e.Local != to {

@@ -98,10 +98,16 @@ func newUngated(t *testing.T, mode string) *scene {
 	return s
 }
 
-// swap puts the policy in force.
+// swap puts the policy of rules in force.
 func (s *scene) swap(t *testing.T, mode string, verdict policy.Verdict) {
 	t.Helper()
-	policies, err := policy.Parse("read", fmt.Appendf(nil, rules, mode, verdict))
+	s.inForce(t, fmt.Sprintf(rules, mode, verdict))
+}
+
+// inForce puts policies in force.
+func (s *scene) inForce(t *testing.T, text string) {
+	t.Helper()
+	policies, err := policy.Parse("read", []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,10 @@ func serve(addr string) error {
 	if err != nil {
 		return err
 	}
+	return serveOn(listener)
+}
+
+func serveOn(listener net.Listener) error {
 	for {
 		conn, err := listener.Accept()
 		if err != nil {

@@ -72,7 +72,7 @@ type tlsConn struct {
 	LocalPort  uint16
 	RemotePort uint16
 	State      uint32
-	_          [24]byte
+	_          [32]byte
 	Request    struct {
 		_    structs.HostLayout
 		_    [8]uint64
