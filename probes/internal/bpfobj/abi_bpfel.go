@@ -422,7 +422,7 @@ const (
 type ABILimits uint32
 
 const (
-	ABILimitsABI_VERSION     ABILimits = 5
+	ABILimitsABI_VERSION     ABILimits = 6
 	ABILimitsRULE_WORDS      ABILimits = 8
 	ABILimitsRULE_MAX        ABILimits = 512
 	ABILimitsEXE_LEN         ABILimits = 256
@@ -676,7 +676,7 @@ type ABITlsConn struct {
 		Parser struct {
 			_         structs.HostLayout
 			Seed      uint64
-			Word      [4]uint64
+			Word      [3]uint64
 			Left      uint64
 			Authority uint64
 			Host      uint64
