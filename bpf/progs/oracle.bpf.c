@@ -10,10 +10,13 @@
  * tc (oracle_server) the same of serverNames
  * tc (oracle_http)   goes on with the requests of oracle_request and judges each, for oracle_question
  * tc (oracle_http2)  the same with those of oracle_h2
+ * tc (oracle_gate)   the same as oracle_http, as gate_skb does with the segment of a client that is the packet
  * tc (oracle_parse)  reads the DNS message that is the packet into oracle_message
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include <abi/taps.h>
+#include <lib/http_gate.h>
 #include <lib/request_h2.h>
 #include <lib/socket.h>
 #include <parse/dns.h>
@@ -51,11 +54,13 @@ __u32 oracle_kind; /* enum dns_kind */
 __u8 oracle_text[NAME_LEN];
 __u32 oracle_accept;
 
-/* Their names are for user space. */
+/* Their names, or how they are laid out, are for user space. */
 enum query_flags oracle_query_flags;
 enum label_flags oracle_label_flags;
 enum control_flags oracle_control_flags;
 enum icmp_ports oracle_icmp_ports;
+struct tls_conn oracle_tls_conn;
+struct tls_tie oracle_tls_tie;
 
 /* How much oracle_path has accepted: the walk must not be optimised away. */
 __u64 oracle_accepted;
@@ -202,11 +207,45 @@ static __always_inline void oracle_judge_request(struct request *request)
 	oracle_judged.requests = at + 1;
 }
 
-/* One event of the chunk. Returns 1 when there is no more. */
-static long oracle_http_event(__u32 index, void *data)
+/* Loads the next bytes of the packet, when those in the room are read. Returns 0: there are none. */
+static __always_inline int oracle_load(struct __sk_buff *skb)
 {
 	struct http1_room *parse = &oracle_room.parse;
-	__u64 n = parse->len - parse->pos;
+	__u32 n = oracle_room.end - oracle_room.at;
+
+	if (n > HTTP1_CHUNK)
+		n = HTTP1_CHUNK;
+	if (!n || bpf_skb_load_bytes(skb, oracle_room.at, parse->chunk, ((n - 1) & (HTTP1_TEXT - 1)) + 1))
+		return 0;
+	parse->pos = 0;
+	parse->len = n;
+	oracle_room.at += n;
+	return 1;
+}
+
+/* Begins with a packet. Returns 0: nothing is in force. */
+static __always_inline int oracle_begin(struct __sk_buff *skb)
+{
+	struct control *c = control_get();
+
+	if (!c)
+		return 0;
+	oracle_room.query = oracle_question.query;
+	oracle_room.query.revision = c->revision;
+	address_canonical(oracle_room.query.addr);
+	oracle_room.flags = oracle_question.flags;
+	oracle_room.at = ORACLE_HTTP_BEGIN;
+	oracle_room.end = skb->len;
+	oracle_room.parse.len = oracle_room.parse.pos = 0;
+	return 1;
+}
+
+/* One event. Returns 1 when there is no more. */
+static long oracle_http_event(__u32 index, void *data)
+{
+	struct __sk_buff *skb = *(struct __sk_buff **)data;
+	struct http1_room *parse = &oracle_room.parse;
+	__u64 n;
 
 	switch (request_read(&oracle_request, &oracle_room, &oracle_question.label)) {
 	case HTTP1_HEAD:
@@ -218,46 +257,29 @@ static long oracle_http_event(__u32 index, void *data)
 			n = oracle_request.parser.left;
 		http1_skip(&oracle_request.parser, n);
 		parse->pos += n;
-		return !n;
+		return !n && !oracle_load(skb);
 	case HTTP1_BAD:
 		oracle_judged.flaw = oracle_request.parser.flaw;
 		return 1;
 	}
-	return 1;
-}
-
-/* Puts the bytes of a packet into the room. Returns 0: it has none, or too many. */
-static __always_inline int oracle_load(struct __sk_buff *skb)
-{
-	struct control *c = control_get();
-	__u32 n = skb->len - ORACLE_HTTP_BEGIN;
-
-	if (!c || skb->len <= ORACLE_HTTP_BEGIN || n > HTTP1_CHUNK ||
-	    bpf_skb_load_bytes(skb, ORACLE_HTTP_BEGIN, oracle_room.parse.chunk, ((n - 1) & 255) + 1))
-		return 0;
-	oracle_room.query = oracle_question.query;
-	oracle_room.query.revision = c->revision;
-	address_canonical(oracle_room.query.addr);
-	oracle_room.flags = oracle_question.flags;
-	oracle_room.parse.len = n;
-	oracle_room.parse.pos = 0;
-	return 1;
+	return !oracle_load(skb);
 }
 
 SEC("tc")
 int oracle_http(struct __sk_buff *skb)
 {
-	if (!oracle_load(skb))
+	if (!oracle_begin(skb))
 		return 1;
-	bpf_loop(2 * HTTP1_CHUNK, oracle_http_event, 0, 0);
+	bpf_loop(READING_STEPS, oracle_http_event, &skb, 0);
 	return 0;
 }
 
 struct h2 oracle_h2;
 
-/* One event of the chunk. Returns 1 when there is no more. */
+/* One event. Returns 1 when there is no more. */
 static long oracle_http2_event(__u32 index, void *data)
 {
+	struct __sk_buff *skb = *(struct __sk_buff **)data;
 	struct http1_room *parse = &oracle_room.parse;
 	__u32 n;
 
@@ -268,21 +290,46 @@ static long oracle_http2_event(__u32 index, void *data)
 	case HTTP1_BODY:
 		n = request_h2_skip(&oracle_h2, parse->len - parse->pos);
 		parse->pos += n;
-		return !n;
+		return !n && !oracle_load(skb);
 	case HTTP1_BAD:
 		oracle_judged.flaw = oracle_h2.user.request.parser.flaw;
 		return 1;
 	}
-	return 1;
+	return !oracle_load(skb);
 }
 
 SEC("tc")
 int oracle_http2(struct __sk_buff *skb)
 {
-	if (!oracle_load(skb))
+	if (!oracle_begin(skb))
 		return 1;
 	if (!oracle_h2.hpack.limit)
 		request_h2_begin(&oracle_h2, 0);
-	bpf_loop(2 * HTTP1_CHUNK, oracle_http2_event, 0, 0);
+	bpf_loop(READING_STEPS, oracle_http2_event, &skb, 0);
 	return 0;
+}
+
+struct requests oracle_requests;
+
+/* Reads a packet as gate_skb does behind the look-up of its socket; the next is the same client's next segment. */
+SEC("tc")
+int oracle_gate(struct __sk_buff *skb)
+{
+	struct reading g = {.skb = skb, .requests = &oracle_requests, .owner = &oracle_question.label};
+	struct control *c = control_get();
+	int verdict = VERDICT_DENY;
+
+	g.room = request_room_take(SITE_READ_BUSY);
+	if (!c || !g.room)
+		return verdict;
+	g.room->query = oracle_question.query;
+	g.room->query.revision = c->revision;
+	g.room->flags = oracle_question.flags;
+	if (segment_read(skb, ORACLE_HTTP_BEGIN, 1, &g.room->segment)) {
+		stream_begin(&oracle_requests.stream, g.room->segment.seq);
+		verdict = reading_run(&g);
+	}
+	oracle_answer = g.room->answer;
+	request_room_give(g.room);
+	return verdict;
 }

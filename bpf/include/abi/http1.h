@@ -5,7 +5,7 @@
 /* A parser of HTTP/1 requests between two bytes: see parse/http1.h. */
 struct http1 {
 	__u64 seed;
-	__u64 word[4];	 /* what is being read, in lower case: a method, the name or the value of a header */
+	__u64 word[3];	 /* what is being read, in lower case: a method, the name or the value of a header */
 	__u64 left;	 /* bytes of the body, or of the chunk */
 	__u64 authority; /* hash of the host in an absolute target */
 	__u64 host;	 /* hash of the Host header */

@@ -104,7 +104,7 @@ static __always_inline __u32 http1_lower(__u32 c)
 	return c >= 'A' && c <= 'Z' ? c | 0x20 : c;
 }
 
-/* Appends a byte to the word that is compared when it is whole; longer ones are no known word. */
+/* Appends a byte to the word that is compared when it is whole. Known words are shorter: none of a longer one's bytes is 0. */
 static __always_inline void http1_pack(struct http1 *h, __u32 c)
 {
 	__u32 n = h->count;
@@ -119,7 +119,7 @@ static __always_inline void http1_pack(struct http1 *h, __u32 c)
 
 static __always_inline void http1_unpack(struct http1 *h)
 {
-	h->word[0] = h->word[1] = h->word[2] = h->word[3] = 0;
+	h->word[0] = h->word[1] = h->word[2] = 0;
 	h->count = 0;
 }
 
@@ -129,7 +129,7 @@ static __always_inline void http1_unpack(struct http1 *h)
 
 static __always_inline int http1_is(const struct http1 *h, __u64 a, __u64 b, __u64 c)
 {
-	return h->word[0] == a && h->word[1] == b && h->word[2] == c && !h->word[3];
+	return h->word[0] == a && h->word[1] == b && h->word[2] == c;
 }
 
 /* RFC 9110, 5.6.2: what names and methods are made of. */

@@ -684,7 +684,7 @@ type ABITlsConn struct {
 		Parser struct {
 			_         structs.HostLayout
 			Seed      uint64
-			Word      [4]uint64
+			Word      [3]uint64
 			Left      uint64
 			Authority uint64
 			Host      uint64

@@ -364,7 +364,7 @@ type KernelRequest struct {
 	Parser struct {
 		_         structs.HostLayout
 		Seed      uint64
-		Word      [4]uint64
+		Word      [3]uint64
 		Left      uint64
 		Authority uint64
 		Host      uint64
@@ -384,6 +384,59 @@ type KernelRequest struct {
 	Met      uint64
 	Seen     uint64
 	Row      [4]uint16
+}
+
+type KernelRequests struct {
+	_      structs.HostLayout
+	Stream struct {
+		_      structs.HostLayout
+		ReadNs uint64
+		Next   uint32
+		From   uint32
+		Begun  uint32
+		Busy   uint32
+	}
+	Now     KernelRequest
+	Before  KernelRequest
+	Refused uint8
+	End     uint8
+	Asked   uint8
+	Carries uint8
+	Heard   uint32
+	Opened  uint32
+	Pad     uint32
+	Named   uint64
+}
+
+type KernelTlsConn struct {
+	_          structs.HostLayout
+	Serial     uint64
+	Ahead      uint64
+	Netns      uint64
+	Local      [16]uint8
+	Remote     [16]uint8
+	LocalPort  uint16
+	RemotePort uint16
+	State      uint32
+	Family     uint16
+	Direction  uint16
+	Speaks     uint32
+	NameHash   uint64
+	NameSerial uint64
+	Unserved   uint32
+	Pad        uint32
+	Request    KernelRequest
+}
+
+type KernelTlsTie struct {
+	_   structs.HostLayout
+	Key struct {
+		_      structs.HostLayout
+		Object uint64
+		Tgid   uint32
+		Pad    uint32
+	}
+	Serial uint64
 }
 
 type KernelTold struct {
@@ -412,6 +465,7 @@ type KernelToldWay struct {
 const (
 	KernelMapAlerts             = "alerts"
 	KernelMapAnswersBySock      = "answers_by_sock"
+	KernelMapConnByObject       = "conn_by_object"
 	KernelMapContainerByCgroup  = "container_by_cgroup"
 	KernelMapContainerParent    = "container_parent"
 	KernelMapControls           = "controls"
@@ -425,6 +479,7 @@ const (
 	KernelMapFlows              = "flows"
 	KernelMapGateByIfindex      = "gate_by_ifindex"
 	KernelMapGateSlots          = "gate_slots"
+	KernelMapHelloBySock        = "hello_by_sock"
 	KernelMapIdentityByAddr     = "identity_by_addr"
 	KernelMapIdsByContainer     = "ids_by_container"
 	KernelMapLabelByTask        = "label_by_task"
@@ -435,20 +490,27 @@ const (
 	KernelMapNamesOfCgrp        = "names_of_cgrp"
 	KernelMapNamesRooms         = "names_rooms"
 	KernelMapNetnsByCookie      = "netns_by_cookie"
+	KernelMapPassedByFlow       = "passed_by_flow"
 	KernelMapQueriesBySock      = "queries_by_sock"
 	KernelMapQueryBySock        = "query_by_sock"
 	KernelMapRefusals           = "refusals"
+	KernelMapRequestRooms       = "request_rooms"
 	KernelMapRequestSelects     = "request_selects"
 	KernelMapRequestTexts       = "request_texts"
+	KernelMapRequestsBySock     = "requests_by_sock"
 	KernelMapRules              = "rules"
 	KernelMapRulesById          = "rules_by_id"
 	KernelMapRulesByPeer        = "rules_by_peer"
 	KernelMapRulesByPort        = "rules_by_port"
 	KernelMapRulesetByCgrp      = "ruleset_by_cgrp"
 	KernelMapRulesets           = "rulesets"
+	KernelMapSaidBySock         = "said_by_sock"
 	KernelMapScriptByTask       = "script_by_task"
 	KernelMapStateBySock        = "state_by_sock"
 	KernelMapStreamRefusals     = "stream_refusals"
+	KernelMapTieBySock          = "tie_by_sock"
+	KernelMapTlsByTask          = "tls_by_task"
+	KernelProgOracleGate        = "oracle_gate"
 	KernelProgOracleHttp        = "oracle_http"
 	KernelProgOracleHttp2       = "oracle_http2"
 	KernelProgOracleJudge       = "oracle_judge"
@@ -470,9 +532,12 @@ const (
 	KernelVarOracleQueryFlags   = "oracle_query_flags"
 	KernelVarOracleQuestion     = "oracle_question"
 	KernelVarOracleRequest      = "oracle_request"
+	KernelVarOracleRequests     = "oracle_requests"
 	KernelVarOracleRoom         = "oracle_room"
 	KernelVarOracleScratch      = "oracle_scratch"
 	KernelVarOracleText         = "oracle_text"
+	KernelVarOracleTlsConn      = "oracle_tls_conn"
+	KernelVarOracleTlsTie       = "oracle_tls_tie"
 )
 
 // LoadKernel returns the embedded CollectionSpec for Kernel.
@@ -517,6 +582,7 @@ type KernelSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type KernelProgramSpecs struct {
+	OracleGate   *ebpf.ProgramSpec `ebpf:"oracle_gate"`
 	OracleHttp   *ebpf.ProgramSpec `ebpf:"oracle_http"`
 	OracleHttp2  *ebpf.ProgramSpec `ebpf:"oracle_http2"`
 	OracleJudge  *ebpf.ProgramSpec `ebpf:"oracle_judge"`
@@ -533,6 +599,7 @@ type KernelProgramSpecs struct {
 type KernelMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
 	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
+	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -546,6 +613,7 @@ type KernelMapSpecs struct {
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
+	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
@@ -556,20 +624,26 @@ type KernelMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	PassedByFlow      *ebpf.MapSpec `ebpf:"passed_by_flow"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestRooms      *ebpf.MapSpec `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	RequestTexts      *ebpf.MapSpec `ebpf:"request_texts"`
+	RequestsBySock    *ebpf.MapSpec `ebpf:"requests_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
+	SaidBySock        *ebpf.MapSpec `ebpf:"said_by_sock"`
 	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
+	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 }
 
 // KernelVariableSpecs contains global variables before they are loaded into the kernel.
@@ -589,9 +663,12 @@ type KernelVariableSpecs struct {
 	OracleQueryFlags   *ebpf.VariableSpec `ebpf:"oracle_query_flags"`
 	OracleQuestion     *ebpf.VariableSpec `ebpf:"oracle_question"`
 	OracleRequest      *ebpf.VariableSpec `ebpf:"oracle_request"`
+	OracleRequests     *ebpf.VariableSpec `ebpf:"oracle_requests"`
 	OracleRoom         *ebpf.VariableSpec `ebpf:"oracle_room"`
 	OracleScratch      *ebpf.VariableSpec `ebpf:"oracle_scratch"`
 	OracleText         *ebpf.VariableSpec `ebpf:"oracle_text"`
+	OracleTlsConn      *ebpf.VariableSpec `ebpf:"oracle_tls_conn"`
+	OracleTlsTie       *ebpf.VariableSpec `ebpf:"oracle_tls_tie"`
 }
 
 // KernelObjects contains all objects after they have been loaded into the kernel.
@@ -616,6 +693,7 @@ func (o *KernelObjects) Close() error {
 type KernelMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
 	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
+	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -629,6 +707,7 @@ type KernelMaps struct {
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
+	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
@@ -639,26 +718,33 @@ type KernelMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	PassedByFlow      *ebpf.Map `ebpf:"passed_by_flow"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestRooms      *ebpf.Map `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	RequestTexts      *ebpf.Map `ebpf:"request_texts"`
+	RequestsBySock    *ebpf.Map `ebpf:"requests_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
 	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
 	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
 	Rulesets          *ebpf.Map `ebpf:"rulesets"`
+	SaidBySock        *ebpf.Map `ebpf:"said_by_sock"`
 	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
+	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 }
 
 func (m *KernelMaps) Close() error {
 	return _KernelClose(
 		m.Alerts,
 		m.AnswersBySock,
+		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -672,6 +758,7 @@ func (m *KernelMaps) Close() error {
 		m.Flows,
 		m.GateByIfindex,
 		m.GateSlots,
+		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,
@@ -682,20 +769,26 @@ func (m *KernelMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.PassedByFlow,
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestRooms,
 		m.RequestSelects,
 		m.RequestTexts,
+		m.RequestsBySock,
 		m.Rules,
 		m.RulesById,
 		m.RulesByPeer,
 		m.RulesByPort,
 		m.RulesetByCgrp,
 		m.Rulesets,
+		m.SaidBySock,
 		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
+		m.TieBySock,
+		m.TlsByTask,
 	)
 }
 
@@ -716,15 +809,19 @@ type KernelVariables struct {
 	OracleQueryFlags   *ebpf.Variable `ebpf:"oracle_query_flags"`
 	OracleQuestion     *ebpf.Variable `ebpf:"oracle_question"`
 	OracleRequest      *ebpf.Variable `ebpf:"oracle_request"`
+	OracleRequests     *ebpf.Variable `ebpf:"oracle_requests"`
 	OracleRoom         *ebpf.Variable `ebpf:"oracle_room"`
 	OracleScratch      *ebpf.Variable `ebpf:"oracle_scratch"`
 	OracleText         *ebpf.Variable `ebpf:"oracle_text"`
+	OracleTlsConn      *ebpf.Variable `ebpf:"oracle_tls_conn"`
+	OracleTlsTie       *ebpf.Variable `ebpf:"oracle_tls_tie"`
 }
 
 // KernelPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type KernelPrograms struct {
+	OracleGate   *ebpf.Program `ebpf:"oracle_gate"`
 	OracleHttp   *ebpf.Program `ebpf:"oracle_http"`
 	OracleHttp2  *ebpf.Program `ebpf:"oracle_http2"`
 	OracleJudge  *ebpf.Program `ebpf:"oracle_judge"`
@@ -737,6 +834,7 @@ type KernelPrograms struct {
 
 func (p *KernelPrograms) Close() error {
 	return _KernelClose(
+		p.OracleGate,
 		p.OracleHttp,
 		p.OracleHttp2,
 		p.OracleJudge,

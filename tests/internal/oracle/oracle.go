@@ -15,7 +15,7 @@ import (
 	"github.com/sallyport/sallyport/probes"
 )
 
-//go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type question -type h2 -type flaw -type query -type label -type answer -type gate -type gate_slot -type flow_key -type flow -type query_flags -type control_flags -type message -type dns_message -type name -type told -type name_key -type told_key -type told_way -type label_flags -type request -type judged -type icmp_ports Kernel ../../../bpf/progs/oracle.bpf.c
+//go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type question -type h2 -type flaw -type query -type label -type answer -type gate -type gate_slot -type flow_key -type flow -type query_flags -type control_flags -type message -type dns_message -type name -type told -type name_key -type told_key -type told_way -type label_flags -type request -type requests -type tls_conn -type tls_tie -type judged -type icmp_ports Kernel ../../../bpf/progs/oracle.bpf.c
 
 // Oracle is the loaded programs. They judge by the tables that are in force.
 type Oracle struct {
