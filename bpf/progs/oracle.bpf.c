@@ -327,6 +327,7 @@ int oracle_gate(struct __sk_buff *skb)
 	g.room->flags = oracle_question.flags;
 	if (segment_read(skb, ORACLE_HTTP_BEGIN, 1, &g.room->segment)) {
 		stream_begin(&oracle_requests.stream, g.room->segment.seq);
+		oracle_requests.carries = CARRIES_REQUESTS;
 		verdict = reading_run(&g);
 	}
 	oracle_answer = g.room->answer;

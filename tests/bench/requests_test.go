@@ -82,6 +82,9 @@ func TestRequests(t *testing.T) {
 	noop := nothing(t, ebpf.ProgramSpec{Type: ebpf.SchedCLS}, allowed)
 	p := segment(request())
 	base, ours := alternate(programRounds, timed(t, noop, p, allowed), timed(t, o.Program("oracle_gate"), p, allowed))
+	if a := o.LastAnswer(t); a.Verdict != allowed || a.Reason != policy.ReasonRule.Number() {
+		t.Fatalf("judged is %+v: not what was to be measured", a)
+	}
 	rows := []row{{fmt.Sprintf("HTTP/1 request at the gate, head of %d bytes, %d path rules", headLen, pathRules), base, ours, "≤ 3 µs over"}}
 	calls := oracle.Frame(grpcCalls(t, requestsAtOnce))
 	base, ours = alternate(programRounds, timed(t, noop, calls, allowed), func() time.Duration {

@@ -61,12 +61,13 @@ struct requests {
 	struct stream stream;
 	struct request now;
 	struct request before; /* coming in: as it was before the last bytes that matter */
-	__u32 refused;	       /* enum verdict of the request behind which no byte passes; 0: none */
-	__u32 end;	       /* enum http_end: what follows that request */
+	__u8 refused;	       /* enum verdict of the request behind which no byte passes; 0: none */
+	__u8 end;	       /* enum http_end: what follows that request */
+	__u8 asked;	       /* 1: a request has passed, and heard is known */
+	__u8 carries;	       /* enum carries */
 	__u32 heard;	       /* up to where the client had been answered when the last of a request passed */
-	__u32 asked;	       /* 1: a request has passed, and heard is known */
-	__u32 carries;	       /* enum carries */
 	__u32 opened;	       /* as its socket's when it began */
+	__u32 pad;
 	__u64 named;	       /* revision under which its ClientHello was judged; 0: it was not */
 };
 
