@@ -132,3 +132,17 @@ func TestFullMountNamespaces(t *testing.T) {
 	free()
 	r.expect(t, c, over, "EPERM")
 }
+
+// TestTooManyParents: an agent that cannot tell the kernel where containers are does not start.
+func TestTooManyParents(t *testing.T) {
+	r := newBareRig(t, strongest(t))
+	for i := range 64 {
+		r.cfg.ContainerParents = append(r.cfg.ContainerParents, fmt.Sprintf("/parent%d", i))
+	}
+	if a, err := attachAgent(r.cfg, r.step); !errors.Is(err, unix.E2BIG) {
+		t.Errorf("65 parents, of 64 that there is room for: %v", err)
+		if err == nil {
+			_ = a.close() // it should not be there
+		}
+	}
+}

@@ -2,6 +2,8 @@ package names
 
 import (
 	"encoding/binary"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -9,6 +11,7 @@ import (
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
+	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
 
 // TestFullMapsOfNames: where there is no room for a name, the answer arrives and what it tells may not be connected to; that is
@@ -101,4 +104,29 @@ func TestNoRoomForLongAnswers(t *testing.T) {
 	s.events.Counted(t, "dns_busy")
 	hold(0)
 	wantAll(t, a, 1, lot(dnsmessage.TypeA, 1, many))
+}
+
+// TestNoRoomForNames: where names are being judged on every place of every CPU, no rule by name allows.
+func TestNoRoomForNames(t *testing.T) {
+	s := newScene(t, probes.Names{})
+	a := newInsider(t, s.a)
+	q := dnsmessage.Question{Name: dnsmessage.MustNewName("x.good.example."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}
+	s.ask(t, a, 1, query(1, q.Name.String(), q.Type), patience)
+	connect := order{Do: "connect", Address: at(unique(q)[0], 443)}
+	free := attached.Busy(t, attached.Own(t, s.node, connecting(t, s.node), "names_rooms"), 0) // struct names_room begins with it
+	a.want(t, "EPERM", connect)
+	free()
+	a.want(t, "ok", connect)
+}
+
+// connecting is the pin of the program that judges connect.
+func connecting(t *testing.T, node *pod.Node) string {
+	t.Helper()
+	for _, name := range []string{"judge_lsm_connect", "judge_fentry_connect", "judge_cgroup_connect4"} {
+		if _, err := os.Stat(filepath.Join(node.BPFFS, "sallyport", "links", name)); err == nil {
+			return name
+		}
+	}
+	t.Fatal("nothing judges connect")
+	return ""
 }
