@@ -2,7 +2,6 @@ package testutil
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -46,7 +45,7 @@ func (m *Memory) write(t testing.TB, path, text string) {
 func (m *Memory) remove(t testing.TB) {
 	t.Helper()
 	pids, err := os.ReadFile(filepath.Join(m.dir, "cgroup.procs"))
-	for _, pid := range strings.Fields(string(pids)) {
+	for pid := range strings.FieldsSeq(string(pids)) {
 		err = errors.Join(err, os.WriteFile(filepath.Join(m.root, "cgroup.procs"), []byte(pid), 0))
 	}
 	if err = errors.Join(err, unix.Rmdir(m.dir)); err != nil {
@@ -75,7 +74,7 @@ func (m *Memory) Leave(t testing.TB, more int64) {
 	t.Helper()
 	text := map[string]string{"memory.max": "max"}[m.limit]
 	if more >= 0 {
-		text = fmt.Sprint(m.Used(t) + more)
+		text = strconv.FormatInt(m.Used(t)+more, 10)
 	} else if text == "" {
 		text = "-1"
 	}
