@@ -169,12 +169,15 @@ bench: ## what it costs, as tables against a no-op natively and against no agent
 	done
 
 .PHONY: gauntlet
-gauntlet: ## every attack against every step of the ladder, as tables; fails where a row of tests/gauntlet/table.md got worse (root)
+gauntlet: ## every attack against every step of the ladder, and every fault, as tables; fails where a row got worse (root)
 	@contrib/tools/setup.sh test
 	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
 	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
 	@status=0; \
-	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v ./tests/gauntlet || status=1; \
+	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v ./tests/gauntlet | tee $(BUILD)/gauntlet.log || status=1; \
+	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v -run '^TestFault' ./tests/containers/agent | tee $(BUILD)/faults.log || status=1; \
+	for file in gauntlet faults; do grep '^|' $(BUILD)/$$file.log >$(BUILD)/$$file.md || status=1; done; \
+	echo '== $(BUILD)/gauntlet.md and $(BUILD)/faults.md hold the tables'; \
 	for version in $(KERNELS); do \
 	  kernel=$$(tests/vm/kernels.sh "$$version"); \
 	  echo "== kernel $$version"; \

@@ -12,10 +12,12 @@
  * ping sends, listen, accept, sends on decisions of an older policy. Packet and vsock sockets pass
  * creation; the packets of the former end at gate_tc.
  *
- * Fails closed for labelled processes when the tables are broken; open for tasks without a label.
+ * Fails closed for labelled processes when the tables are broken; open for tasks without a label, but
+ * for those that have lost theirs (lib/lost.h).
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include <lib/lost.h>
 #include <lib/socket.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -72,7 +74,9 @@ static __always_inline int to_peer(struct bpf_sock_addr *ctx, const __u8 *addr, 
 
 	facts_read(&facts, ctx);
 	label = label_subject(facts.netns);
-	if (!label || !c)
+	if (!label)
+		return enforce(lost_errno());
+	if (!c)
 		return CGROUP_ALLOW;
 	ask_init(&ask, &facts, c, STEP_CGROUP);
 	ask.call = call;
@@ -140,7 +144,9 @@ static __always_inline int served(struct bpf_sock_addr *ctx, int ip6)
 		return CGROUP_ALLOW;
 	facts_read(&facts, ctx);
 	label = label_subject(facts.netns);
-	if (!label || !c)
+	if (!label)
+		return enforce(lost_errno());
+	if (!c)
 		return CGROUP_ALLOW;
 	ask_init(&ask, &facts, c, STEP_CGROUP);
 	ask.call = CALL_BIND;
@@ -185,6 +191,8 @@ int judge_cgroup_create(struct bpf_sock *ctx)
 	facts.type = ctx->type;
 	facts.protocol = ctx->protocol;
 	label = label_subject(facts.netns);
+	if (!label && create_is_judged(&facts))
+		return enforce(lost_errno());
 	if (!label || !c)
 		return CGROUP_ALLOW;
 	state_get(ctx, label, facts.netns);

@@ -18,8 +18,9 @@
  *                         containers away from the agent and what it has put into the kernel
  *
  * Minimum kernel 5.17 with bpf in the lsm= list. Fails closed for labelled processes when the tables
- * are broken; open for tasks without a label, which nothing governs. Runs that are pre-empted are
- * not skipped: the kernel does not guard LSM programs against recursion.
+ * are broken; open for tasks without a label, which nothing governs, but for those that have lost theirs
+ * (lib/lost.h). Runs that are pre-empted are not skipped: the kernel does not guard LSM programs against
+ * recursion.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_tracing.h>

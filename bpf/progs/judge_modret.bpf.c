@@ -37,14 +37,22 @@ static __always_inline int pend(__u32 call, int err)
 	return 0;
 }
 
-/* Takes the result. A labelled process without one was not judged: closed. */
-static __always_inline int pended(__u32 call)
+/* What a task without a label gets of a call on a socket of the internet: there was nowhere to leave a result. */
+static __always_inline int unlabelled(struct sock *sk)
+{
+	if (!sk || !family_is_ip(sk->__sk_common.skc_family))
+		return 0;
+	return lost_errno();
+}
+
+/* Takes the result. A labelled process without one was not judged: closed. sk: the socket, NULL for none. */
+static __always_inline int pended(__u32 call, struct sock *sk)
 {
 	struct label *label = label_current();
 	int err;
 
 	if (!label)
-		return 0; /* open: nothing governs a task without label */
+		return unlabelled(sk);
 	if (label->pending_call != call) {
 		count_error(SITE_PENDING);
 		return -ERR_PERM;
@@ -63,7 +71,7 @@ int BPF_PROG(judge_fentry_connect, struct socket *sock, struct sockaddr *address
 SEC("fmod_ret/security_socket_connect")
 int BPF_PROG(judge_modret_connect, struct socket *sock, struct sockaddr *address, int len, int ret)
 {
-	return ret ? ret : pended(CALL_CONNECT);
+	return ret ? ret : pended(CALL_CONNECT, sock->sk);
 }
 
 SEC("fentry/security_sctp_bind_connect")
@@ -77,7 +85,7 @@ int BPF_PROG(judge_fentry_sctp, struct sock *sk, int optname, struct sockaddr *a
 SEC("fmod_ret/security_sctp_bind_connect")
 int BPF_PROG(judge_modret_sctp, struct sock *sk, int optname, struct sockaddr *address, int len, int ret)
 {
-	return ret || !sctp_connects(optname) ? ret : pended(CALL_CONNECT);
+	return ret || !sctp_connects(optname) ? ret : pended(CALL_CONNECT, sk);
 }
 
 SEC("fentry/security_sctp_sk_clone")
@@ -96,7 +104,7 @@ int BPF_PROG(judge_fentry_sendmsg, struct socket *sock, struct msghdr *msg, int 
 SEC("fmod_ret/security_socket_sendmsg")
 int BPF_PROG(judge_modret_sendmsg, struct socket *sock, struct msghdr *msg, int size, int ret)
 {
-	return ret ? ret : pended(CALL_SENDMSG);
+	return ret ? ret : pended(CALL_SENDMSG, sock->sk);
 }
 
 SEC("fentry/security_socket_bind")
@@ -108,7 +116,7 @@ int BPF_PROG(judge_fentry_bind, struct socket *sock, struct sockaddr *address, i
 SEC("fmod_ret/security_socket_bind")
 int BPF_PROG(judge_modret_bind, struct socket *sock, struct sockaddr *address, int len, int ret)
 {
-	return ret ? ret : pended(CALL_BIND);
+	return ret ? ret : pended(CALL_BIND, sock->sk);
 }
 
 SEC("fentry/security_socket_listen")
@@ -120,7 +128,7 @@ int BPF_PROG(judge_fentry_listen, struct socket *sock, int backlog)
 SEC("fmod_ret/security_socket_listen")
 int BPF_PROG(judge_modret_listen, struct socket *sock, int backlog, int ret)
 {
-	return ret ? ret : pended(CALL_LISTEN);
+	return ret ? ret : pended(CALL_LISTEN, sock->sk);
 }
 
 SEC("fentry/security_socket_accept")
@@ -132,7 +140,7 @@ int BPF_PROG(judge_fentry_accept, struct socket *sock, struct socket *newsock)
 SEC("fmod_ret/security_socket_accept")
 int BPF_PROG(judge_modret_accept, struct socket *sock, struct socket *newsock, int ret)
 {
-	return ret ? ret : pended(CALL_ACCEPT);
+	return ret ? ret : pended(CALL_ACCEPT, sock->sk);
 }
 
 SEC("fentry/security_socket_create")
@@ -144,7 +152,9 @@ int BPF_PROG(judge_fentry_create, int family, int type, int protocol, int kern)
 SEC("fmod_ret/security_socket_create")
 int BPF_PROG(judge_modret_create, int family, int type, int protocol, int kern, int ret)
 {
-	return ret ? ret : pended(CALL_SOCKET);
+	if (ret)
+		return ret;
+	return label_current() ? pended(CALL_SOCKET, 0) : create_lost(family, type, protocol, kern);
 }
 
 SEC("fentry/security_socket_post_create")
@@ -179,7 +189,9 @@ int BPF_PROG(judge_fentry_receive, struct file *file)
 SEC("fmod_ret/security_file_receive")
 int BPF_PROG(judge_modret_receive, struct file *file, int ret)
 {
-	return ret ? ret : pended(CALL_RECEIVE);
+	if (ret)
+		return ret;
+	return label_current() ? pended(CALL_RECEIVE, 0) : borrow_errno(receive_lost(file));
 }
 
 SEC("fmod_ret/security_task_kill")

@@ -75,7 +75,7 @@ int label_scan_task(struct bpf_iter__task *ctx)
 					     BPF_LOCAL_STORAGE_GET_F_CREATE);
 	}
 	if (!label) {
-		count_error(SITE_LABEL_STORAGE); /* open at JUDGE, closed at the gate */
+		label_lose();
 		return 0;
 	}
 	/* For what has its sockets already; the task itself reads them again at its next call. */

@@ -190,11 +190,7 @@ static __always_inline void join(struct task_struct *task, struct cgroup *cgrp)
 		return;
 	label = bpf_task_storage_get(&label_by_task, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!label) {
-		/*
-		 * No memory. Fails open at JUDGE (there is nothing to judge by) and closed at the gate,
-		 * where the packets of an unlabelled task of a governed pod have no flow.
-		 */
-		count_error(SITE_LABEL_STORAGE);
+		label_lose();
 		return;
 	}
 	__builtin_memset(label, 0, sizeof(*label));
@@ -230,8 +226,7 @@ int BPF_PROG(label_fork, struct task_struct *parent, struct task_struct *child)
 		copy = bpf_task_storage_get(&label_by_task, child, label,
 					    BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (!copy) {
-			/* No memory: open at JUDGE, closed at the gate, as in join(). */
-			count_error(SITE_LABEL_STORAGE);
+			label_lose();
 			return 0;
 		}
 		/* Threads keep it: the one that ends last, or executes, may not be the first. */
@@ -316,11 +311,11 @@ static __always_inline struct label *label_host(struct task_struct *task)
 	struct netns *netns = bpf_map_lookup_elem(&netns_by_cookie, &cookie);
 	struct label *label;
 
-	if (!netns)
-		return 0;
+	if (!netns || container_of_caller())
+		return 0; /* a container's task is not the node's, though it has no label */
 	label = bpf_task_storage_get(&label_by_task, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!label) {
-		count_error(SITE_LABEL_STORAGE); /* open: see label_subject() */
+		count_error(SITE_LABEL_STORAGE); /* open: a task of the node, as in label_found() */
 		return 0;
 	}
 	label->origin = ORIGIN_HOST;

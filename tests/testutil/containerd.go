@@ -136,6 +136,14 @@ func (c *Containerd) Kill(t testing.TB) {
 	}
 }
 
+// Signal sends the daemon a signal, such as SIGSTOP and SIGCONT, between which it answers nobody.
+func (c *Containerd) Signal(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	if err := c.daemon.Signal(signal); err != nil {
+		t.Fatal("signalling containerd: ", err)
+	}
+}
+
 // daemonLog is the end of what the daemon wrote.
 func (c *Containerd) daemonLog() string {
 	text, err := os.ReadFile(c.path("containerd.log"))

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -315,6 +316,36 @@ static void pid_reuse(char **args, char **rest)
 		finish_as(child);
 }
 
+/* Goes on in the youngest of N children, when the others are gone. */
+static void crowd(char **args, char **rest)
+{
+	long n = strtol(args[0], NULL, 10), i;
+	pid_t *children = calloc(n + 1, sizeof(*children));
+	int go[2];
+	char byte;
+
+	(void)rest;
+	if (!children)
+		die(errno, "memory for %ld pids", n);
+	pipe_or_die(go);
+	for (i = 0; i < n; i++) {
+		children[i] = fork_or_die();
+		if (children[i])
+			continue;
+		close(go[1]);
+		if (read(go[0], &byte, 1) == 1)
+			return;
+		_exit(0); /* its end has closed the pipe */
+	}
+	for (i = 0; i < n - 1; i++)
+		kill(children[i], SIGKILL);
+	for (i = 0; i < n - 1; i++)
+		waitpid(children[i], NULL, 0);
+	if (write(go[1], "", 1) != 1)
+		die(errno, "telling the last child to go on");
+	finish_as(children[n - 1]);
+}
+
 const struct transform process_transforms[] = {
 	{"fork", 0, plain_fork, ""},
 	{"vfork", 0, vfork_exec, "              with execve"},
@@ -325,6 +356,7 @@ const struct transform process_transforms[] = {
 	{"clone-parent", 0, clone_parent, "       CLONE_PARENT"},
 	{"into-cgroup", 1, into_cgroup, "DIR     CLONE_INTO_CGROUP"},
 	{"unshare-pid", 0, unshare_pid, "        first process of a pid namespace"},
+	{"crowd", 1, crowd, "N             the youngest of N children, when the others are gone"},
 	{"pid-reuse", 0, pid_reuse, "          under a pid that died before"},
 	{0},
 };

@@ -155,13 +155,22 @@ func (g *governed) name() string {
 	return c.Namespace + "/" + c.ID
 }
 
+// uncovered says why something does not cover it. A container that the kernel could not be told of, because its map is full, has
+// processes without labels (open).
+func (g *governed) uncovered() string {
+	if g.named && g.applied && !g.confirmed {
+		return "not labelled: the kernel could not be told of it; the log says why"
+	}
+	return g.note
+}
+
 func (a *agent) workloadStatus(now *snapshot) []*apiv1.Workload {
 	out := make([]*apiv1.Workload, 0, len(now.containers))
 	for i := range now.containers {
 		g := &now.containers[i]
 		w := &apiv1.Workload{
 			Name: g.name(), Container: g.container.Name, ContainerId: g.container.ID, Cgroup: g.container.CgroupPath,
-			Ruleset: g.ruleset, Governed: g.ruleset != 0, Provisional: !g.named, Note: g.note,
+			Ruleset: g.ruleset, Governed: g.ruleset != 0, Provisional: !g.named, Note: g.uncovered(),
 		}
 		if g.network != nil && g.network.held && g.network.veth.Ifindex != 0 {
 			if i, err := net.InterfaceByIndex(int(g.network.veth.Ifindex)); err == nil {

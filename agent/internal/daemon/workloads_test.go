@@ -96,6 +96,23 @@ func TestEndedTaskHasNoProcess(t *testing.T) {
 	}
 }
 
+func TestStatusSaysWhatIsNotCovered(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		g    governed
+		want string
+	}{
+		{governed{named: true, applied: true, confirmed: true, note: "a note"}, "a note"},
+		{governed{named: true, note: "a note"}, "a note"}, // not its turn yet
+		{governed{named: true, applied: true}, "not labelled: the kernel could not be told of it; the log says why"},
+		{governed{applied: true}, ""}, // what no runtime has named is the kernel's own
+	} {
+		if got := tc.g.uncovered(); got != tc.want {
+			t.Errorf("%+v: %q, want %q", tc.g, got, tc.want)
+		}
+	}
+}
+
 func TestInputNamesWorkloads(t *testing.T) {
 	t.Parallel()
 	w := newWorkloads(nil)

@@ -7,6 +7,7 @@
  * rule governs either side, and for processes of the node, nothing is refused.
  */
 #include <lib/judge.h>
+#include <lib/lost.h>
 
 enum trace_modes {
 	TRACE_NOAUDIT = 4, /* PTRACE_MODE_NOAUDIT */
@@ -101,6 +102,20 @@ static __always_inline struct label *label_of_other(struct task_struct *task)
 	return label;
 }
 
+/* Whether a calling task without a label is kept from what is another's: it may have been anybody. */
+static __always_inline int borrow_lost(void)
+{
+	struct control *c = control_get();
+
+	return c && c->flags & CONTROL_BORROW_TELL && c->flags & CONTROL_BORROW_REFUSE && lost_errno();
+}
+
+/* file_receive, where socket storage cannot be had: any socket may be another's. Returns 1 when it must not. */
+static __always_inline int receive_lost(struct file *file)
+{
+	return bpf_sock_from_file(file) && borrow_lost();
+}
+
 /* ptrace_access_check: the calling task reaches into child. Returns 1 when it must not. */
 static __always_inline int borrow_trace(struct task_struct *child, unsigned int mode, __u8 step)
 {
@@ -110,8 +125,10 @@ static __always_inline int borrow_trace(struct task_struct *child, unsigned int 
 		return 0;
 	subject = label_current();
 	target = label_of_other(child);
-	if (!subject || !target)
+	if (!target)
 		return 0;
+	if (!subject)
+		return borrow_lost();
 	return borrow_judge(subject, target, CALL_TRACE, step, mode & TRACE_NOAUDIT);
 }
 
@@ -130,7 +147,9 @@ static __always_inline int borrow_receive(struct file *file, __u8 step)
 		return 0;
 	state = bpf_sk_storage_get(&state_by_sock, sk, 0, 0);
 	subject = label_current();
-	if (!state || !subject)
-		return 0; /* the node's socket, or the node's process: open */
+	if (!state)
+		return 0; /* the node's socket: open */
+	if (!subject)
+		return borrow_lost();
 	return borrow_judge(subject, &state->owner, CALL_RECEIVE, step, 0);
 }

@@ -5,6 +5,10 @@
 #include <kernel/types.h>
 #include <maps/label.h>
 
+enum unit_tasks {
+	SERVICE_MANAGER = 1, /* its pid: never labelled, for all that it starts would be born with its label */
+};
+
 /*
  * The container whose cgroup is cgrp or above it, outermost first found from below. *id is its
  * cgroup's. NULL: in no container.
@@ -25,6 +29,16 @@ static __always_inline struct container *container_of_cgroup(struct cgroup *cgrp
 		cgrp = (struct cgroup *)BPF_CORE_READ(cgrp, self.parent);
 	}
 	return 0;
+}
+
+/* Id of the cgroup of the container that the calling task is in; 0: in none. Global: verified once, where it is called often. */
+__noinline __u64 container_of_caller(void)
+{
+	__u64 id = 0;
+
+	if (!container_of_cgroup(BPF_CORE_READ(bpf_get_current_task_btf(), cgroups, dfl_cgrp), &id))
+		return 0;
+	return id;
 }
 
 /* Whether a cgroup is the one with this id, or below it. */

@@ -5,6 +5,7 @@
  * behave alike.
  */
 #include <bpf/bpf_core_read.h>
+#include <lib/lost.h>
 #include <lib/sctp.h>
 #include <lib/tie.h>
 
@@ -77,7 +78,7 @@ static __always_inline int hook_connect(struct sock *sk, struct sockaddr *name, 
 	facts_read(&facts, sk);
 	label = label_subject(facts.netns);
 	if (!label)
-		return 0;
+		return lost_errno();
 	/* AF_UNSPEC dissolves the association; there is no peer to judge. */
 	if (!address_read(&address, addr, name, len) || address.family == FAMILY_UNSPEC)
 		return 0;
@@ -109,7 +110,7 @@ static __always_inline int hook_sendmsg(struct socket *sock, struct msghdr *msg,
 	facts_read(&facts, sk);
 	label = label_subject(facts.netns);
 	if (!label)
-		return 0;
+		return lost_errno();
 	state = state_of(sk, label, facts.netns);
 	if (c->flags & CONTROL_TAPS && facts.type == TYPE_STREAM && state && tie_send(sk, state, label))
 		return -ERR_PERM;
@@ -155,7 +156,7 @@ static __always_inline int hook_listen(struct socket *sock, struct sockaddr *nam
 	facts_read(&facts, sk);
 	label = label_subject(facts.netns);
 	if (!label)
-		return 0;
+		return lost_errno();
 	ask_init(&ask, &facts, c, step);
 	ask.call = call;
 	if (name && address_read(&address, ask.local, name, len))
@@ -167,6 +168,17 @@ static __always_inline int hook_listen(struct socket *sock, struct sockaddr *nam
 	if (state && call == CALL_LISTEN)
 		state->direction = DIR_INGRESS;
 	return enforce(judge_listen(&ask, label, state));
+}
+
+/* socket(2) by a task without a label, where there is nowhere to leave what hook_create() found. */
+static __always_inline int create_lost(int family, int type, int protocol, int kern)
+{
+	struct sock_facts facts = {};
+
+	facts.family = family;
+	facts.type = type & TYPE_MASK;
+	facts.protocol = protocol;
+	return kern || !create_is_judged(&facts) ? 0 : lost_errno();
 }
 
 static __always_inline int hook_create(int family, int type, int protocol, int kern, __u8 step)
@@ -186,7 +198,7 @@ static __always_inline int hook_create(int family, int type, int protocol, int k
 	facts.netns = bpf_get_current_task_btf()->nsproxy->net_ns->net_cookie;
 	label = label_subject(facts.netns);
 	if (!label)
-		return 0;
+		return lost_errno();
 	ask_init(&ask, &facts, c, step);
 	ask.call = CALL_SOCKET;
 	if (is_mptcp(&facts))

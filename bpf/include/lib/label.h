@@ -2,9 +2,25 @@
 #pragma once
 #include <bpf/bpf_core_read.h>
 #include <kernel/types.h>
+#include <lib/container.h>
 #include <lib/control.h>
 #include <lib/ids.h>
 #include <maps/label.h>
+
+/*
+ * A task has no label for lack of memory, which a workload can bring about: labels count as the memory of whoever made the
+ * map. Closed: lib/lost.h denies what such a task calls where rules govern its container, and the gate finds no owner for
+ * its sockets.
+ */
+static __always_inline void label_lose(void)
+{
+	__u32 zero = 0;
+	__u64 *n = bpf_map_lookup_elem(&labels_lost, &zero);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+	count_error(SITE_LABEL_STORAGE);
+}
 
 /*
  * The label of the calling task; only the task itself writes to it. A thread that no fork hook saw
@@ -22,8 +38,7 @@ static __always_inline struct label *label_current(void)
 		return 0;
 	label = bpf_task_storage_get(&label_by_task, task, label, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!label) {
-		/* No memory: open at JUDGE, closed at the gate, which finds no owner for new sockets. */
-		count_error(SITE_LABEL_STORAGE);
+		label_lose();
 		return 0;
 	}
 	/* The process may have been writing these while they were copied. */
@@ -52,6 +67,8 @@ static __always_inline struct label *label_found(__u64 netns_cookie)
 		}
 		return label;
 	}
+	if (container_of_caller())
+		return 0; /* it is older than its label, or has lost it: no task of the node */
 	/* A task of the node that came in by setns without an exec: its path was never read. */
 	label = bpf_task_storage_get(&label_by_task, bpf_get_current_task_btf(), 0,
 				     BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -70,7 +87,7 @@ static __always_inline struct label *label_found(__u64 netns_cookie)
 
 /*
  * The label of the calling task for a call on a socket of the network namespace: its container's, or
- * Host's when a task outside every container is inside a governed namespace. NULL: ungoverned. Its ids are
+ * Host's when a task outside every container is inside a governed namespace. NULL: ungoverned, but for lost_errno(). Its ids are
  * those of now where the rules that select it depend on them, or are computed next. A swap between here and the
  * judgement may compute them by older ids, for this one call, which came as early as the policy did.
  */

@@ -56,6 +56,14 @@ __noinline int protect_judge(const struct label *subject, __u8 call, __u32 detai
 	return !!(c->flags & CONTROL_PROTECT_REFUSE);
 }
 
+/* Whether a calling task without a label is kept from the agent: its container may be governed. */
+static __always_inline int protect_lost(void)
+{
+	struct control *c = control_get();
+
+	return c && c->flags & CONTROL_PROTECT_TELL && c->flags & CONTROL_PROTECT_REFUSE && lost_errno();
+}
+
 /* The calling task does something against the agent. Returns 1 when it must not; the agent itself may. */
 static __always_inline int protect_caller(__u8 call, __u32 detail, __u8 step, int quiet)
 {
@@ -64,7 +72,7 @@ static __always_inline int protect_caller(__u8 call, __u32 detail, __u8 step, in
 	if (is_agent(bpf_get_current_task_btf()))
 		return 0;
 	subject = label_current();
-	return subject ? protect_judge(subject, call, detail, step, quiet) : 0;
+	return subject ? protect_judge(subject, call, detail, step, quiet) : protect_lost();
 }
 
 /* The calling task does something to another. Returns 1 when that is the agent, and it must not. */

@@ -9,10 +9,7 @@
 #include <lib/binary.h>
 #include <lib/container.h>
 #include <lib/ids.h>
-
-enum unit_tasks {
-	SERVICE_MANAGER = 1, /* its pid: never labelled, for all that it starts would be born with its label */
-};
+#include <lib/label.h>
 
 /* Whether a label is a container's, which stays whatever cgroup its task enters. */
 static __always_inline int label_stays(const struct label *label)
@@ -65,7 +62,7 @@ static __always_inline void unit_enter(struct task_struct *task, struct cgroup *
 		return;
 	label = bpf_task_storage_get(&label_by_task, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!label) {
-		count_error(SITE_LABEL_STORAGE); /* no memory; open: there is nothing to judge by */
+		label_lose();
 		return;
 	}
 	__builtin_memset(label, 0, sizeof(*label));

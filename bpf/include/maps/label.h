@@ -13,6 +13,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } label_by_task SEC(".maps");
 
+/* How many tasks got no label for lack of memory. From the first on, who has none is not taken for ungoverned: see lib/lost.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} labels_lost SEC(".maps");
+
 /* Scripts of executions that are under way; freed with them, or with the task. */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);

@@ -37,6 +37,7 @@ const (
 	GateSKBMapIdentityByAddr    = "identity_by_addr"
 	GateSKBMapIdsByContainer    = "ids_by_container"
 	GateSKBMapLabelByTask       = "label_by_task"
+	GateSKBMapLabelsLost        = "labels_lost"
 	GateSKBMapLastId            = "last_id"
 	GateSKBMapMntnsByContainer  = "mntns_by_container"
 	GateSKBMapNameByHash        = "name_by_hash"
@@ -140,6 +141,7 @@ type GateSKBMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.MapSpec `ebpf:"labels_lost"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -217,6 +219,7 @@ type GateSKBMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.Map `ebpf:"labels_lost"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -270,6 +273,7 @@ func (m *GateSKBMaps) Close() error {
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,
+		m.LabelsLost,
 		m.LastId,
 		m.MntnsByContainer,
 		m.NameByHash,

@@ -36,6 +36,7 @@ const (
 	GateTCMapIdentityByAddr    = "identity_by_addr"
 	GateTCMapIdsByContainer    = "ids_by_container"
 	GateTCMapLabelByTask       = "label_by_task"
+	GateTCMapLabelsLost        = "labels_lost"
 	GateTCMapLastId            = "last_id"
 	GateTCMapMntnsByContainer  = "mntns_by_container"
 	GateTCMapNameByHash        = "name_by_hash"
@@ -133,6 +134,7 @@ type GateTCMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.MapSpec `ebpf:"labels_lost"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -204,6 +206,7 @@ type GateTCMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.Map `ebpf:"labels_lost"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -251,6 +254,7 @@ func (m *GateTCMaps) Close() error {
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,
+		m.LabelsLost,
 		m.LastId,
 		m.MntnsByContainer,
 		m.NameByHash,

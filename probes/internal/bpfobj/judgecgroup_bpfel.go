@@ -34,6 +34,7 @@ const (
 	JudgeCgroupMapIdentityByAddr       = "identity_by_addr"
 	JudgeCgroupMapIdsByContainer       = "ids_by_container"
 	JudgeCgroupMapLabelByTask          = "label_by_task"
+	JudgeCgroupMapLabelsLost           = "labels_lost"
 	JudgeCgroupMapLastId               = "last_id"
 	JudgeCgroupMapMntnsByContainer     = "mntns_by_container"
 	JudgeCgroupMapNameByHash           = "name_by_hash"
@@ -136,6 +137,7 @@ type JudgeCgroupMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.MapSpec `ebpf:"labels_lost"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -202,6 +204,7 @@ type JudgeCgroupMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.Map `ebpf:"labels_lost"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -244,6 +247,7 @@ func (m *JudgeCgroupMaps) Close() error {
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,
+		m.LabelsLost,
 		m.LastId,
 		m.MntnsByContainer,
 		m.NameByHash,

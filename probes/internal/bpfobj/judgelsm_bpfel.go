@@ -36,6 +36,7 @@ const (
 	JudgeLSMMapIdentityByAddr     = "identity_by_addr"
 	JudgeLSMMapIdsByContainer     = "ids_by_container"
 	JudgeLSMMapLabelByTask        = "label_by_task"
+	JudgeLSMMapLabelsLost         = "labels_lost"
 	JudgeLSMMapLastId             = "last_id"
 	JudgeLSMMapMntnsByContainer   = "mntns_by_container"
 	JudgeLSMMapNameByHash         = "name_by_hash"
@@ -162,6 +163,7 @@ type JudgeLSMMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.MapSpec `ebpf:"labels_lost"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -232,6 +234,7 @@ type JudgeLSMMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.Map `ebpf:"labels_lost"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -278,6 +281,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,
+		m.LabelsLost,
 		m.LastId,
 		m.MntnsByContainer,
 		m.NameByHash,

@@ -36,6 +36,7 @@ const (
 	JudgeModRetMapIdentityByAddr        = "identity_by_addr"
 	JudgeModRetMapIdsByContainer        = "ids_by_container"
 	JudgeModRetMapLabelByTask           = "label_by_task"
+	JudgeModRetMapLabelsLost            = "labels_lost"
 	JudgeModRetMapLastId                = "last_id"
 	JudgeModRetMapMntnsByContainer      = "mntns_by_container"
 	JudgeModRetMapNameByHash            = "name_by_hash"
@@ -178,6 +179,7 @@ type JudgeModRetMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.MapSpec `ebpf:"labels_lost"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -248,6 +250,7 @@ type JudgeModRetMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.Map `ebpf:"labels_lost"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -294,6 +297,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,
+		m.LabelsLost,
 		m.LastId,
 		m.MntnsByContainer,
 		m.NameByHash,

@@ -34,6 +34,7 @@ const (
 	JudgeReportMapIdentityByAddr         = "identity_by_addr"
 	JudgeReportMapIdsByContainer         = "ids_by_container"
 	JudgeReportMapLabelByTask            = "label_by_task"
+	JudgeReportMapLabelsLost             = "labels_lost"
 	JudgeReportMapLastId                 = "last_id"
 	JudgeReportMapMntnsByContainer       = "mntns_by_container"
 	JudgeReportMapNameByHash             = "name_by_hash"
@@ -138,6 +139,7 @@ type JudgeReportMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.MapSpec `ebpf:"labels_lost"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -204,6 +206,7 @@ type JudgeReportMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.Map `ebpf:"labels_lost"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -246,6 +249,7 @@ func (m *JudgeReportMaps) Close() error {
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,
+		m.LabelsLost,
 		m.LastId,
 		m.MntnsByContainer,
 		m.NameByHash,

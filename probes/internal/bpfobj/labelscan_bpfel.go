@@ -35,6 +35,7 @@ const (
 	LabelScanMapIdsByContainer    = "ids_by_container"
 	LabelScanMapInferredByTgid    = "inferred_by_tgid"
 	LabelScanMapLabelByTask       = "label_by_task"
+	LabelScanMapLabelsLost        = "labels_lost"
 	LabelScanMapLastId            = "last_id"
 	LabelScanMapMntnsByContainer  = "mntns_by_container"
 	LabelScanMapNameByHash        = "name_by_hash"
@@ -130,6 +131,7 @@ type LabelScanMapSpecs struct {
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	InferredByTgid    *ebpf.MapSpec `ebpf:"inferred_by_tgid"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.MapSpec `ebpf:"labels_lost"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -199,6 +201,7 @@ type LabelScanMaps struct {
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	InferredByTgid    *ebpf.Map `ebpf:"inferred_by_tgid"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.Map `ebpf:"labels_lost"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -242,6 +245,7 @@ func (m *LabelScanMaps) Close() error {
 		m.IdsByContainer,
 		m.InferredByTgid,
 		m.LabelByTask,
+		m.LabelsLost,
 		m.LastId,
 		m.MntnsByContainer,
 		m.NameByHash,

@@ -24,6 +24,7 @@ const (
 	LabelTaskMapFlows              = "flows"
 	LabelTaskMapIdsByContainer     = "ids_by_container"
 	LabelTaskMapLabelByTask        = "label_by_task"
+	LabelTaskMapLabelsLost         = "labels_lost"
 	LabelTaskMapLastId             = "last_id"
 	LabelTaskMapMntnsByContainer   = "mntns_by_container"
 	LabelTaskMapNetnsByCookie      = "netns_by_cookie"
@@ -102,6 +103,7 @@ type LabelTaskMapSpecs struct {
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.MapSpec `ebpf:"labels_lost"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
@@ -146,6 +148,7 @@ type LabelTaskMaps struct {
 	Flows             *ebpf.Map `ebpf:"flows"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.Map `ebpf:"labels_lost"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
@@ -166,6 +169,7 @@ func (m *LabelTaskMaps) Close() error {
 		m.Flows,
 		m.IdsByContainer,
 		m.LabelByTask,
+		m.LabelsLost,
 		m.LastId,
 		m.MntnsByContainer,
 		m.NetnsByCookie,

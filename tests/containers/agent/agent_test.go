@@ -41,6 +41,7 @@ type conf struct {
 	parent     string // cgroup whose children are containers
 	unknown    string // unknownWorkload
 	metrics    string // address
+	alerts     string // the section; "": JSON lines only
 	extra      string // lines at the end
 }
 
@@ -100,12 +101,12 @@ runtime:
   containerd: %s
   nri: {enabled: never} # that would be the machine's own runtime
   containerParents: [%s]
-alerts: {jsonl: {path: %s}}
+alerts: %s
 api: {socket: %s}
 metrics: {address: %q}
 log: {format: json}
 %s`, a.path("policies"), or(a.conf.unknown, "allow"), a.path("bpf"), containerd, or(a.conf.parent, "/none"),
-		a.path("alerts.jsonl"), a.path("api.sock"), a.conf.metrics, a.conf.extra)
+		or(a.conf.alerts, "{jsonl: {path: "+a.path("alerts.jsonl")+"}}"), a.path("api.sock"), a.conf.metrics, a.conf.extra)
 	if err := os.WriteFile(a.path("config.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -483,6 +483,7 @@ const (
 	KernelMapIdentityByAddr     = "identity_by_addr"
 	KernelMapIdsByContainer     = "ids_by_container"
 	KernelMapLabelByTask        = "label_by_task"
+	KernelMapLabelsLost         = "labels_lost"
 	KernelMapLastId             = "last_id"
 	KernelMapMntnsByContainer   = "mntns_by_container"
 	KernelMapNameByHash         = "name_by_hash"
@@ -617,6 +618,7 @@ type KernelMapSpecs struct {
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.MapSpec `ebpf:"labels_lost"`
 	LastId            *ebpf.MapSpec `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
@@ -711,6 +713,7 @@ type KernelMaps struct {
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
+	LabelsLost        *ebpf.Map `ebpf:"labels_lost"`
 	LastId            *ebpf.Map `ebpf:"last_id"`
 	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
 	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
@@ -762,6 +765,7 @@ func (m *KernelMaps) Close() error {
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,
+		m.LabelsLost,
 		m.LastId,
 		m.MntnsByContainer,
 		m.NameByHash,

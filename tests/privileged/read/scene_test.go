@@ -58,6 +58,7 @@ spec:
 // scene is a pod behind a gate, and a web server.
 type scene struct {
 	*testutil.Net
+	node   *pod.Node
 	kernel *probes.Kernel
 	judge  *judge.Judge
 	pod    *pod.Container
@@ -84,7 +85,7 @@ func newScene(t *testing.T, mode string) *scene {
 func newUngated(t *testing.T, mode string) *scene {
 	t.Helper()
 	node := pod.NewNode(t)
-	s := &scene{Net: testutil.NewNet(t, testutil.NetOptions{})}
+	s := &scene{node: node, Net: testutil.NewNet(t, testutil.NetOptions{})}
 	s.kernel, s.judge = attached.Open(t, node, probes.Config{}, attached.Enforcing())
 	s.events = attached.Record(t, s.kernel)
 	ns, err := netns.GetFromPath(s.Pod.Path())
