@@ -16,13 +16,13 @@ const maxPrologue = 32
 //
 // The check compares with what R14 points to, which is the running goroutine only where arguments are passed in
 // registers (Go 1.17 and newer on amd64: $GOROOT/src/cmd/compile/abi-internal.md): code that does not begin with it is
-// not what it is taken for, and is ErrNotFound, as is that of other machines.
+// not what it is taken for, and is ErrCode, as is that of other machines.
 func (f *File) GoBody(fn Func) (uint64, error) {
 	if f.machine != elf.EM_X86_64 {
-		return 0, fmt.Errorf("%w: Go code of %s cannot be read", ErrNotFound, f.machine)
+		return 0, fmt.Errorf("%w: Go on %s", ErrCode, f.machine)
 	}
 	if fn.Size < maxPrologue {
-		return 0, fmt.Errorf("%w: %s has only %d bytes", ErrNotFound, fn.Name, fn.Size)
+		return 0, fmt.Errorf("%w: %s has only %d bytes", ErrCode, fn.Name, fn.Size)
 	}
 	code, err := f.bytes(fn.Offset, maxPrologue)
 	if err != nil {
@@ -30,7 +30,7 @@ func (f *File) GoBody(fn Func) (uint64, error) {
 	}
 	n := stackCheck(code)
 	if n == 0 {
-		return 0, fmt.Errorf("%w: %s does not begin as a Go function with arguments in registers", ErrNotFound, fn.Name)
+		return 0, fmt.Errorf("%w: %s does not begin as a Go function with arguments in registers", ErrCode, fn.Name)
 	}
 	return fn.Offset + uint64(n), nil
 }

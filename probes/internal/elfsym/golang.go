@@ -23,7 +23,7 @@ type pcln struct {
 }
 
 // GoFuncs finds functions of a Go program by name, stripped or not. What is not there is not in the result;
-// none at all is ErrNotFound, as is a file that is no Go program.
+// none at all is ErrNotFound, as is a file that is no Go program. That of a Go before 1.20 is ErrCode.
 func (f *File) GoFuncs(names ...string) (map[string]Func, error) {
 	s, h, err := f.goTable()
 	if err != nil {

@@ -82,7 +82,7 @@ func checkBody(t *testing.T, f *File, fn Func) {
 	t.Helper()
 	at, err := f.GoBody(fn)
 	if runtime.GOARCH != "amd64" {
-		if !errors.Is(err, ErrNotFound) {
+		if !errors.Is(err, ErrCode) {
 			t.Errorf("%s has a body at %#x, %v", fn.Name, at, err)
 		}
 		return
@@ -130,12 +130,12 @@ func TestGoBodyOfOtherCode(t *testing.T) {
 		"inside of it": {fn.Name, fn.Offset + 1, fn.Size - 1},
 		"too short":    {fn.Name, fn.Offset, maxPrologue - 1},
 	} {
-		if at, err := f.GoBody(other); !errors.Is(err, ErrNotFound) {
+		if at, err := f.GoBody(other); !errors.Is(err, ErrCode) {
 			t.Errorf("%s: body at %#x, %v", name, at, err)
 		}
 	}
 	f.machine = elf.EM_AARCH64
-	if at, err := f.GoBody(fn); !errors.Is(err, ErrNotFound) {
+	if at, err := f.GoBody(fn); !errors.Is(err, ErrCode) {
 		t.Errorf("another machine: body at %#x, %v", at, err)
 	}
 }

@@ -23,7 +23,7 @@ func (f *File) goTable() (s *section, h pcln, err error) {
 		return nil, h, err
 	}
 	if h.Magic != pclnMagic || h.PtrSize != 8 {
-		return nil, h, fmt.Errorf("%w: its table of Go functions is not of Go 1.20 or newer", ErrNotFound)
+		return nil, h, fmt.Errorf("%w: its table of Go functions is not of Go 1.20 or newer", ErrCode)
 	}
 	if h.Funcs > maxGoFuncs || h.FuncNames >= s.Size || h.PCLine >= s.Size {
 		return nil, h, fmt.Errorf("%w: %d Go functions", ErrFormat, h.Funcs)
@@ -84,7 +84,7 @@ func (f *File) goText(s *section, h *pcln) (uint64, error) {
 			return text, err
 		}
 	}
-	return 0, fmt.Errorf("%w: it does not say where its Go code is", ErrNotFound)
+	return 0, fmt.Errorf("%w: it does not say where its Go code is", ErrCode)
 }
 
 // relaSize is the size of an entry of a table of relocations, in bytes.
