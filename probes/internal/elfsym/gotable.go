@@ -98,7 +98,7 @@ func (f *File) pointer(address, value uint64) (uint64, error) {
 	}
 	for i := range f.sections {
 		s := &f.sections[i]
-		if elf.SectionType(s.Type) != elf.SHT_RELA || elf.SectionFlag(s.Flags)&elf.SHF_COMPRESSED != 0 {
+		if elf.SectionType(s.Type) != elf.SHT_RELA || elf.SectionFlag(s.Flags)&elf.SHF_COMPRESSED != 0 { //nolint:misspell // ELF calls it so
 			continue
 		}
 		if s.Size > maxTable {

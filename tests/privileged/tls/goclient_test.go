@@ -39,7 +39,7 @@ const failed = "failed"
 
 // insecure trusts the test's server, which nobody has signed for.
 func insecure() *tls.Config {
-	return &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a server of the test
+	return &tls.Config{InsecureSkipVerify: true}
 }
 
 // talk copies the standard input to a TLS connection until either ends.
@@ -48,14 +48,14 @@ func talk(address string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // its end is the test's to see
+	defer conn.Close()
 	go func() { _, _ = io.Copy(os.Stdout, conn) }()
 	_, err = io.Copy(conn, os.Stdin)
 	return err
 }
 
 // ask asks for all URLs and prints for each its path, then protocol and body of the answer, or failed; and at last how
-// many writes went on on another thread than they had begun on.
+// many writes another thread ended than had begun them.
 func ask(protocol, workers string, urls []string) error {
 	n, err := strconv.Atoi(workers)
 	if err != nil {
@@ -90,12 +90,12 @@ func ask(protocol, workers string, urls []string) error {
 func fetch(client *http.Client, url string) (path, said string) {
 	path = url[strings.LastIndex(url, "//")+2:]
 	path = path[strings.IndexByte(path, '/'):]
-	answer, err := client.Get(url) //nolint:noctx // the client has a timeout
+	answer, err := client.Get(url)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return path, failed
 	}
-	defer answer.Body.Close() //nolint:errcheck // read to its end
+	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -104,7 +104,7 @@ func fetch(client *http.Client, url string) (path, said string) {
 	return path, answer.Proto + " " + string(body)
 }
 
-// mover makes goroutines go on on other threads between what crypto/tls does and what the kernel gets of it.
+// mover moves goroutines to other threads between what crypto/tls does and what the kernel gets of it.
 type mover struct {
 	moves atomic.Int64
 	ended atomic.Bool
