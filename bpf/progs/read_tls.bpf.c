@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
  * READ in TLS libraries: probes on the functions of OpenSSL, BoringSSL and GnuTLS, which take the same
- * arguments in the same places: the object, the bytes, how many.
+ * arguments in the same places: the object, the bytes, how many; and on those of Go's crypto/tls.
  *
  * read_tls_use       handshake, read: the object is used
  * read_tls_write     write: the bytes are judged before they are encrypted; returns how many it took
@@ -9,6 +9,10 @@
  * read_tls_unread    ways out that nobody reads (early data, sendfile)
  * read_tls_again     clear: OpenSSL itself begins every handshake with it
  * read_tls_end       free
+ * read_go_begin      (*tls.Conn).clientHandshake
+ * read_go_record     (*tls.Conn).writeRecordLocked: where bytes become records. Of Go functions the probes are behind
+ *                    the check of the stack, since what is before it can run twice; nothing is where they return, since
+ *                    their stacks move. On amd64 only.
  *
  * Minimum kernel 5.17. Probes cannot refuse a call: what is denied stops at the socket (lib/tie.h) and at
  * the gate, which also denies a connection that no probe has seen: closed.
@@ -81,3 +85,19 @@ int BPF_KPROBE(read_tls_end, void *object)
 	tap_end((__u64)object);
 	return 0;
 }
+
+#if defined(__TARGET_ARCH_x86)
+#include <lib/tap_go.h>
+
+SEC("uprobe")
+int read_go_begin(struct pt_regs *ctx)
+{
+	return go_begin(GO_PARM1(ctx));
+}
+
+SEC("uprobe")
+int read_go_record(struct pt_regs *ctx)
+{
+	return go_record(ctx);
+}
+#endif

@@ -54,5 +54,12 @@ func executable(line string) (span, path string, ok bool) {
 		return "", "", false
 	}
 	at := strings.Index(line, fields[pathField])
-	return fields[0], line[at:], true
+	return spanName(fields[0]), line[at:], true
+}
+
+// spanName is how map_files calls a span of addresses of maps, which writes low ones, where programs lie that are
+// linked to one place, with zeros in front.
+func spanName(span string) string {
+	begin, end, _ := strings.Cut(span, "-")
+	return strings.TrimLeft(begin, "0") + "-" + strings.TrimLeft(end, "0")
 }

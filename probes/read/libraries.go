@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/sallyport/sallyport/probes/internal/elfsym"
 )
@@ -15,6 +18,7 @@ type Library string
 const (
 	OpenSSL Library = "OpenSSL" // and BoringSSL, which kept these functions
 	GnuTLS  Library = "GnuTLS"
+	Go      Library = "Go crypto/tls"
 )
 
 // point is where a program is attached.
@@ -44,9 +48,11 @@ const (
 	progUnread  = "read_tls_unread"
 	progAgain   = "read_tls_again"
 	progEnd     = "read_tls_end"
+	progBegin   = "read_go_begin"
+	progRecord  = "read_go_record"
 )
 
-// libraries lists what is watched of each library.
+// libraries lists what is watched of each library of C functions.
 func libraries() map[Library][]function {
 	return map[Library][]function{
 		OpenSSL: {
@@ -72,32 +78,71 @@ func libraries() map[Library][]function {
 	}
 }
 
-// inspect finds the library that a file is or has inside, and where its functions are. Without any the
-// library is empty, and the error says why; the error of a file that has none wraps elfsym.ErrNotFound.
+// ofGo lists what is watched of Go's crypto/tls. A program that is no client of TLS has no function that begins one.
+func ofGo() []function {
+	return []function{
+		{name: "crypto/tls.(*Conn).clientHandshake", program: progBegin, must: true},
+		{name: "crypto/tls.(*Conn).writeRecordLocked", program: progRecord, must: true},
+	}
+}
+
+// names lists the names of functions.
+func names(functions []function) []string {
+	out := []string{}
+	for _, fn := range functions {
+		out = append(out, fn.name)
+	}
+	return out
+}
+
+// inspect finds the libraries that a file is or has inside, and where their functions are. Without any the library is
+// empty, and the error wraps elfsym.ErrNotFound. The error can also be that of one library beside others.
 func inspect(r io.ReaderAt) (lib Library, points []point, err error) {
 	f, err := elfsym.Open(r)
 	if err != nil {
 		return "", nil, err
 	}
-	names := []string{}
-	for _, functions := range libraries() {
-		for _, fn := range functions {
-			names = append(names, fn.name)
+	if !f.IsNative() {
+		return "", nil, fmt.Errorf("%w: of another machine", elfsym.ErrFormat)
+	}
+	libs, errs := []string{}, []error{}
+	add := func(lib Library, more []point, err error) {
+		switch {
+		case err == nil:
+			libs, points = append(libs, string(lib)), append(points, more...)
+		case !errors.Is(err, elfsym.ErrNotFound):
+			errs = append(errs, fmt.Errorf("%s: %w", lib, err))
 		}
 	}
-	found, err := f.Funcs(names...)
-	if err != nil {
+	found, err := f.Funcs(names(slices.Concat(slices.Collect(maps.Values(libraries()))...))...)
+	if err != nil && !errors.Is(err, elfsym.ErrNotFound) {
 		return "", nil, err
 	}
-	errs := []error{}
-	for lib, functions := range libraries() {
-		points, err := place(functions, found)
-		if err == nil {
-			return lib, points, nil
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", lib, err))
+	for _, lib := range slices.Sorted(maps.Keys(libraries())) {
+		more, err := place(libraries()[lib], found)
+		add(lib, more, err)
 	}
-	return "", nil, errors.Join(errs...)
+	more, err := placeGo(f)
+	add(Go, more, err)
+	if len(libs) == 0 && len(errs) == 0 {
+		return "", nil, fmt.Errorf("%w: of no TLS library", elfsym.ErrNotFound)
+	}
+	return Library(strings.Join(libs, ", ")), points, errors.Join(errs...)
+}
+
+// placeGo places the programs of Go's crypto/tls, where the bodies of its functions begin.
+func placeGo(f *elfsym.File) ([]point, error) {
+	found, err := f.GoFuncs(names(ofGo())...)
+	if err != nil {
+		return nil, err
+	}
+	for name, fn := range found {
+		if fn.Offset, err = f.GoBody(fn); err != nil {
+			return nil, err
+		}
+		found[name] = fn
+	}
+	return place(ofGo(), found)
 }
 
 // place places the programs of a library.

@@ -1,4 +1,4 @@
-// Package read puts taps on TLS libraries: probes on the functions that take cleartext, in the files that
+// Package read puts taps on TLS libraries, Go's among them: probes on the functions that take cleartext, in the files that
 // processes execute. It finds these files by the processes that have them mapped, or where libraries lie, hostile
 // as they are, and says of each which tap serves it or why none can. It imports probes and its internals only.
 package read

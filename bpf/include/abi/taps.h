@@ -3,7 +3,7 @@
 /* What is known of the TLS connections of libraries. Only the kernel programs write it. */
 #include <abi/request.h>
 
-/* An object of a TLS library in the memory of a process: SSL, gnutls_session_t, tls.Conn. */
+/* An object in the memory of a process: of a TLS library (SSL, gnutls_session_t, tls.Conn), or a goroutine. */
 struct tls_key {
 	__u64 object; /* its address */
 	__u32 tgid;

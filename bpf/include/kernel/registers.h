@@ -12,6 +12,16 @@ struct pt_regs {
 	unsigned long r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8;
 	unsigned long rax, rcx, rdx, rsi, rdi, orig_rax, rip, cs, eflags, rsp, ss;
 };
+
+/*
+ * Where Go passes the running goroutine and the first four words of arguments; a slice is three, a string two.
+ * Go 1.17 to 1.26, src/cmd/compile/abi-internal.md.
+ */
+#define GO_ROUTINE(ctx) ((ctx)->r14)
+#define GO_PARM1(ctx)	((ctx)->rax)
+#define GO_PARM2(ctx)	((ctx)->rbx)
+#define GO_PARM3(ctx)	((ctx)->rcx)
+#define GO_PARM4(ctx)	((ctx)->rdi)
 #elif defined(__TARGET_ARCH_arm64)
 struct user_pt_regs {
 	__u64 regs[31];

@@ -235,6 +235,11 @@ struct linux_binprm {
 	const char *interp;
 };
 
+/* What a task had in its registers when it entered the kernel, on x86; elsewhere it has no such member. */
+struct pt_regs___x86 {
+	unsigned long r14;
+};
+
 struct seq_file;
 
 struct bpf_iter_meta {

@@ -2,8 +2,8 @@
 #pragma once
 /*
  * READ in TLS libraries, the socket's side: which object of a library encrypts what a socket carries. An
- * object is tied to the socket that its thread sends on first after it began its handshake, which is
- * where the ClientHello goes, by itself or through a buffer in memory. What is tied wrongly is denied:
+ * object is tied to the socket that its thread, or in Go its goroutine, sends on first after it began its handshake,
+ * which is where the ClientHello goes, by itself or through a buffer in memory. What is tied wrongly is denied:
  * the object's requests are judged by another peer, and the other socket's records have no tap.
  */
 #include <bpf/bpf_core_read.h>
@@ -34,9 +34,39 @@ static __always_inline void tie_ends_of(struct tls_conn *conn, struct sock *sk,
 	}
 }
 
+/* The object of tie's key, if it waits for a socket; tie gets its serial. NULL: it does not. */
+static __always_inline struct tls_conn *tie_waiting(struct tls_tie *tie)
+{
+	struct tls_conn *conn = bpf_map_lookup_elem(&conn_by_object, &tie->key);
+
+	if (!conn || conn->state != TLS_NEW)
+		return 0;
+	tie->serial = conn->serial;
+	return conn;
+}
+
 /*
- * The object that the running thread used last, if it waits for a socket and the thread is of the program
- * that owns this one; tie gets its key. NULL: none.
+ * The object that the running goroutine works for: a goroutine can have another thread by now. Go keeps its address in
+ * R14, at calls of the kernel too; what others have in there is no goroutine's.
+ */
+static __always_inline struct tls_conn *tie_of_goroutine(struct tls_tie *tie, struct task_struct *task)
+{
+	const struct pt_regs___x86 *regs = (const struct pt_regs___x86 *)bpf_task_pt_regs(task);
+	__u64 *object;
+
+	if (!bpf_core_field_exists(regs->r14))
+		return 0;
+	tie->key.object = regs->r14;
+	object = bpf_map_lookup_elem(&object_by_goroutine, &tie->key);
+	if (!object)
+		return 0;
+	tie->key.object = *object;
+	return tie_waiting(tie);
+}
+
+/*
+ * The object that the running thread used last, or that its goroutine works for, if it waits for a socket and the
+ * thread is of the program that owns this one; tie gets its key. NULL: none.
  */
 static __always_inline struct tls_conn *tie_candidate(struct tls_tie *tie, const struct sock_state *state,
 						      const struct label *label)
@@ -47,16 +77,15 @@ static __always_inline struct tls_conn *tie_candidate(struct tls_tie *tie, const
 
 	if (state->owner.exec != label->exec)
 		return 0;
-	thread = bpf_task_storage_get(&tls_by_task, task, 0, 0);
-	if (!thread)
-		return 0;
-	tie->key.object = thread->object;
 	tie->key.tgid = task->tgid;
-	conn = bpf_map_lookup_elem(&conn_by_object, &tie->key);
-	if (!conn || conn->state != TLS_NEW)
-		return 0;
-	tie->serial = conn->serial;
-	return conn;
+	thread = bpf_task_storage_get(&tls_by_task, task, 0, 0);
+	if (thread) {
+		tie->key.object = thread->object;
+		conn = tie_waiting(tie);
+		if (conn)
+			return conn;
+	}
+	return tie_of_goroutine(tie, task);
 }
 
 /* Ties a socket that the running thread sends on. No memory: what it carries is opaque (closed). */

@@ -32,3 +32,15 @@ struct {
 	__type(value, struct tls_thread);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } tls_by_task SEC(".maps");
+
+/*
+ * The object that a goroutine of a process works for, until that has a socket. LRU, because nobody says so when
+ * a goroutine ends: an object whose entry is pushed out gets no socket, which is denied (closed).
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct tls_key); /* of the goroutine */
+	__type(value, __u64);	     /* address of the object */
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} object_by_goroutine SEC(".maps");

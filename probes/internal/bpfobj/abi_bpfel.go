@@ -784,6 +784,7 @@ const (
 	ABIMapNamesByAddr       = "names_by_addr"
 	ABIMapNamesOfCgrp       = "names_of_cgrp"
 	ABIMapNetnsByCookie     = "netns_by_cookie"
+	ABIMapObjectByGoroutine = "object_by_goroutine"
 	ABIMapPassedByFlow      = "passed_by_flow"
 	ABIMapProbeBySlot       = "probe_by_slot"
 	ABIMapQueriesBySock     = "queries_by_sock"
@@ -919,6 +920,7 @@ type ABIMapSpecs struct {
 	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.MapSpec `ebpf:"object_by_goroutine"`
 	PassedByFlow      *ebpf.MapSpec `ebpf:"passed_by_flow"`
 	ProbeBySlot       *ebpf.MapSpec `ebpf:"probe_by_slot"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
@@ -1032,6 +1034,7 @@ type ABIMaps struct {
 	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.Map `ebpf:"object_by_goroutine"`
 	PassedByFlow      *ebpf.Map `ebpf:"passed_by_flow"`
 	ProbeBySlot       *ebpf.Map `ebpf:"probe_by_slot"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
@@ -1082,6 +1085,7 @@ func (m *ABIMaps) Close() error {
 		m.NamesByAddr,
 		m.NamesOfCgrp,
 		m.NetnsByCookie,
+		m.ObjectByGoroutine,
 		m.PassedByFlow,
 		m.ProbeBySlot,
 		m.QueriesBySock,

@@ -46,6 +46,7 @@ const (
 	GateSKBMapNamesOfCgrp       = "names_of_cgrp"
 	GateSKBMapNamesRooms        = "names_rooms"
 	GateSKBMapNetnsByCookie     = "netns_by_cookie"
+	GateSKBMapObjectByGoroutine = "object_by_goroutine"
 	GateSKBMapPassedByFlow      = "passed_by_flow"
 	GateSKBMapQueriesBySock     = "queries_by_sock"
 	GateSKBMapQueryBySock       = "query_by_sock"
@@ -150,6 +151,7 @@ type GateSKBMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.MapSpec `ebpf:"object_by_goroutine"`
 	PassedByFlow      *ebpf.MapSpec `ebpf:"passed_by_flow"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
@@ -228,6 +230,7 @@ type GateSKBMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.Map `ebpf:"object_by_goroutine"`
 	PassedByFlow      *ebpf.Map `ebpf:"passed_by_flow"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
@@ -282,6 +285,7 @@ func (m *GateSKBMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.ObjectByGoroutine,
 		m.PassedByFlow,
 		m.QueriesBySock,
 		m.QueryBySock,

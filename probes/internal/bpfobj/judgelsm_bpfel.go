@@ -44,6 +44,7 @@ const (
 	JudgeLSMMapNamesOfCgrp        = "names_of_cgrp"
 	JudgeLSMMapNamesRooms         = "names_rooms"
 	JudgeLSMMapNetnsByCookie      = "netns_by_cookie"
+	JudgeLSMMapObjectByGoroutine  = "object_by_goroutine"
 	JudgeLSMMapQueriesBySock      = "queries_by_sock"
 	JudgeLSMMapQueryBySock        = "query_by_sock"
 	JudgeLSMMapRefusals           = "refusals"
@@ -171,6 +172,7 @@ type JudgeLSMMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.MapSpec `ebpf:"object_by_goroutine"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
@@ -242,6 +244,7 @@ type JudgeLSMMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.Map `ebpf:"object_by_goroutine"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
@@ -289,6 +292,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.ObjectByGoroutine,
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,

@@ -44,6 +44,7 @@ const (
 	JudgeModRetMapNamesOfCgrp           = "names_of_cgrp"
 	JudgeModRetMapNamesRooms            = "names_rooms"
 	JudgeModRetMapNetnsByCookie         = "netns_by_cookie"
+	JudgeModRetMapObjectByGoroutine     = "object_by_goroutine"
 	JudgeModRetMapQueriesBySock         = "queries_by_sock"
 	JudgeModRetMapQueryBySock           = "query_by_sock"
 	JudgeModRetMapRefusals              = "refusals"
@@ -187,6 +188,7 @@ type JudgeModRetMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.MapSpec `ebpf:"object_by_goroutine"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
@@ -258,6 +260,7 @@ type JudgeModRetMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.Map `ebpf:"object_by_goroutine"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
@@ -305,6 +308,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.ObjectByGoroutine,
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,

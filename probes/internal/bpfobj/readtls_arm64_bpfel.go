@@ -46,6 +46,7 @@ const (
 	ReadTLSMapNamesOfCgrp       = "names_of_cgrp"
 	ReadTLSMapNamesRooms        = "names_rooms"
 	ReadTLSMapNetnsByCookie     = "netns_by_cookie"
+	ReadTLSMapObjectByGoroutine = "object_by_goroutine"
 	ReadTLSMapQueriesBySock     = "queries_by_sock"
 	ReadTLSMapQueryBySock       = "query_by_sock"
 	ReadTLSMapRefusals          = "refusals"
@@ -161,6 +162,7 @@ type ReadTLSMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.MapSpec `ebpf:"object_by_goroutine"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
@@ -236,6 +238,7 @@ type ReadTLSMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.Map `ebpf:"object_by_goroutine"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
@@ -287,6 +290,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.ObjectByGoroutine,
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,

@@ -46,6 +46,7 @@ const (
 	ReadTLSMapNamesOfCgrp       = "names_of_cgrp"
 	ReadTLSMapNamesRooms        = "names_rooms"
 	ReadTLSMapNetnsByCookie     = "netns_by_cookie"
+	ReadTLSMapObjectByGoroutine = "object_by_goroutine"
 	ReadTLSMapQueriesBySock     = "queries_by_sock"
 	ReadTLSMapQueryBySock       = "query_by_sock"
 	ReadTLSMapRefusals          = "refusals"
@@ -63,6 +64,8 @@ const (
 	ReadTLSMapStreamRefusals    = "stream_refusals"
 	ReadTLSMapTieBySock         = "tie_by_sock"
 	ReadTLSMapTlsByTask         = "tls_by_task"
+	ReadTLSProgReadGoBegin      = "read_go_begin"
+	ReadTLSProgReadGoRecord     = "read_go_record"
 	ReadTLSProgReadTlsAgain     = "read_tls_again"
 	ReadTLSProgReadTlsEnd       = "read_tls_end"
 	ReadTLSProgReadTlsUnread    = "read_tls_unread"
@@ -116,6 +119,8 @@ type ReadTLSSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ReadTLSProgramSpecs struct {
+	ReadGoBegin     *ebpf.ProgramSpec `ebpf:"read_go_begin"`
+	ReadGoRecord    *ebpf.ProgramSpec `ebpf:"read_go_record"`
 	ReadTlsAgain    *ebpf.ProgramSpec `ebpf:"read_tls_again"`
 	ReadTlsEnd      *ebpf.ProgramSpec `ebpf:"read_tls_end"`
 	ReadTlsUnread   *ebpf.ProgramSpec `ebpf:"read_tls_unread"`
@@ -161,6 +166,7 @@ type ReadTLSMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.MapSpec `ebpf:"object_by_goroutine"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
@@ -236,6 +242,7 @@ type ReadTLSMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.Map `ebpf:"object_by_goroutine"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
@@ -287,6 +294,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.ObjectByGoroutine,
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
@@ -317,6 +325,8 @@ type ReadTLSVariables struct {
 //
 // It can be passed to LoadReadTLSObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ReadTLSPrograms struct {
+	ReadGoBegin     *ebpf.Program `ebpf:"read_go_begin"`
+	ReadGoRecord    *ebpf.Program `ebpf:"read_go_record"`
 	ReadTlsAgain    *ebpf.Program `ebpf:"read_tls_again"`
 	ReadTlsEnd      *ebpf.Program `ebpf:"read_tls_end"`
 	ReadTlsUnread   *ebpf.Program `ebpf:"read_tls_unread"`
@@ -330,6 +340,8 @@ type ReadTLSPrograms struct {
 
 func (p *ReadTLSPrograms) Close() error {
 	return _ReadTLSClose(
+		p.ReadGoBegin,
+		p.ReadGoRecord,
 		p.ReadTlsAgain,
 		p.ReadTlsEnd,
 		p.ReadTlsUnread,

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 )
 
@@ -19,6 +20,8 @@ var (
 	ErrFormat = errors.New("no usable ELF file")
 	// ErrNotFound means that a file has no function of that name, or no table of functions.
 	ErrNotFound = errors.New("no such function")
+	// ErrCode means that a file has functions whose code, or table, is of a kind that nobody can read here.
+	ErrCode = errors.New("unreadable code")
 )
 
 // Bounds of what is read of a file.
@@ -78,6 +81,18 @@ func Open(r io.ReaderAt) (*File, error) {
 	}
 	f.buildID = f.findBuildID()
 	return f, nil
+}
+
+// IsNative says whether its code is for the machine that this runs on.
+func (f *File) IsNative() bool {
+	switch f.machine {
+	case elf.EM_X86_64:
+		return runtime.GOARCH == "amd64"
+	case elf.EM_AARCH64:
+		return runtime.GOARCH == "arm64"
+	default:
+		return false
+	}
 }
 
 // BuildID is the linker's build id in hexadecimal, "" if there is none.

@@ -7,13 +7,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"testing"
 )
 
-// program builds a Go program that uses crypto/tls.
+// program builds a Go program that uses crypto/tls. One that an external linker makes has C in it.
 func program(t testing.TB, args ...string) string {
 	t.Helper()
+	cgo := "CGO_ENABLED=0"
+	if slices.Contains(args, external) {
+		cgo = "CGO_ENABLED=1"
+	}
 	dir := t.TempDir()
 	source := `package main
 import ("crypto/tls"; "os")
@@ -28,7 +32,7 @@ func main() {
 	}
 	out := filepath.Join(dir, "victim")
 	cmd := exec.Command("go", append(append([]string{"build"}, args...), "-o", out, ".")...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), cgo, "GOFLAGS=")
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, msg)
 	}
@@ -80,59 +84,6 @@ const (
 	goRead  = "crypto/tls.(*Conn).Read"
 )
 
-// A stripped program's functions are where the symbols of the same program say.
-func TestGoFuncsOfStrippedProgram(t *testing.T) {
-	for _, mode := range [][]string{nil, {"-buildmode=pie"}} {
-		full, stripped := program(t, mode...), program(t, append(mode, "-ldflags=-s -w")...)
-		f := open(t, stripped)
-		if _, err := f.Funcs(goWrite); !errors.Is(err, ErrNotFound) {
-			t.Fatalf("the stripped program has symbols: %v", err)
-		}
-		got, err := f.GoFuncs(goWrite, goRead, "no.such")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(got) != 2 {
-			t.Fatalf("found %v, want both functions and no other", got)
-		}
-		whole, err := open(t, full).GoFuncs(goWrite)
-		if err != nil {
-			t.Fatal(err)
-		}
-		off, size := reference(t, full, goWrite)
-		// The table rounds sizes up to where the next function begins.
-		if whole[goWrite].Offset != off || whole[goWrite].Size < size || whole[goWrite].Size > size+64 {
-			t.Errorf("%v: %s at %#x+%#x, its symbol says %#x+%#x", mode, goWrite, whole[goWrite].Offset, whole[goWrite].Size, off, size)
-		}
-		if got[goWrite].Size != whole[goWrite].Size {
-			t.Errorf("%v: stripped %v, with symbols %v", mode, got[goWrite], whole[goWrite])
-		}
-		checkReturns(t, f, got[goWrite])
-	}
-}
-
-// checkReturns holds that every place is a return instruction.
-func checkReturns(t *testing.T, f *File, fn Func) {
-	t.Helper()
-	returns, err := f.Returns(fn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, off := range returns {
-		code, err := f.bytes(off, 4)
-		if err != nil {
-			t.Fatal(err)
-		}
-		isReturn := code[0] == 0xc3
-		if runtime.GOARCH == "arm64" {
-			isReturn = bytes.Equal(code, []byte{0xc0, 0x03, 0x5f, 0xd6})
-		}
-		if off < fn.Offset || off >= fn.Offset+fn.Size || !isReturn {
-			t.Errorf("%s: %#x holds % x, no return of it", fn.Name, off, code)
-		}
-	}
-}
-
 // A program with symbols is asked by them too, as one that a BoringSSL or OpenSSL is linked into.
 func TestFuncsOfProgram(t *testing.T) {
 	path := program(t)
@@ -161,6 +112,7 @@ func TestRefusesWhatIsNoELF(t *testing.T) {
 // panic or much memory.
 func FuzzOpen(f *testing.F) {
 	f.Add(tiny(f))
+	f.Add(gathered(f))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		file, err := Open(bytes.NewReader(raw))
 		if (err == nil) == (file == nil) {
@@ -175,9 +127,9 @@ func FuzzOpen(f *testing.F) {
 				t.Fatalf("both %v and %v", found, err)
 			}
 			for _, fn := range found {
-				at, err := file.Returns(fn)
-				if err == nil && len(at) == 0 {
-					t.Fatal("no returns and no error")
+				at, err := file.GoBody(fn)
+				if err == nil && (at <= fn.Offset || at >= fn.Offset+fn.Size) {
+					t.Fatalf("%v has its body at %#x", fn, at)
 				}
 			}
 		}

@@ -23,27 +23,11 @@ type pcln struct {
 }
 
 // GoFuncs finds functions of a Go program by name, stripped or not. What is not there is not in the result;
-// none at all is ErrNotFound, as is a file that is no Go program.
+// none at all is ErrNotFound, as is a file that is no Go program. That of a Go before 1.20 is ErrCode.
 func (f *File) GoFuncs(names ...string) (map[string]Func, error) {
-	s := f.section(".gopclntab", ".data.rel.ro.gopclntab")
-	if s == nil {
-		return nil, fmt.Errorf("%w: it has no table of Go functions", ErrNotFound)
-	}
-	var h pcln
-	if s.Size < pclnHeader || s.Size > maxTable {
-		return nil, fmt.Errorf("%w: %d bytes of Go functions", ErrFormat, s.Size)
-	}
-	if err := f.read(&h, s.Off); err != nil {
+	s, h, err := f.goTable()
+	if err != nil {
 		return nil, err
-	}
-	if h.Magic != pclnMagic || h.PtrSize != 8 {
-		return nil, fmt.Errorf("%w: its table of Go functions is not of Go 1.20 or newer", ErrNotFound)
-	}
-	if h.Funcs > maxGoFuncs || h.FuncNames >= s.Size || h.PCLine >= s.Size {
-		return nil, fmt.Errorf("%w: %d Go functions", ErrFormat, h.Funcs)
-	}
-	if h.TextStart == 0 {
-		h.TextStart = f.goText()
 	}
 	wanted := map[string]bool{}
 	for _, name := range names {
@@ -54,21 +38,6 @@ func (f *File) GoFuncs(names ...string) (map[string]Func, error) {
 		return nil, fmt.Errorf("%w: none of %q among the Go functions", ErrNotFound, names)
 	}
 	return found, err
-}
-
-// goText is where the Go code begins, which Go 1.26 says in its module data only.
-func (f *File) goText() uint64 {
-	const textWord = 22 // runtime.moduledata.text
-	if s := f.section(".go.module"); s != nil && s.Size >= (textWord+1)*8 {
-		var text uint64
-		if err := f.read(&text, s.Off+textWord*8); err == nil && text != 0 {
-			return text
-		}
-	}
-	if s := f.section(".text"); s != nil {
-		return s.Addr
-	}
-	return 0
 }
 
 // walkGo looks through the functions: pairs of where one begins, from the beginning of the code, and where

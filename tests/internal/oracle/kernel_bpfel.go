@@ -491,6 +491,7 @@ const (
 	KernelMapNamesOfCgrp        = "names_of_cgrp"
 	KernelMapNamesRooms         = "names_rooms"
 	KernelMapNetnsByCookie      = "netns_by_cookie"
+	KernelMapObjectByGoroutine  = "object_by_goroutine"
 	KernelMapPassedByFlow       = "passed_by_flow"
 	KernelMapQueriesBySock      = "queries_by_sock"
 	KernelMapQueryBySock        = "query_by_sock"
@@ -626,6 +627,7 @@ type KernelMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.MapSpec `ebpf:"object_by_goroutine"`
 	PassedByFlow      *ebpf.MapSpec `ebpf:"passed_by_flow"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
@@ -721,6 +723,7 @@ type KernelMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.Map `ebpf:"object_by_goroutine"`
 	PassedByFlow      *ebpf.Map `ebpf:"passed_by_flow"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
@@ -773,6 +776,7 @@ func (m *KernelMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.ObjectByGoroutine,
 		m.PassedByFlow,
 		m.QueriesBySock,
 		m.QueryBySock,

@@ -18,7 +18,7 @@ import (
 	"github.com/sallyport/sallyport/tests/testutil/attached"
 )
 
-// insideArg makes the test binary a client with a TLS library that no tap serves: crypto/tls, linked in.
+// insideArg makes the test binary a client with a TLS library that has no tap yet: crypto/tls, linked in.
 const insideArg = "sallyport-get"
 
 // ulpArg makes it one that asks the kernel to encrypt on a socket, and prints what it says.
@@ -29,14 +29,28 @@ func TestMain(m *testing.M) {
 		fmt.Print(askKernelTLS())
 		return
 	}
-	if len(os.Args) == 3 && os.Args[1] == insideArg {
-		if err := get(os.Args[2]); err != nil {
-			fmt.Println(err)
+	if run := client(os.Args[1:]); run != nil {
+		if err := run(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		return
 	}
 	os.Exit(m.Run())
+}
+
+// client is the client that arguments make of this program, nil if they make it none.
+func client(args []string) func() error {
+	switch {
+	case len(args) == 2 && args[0] == insideArg:
+		return func() error { return get(args[1]) }
+	case len(args) == 2 && args[0] == talkArg:
+		return func() error { return talk(args[1]) }
+	case len(args) > 3 && args[0] == askArg:
+		return func() error { return ask(args[1], args[2], args[3:]) }
+	default:
+		return nil
+	}
 }
 
 // askKernelTLS asks on a socket that is not connected: the kernel refuses that too, with another error.

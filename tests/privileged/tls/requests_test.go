@@ -33,6 +33,7 @@ func TestRequestsAreJudged(t *testing.T) {
 		}
 		t.Run("curl", func(t *testing.T) { curl(t, s) })
 		t.Run("HTTP/2", func(t *testing.T) { http2(t, s) })
+		t.Run("Go clients", func(t *testing.T) { goClients(t, s) })
 		t.Run("ending", func(t *testing.T) { ending(t, s) })
 		if step != event.StepLSM {
 			return // what is read, and how it is judged, is the same on all

@@ -27,6 +27,7 @@ func programs() []program {
 		{"gnutls-cli", read.GnuTLS, func(s *scene) []string {
 			return []string{"gnutls-cli", "--insecure", "--no-ca-verification", "-p", s.port(), s.host()}
 		}},
+		{"Go", read.Go, func(s *scene) []string { return []string{ownProgram, talkArg, s.server.String()} }},
 	}
 }
 

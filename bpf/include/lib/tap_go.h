@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * READ in crypto/tls of Go programs. It is followed by goroutine, for a goroutine moves between threads, and where
+ * records are made: there the connection is locked, so that what is read comes in the order in which it is
+ * encrypted. What is made into records is not made again: a connection on which sending fails sends nothing more.
+ *
+ * Where a connection ends is not told. Its entry goes when another begins at its address, or when it is pushed out.
+ */
+#include <lib/tap.h>
+
+enum go_record {
+	GO_RECORD_DATA = 23, /* type of a record with data of the application (RFC 8446, 5.1) */
+};
+
+/* A client's handshake begins on an object: what had its address before is gone. */
+static __always_inline int go_begin(__u64 object)
+{
+	tap_end(object);
+	if (label_current())
+		tap_conn(object);
+	return 0;
+}
+
+/* What goroutine sends next is of an object. No memory: the object gets no socket (closed). */
+static __always_inline void go_send(__u64 goroutine, __u64 object)
+{
+	struct tls_key key = tap_key(goroutine);
+
+	if (bpf_map_update_elem(&object_by_goroutine, &key, &object, BPF_ANY))
+		count_error(SITE_TAP_BUSY);
+}
+
+/*
+ * A goroutine makes records of a type out of len bytes. An object whose beginning was not seen has no socket either:
+ * the gate finds no tap for it (closed).
+ */
+static __always_inline int go_record(const struct pt_regs *ctx)
+{
+	struct tls_key key = tap_key(GO_PARM1(ctx));
+	struct tls_conn *conn = bpf_map_lookup_elem(&conn_by_object, &key);
+	__u8 type = GO_PARM2(ctx);
+
+	if (!conn)
+		return 0;
+	if (type != GO_RECORD_DATA) {
+		if (conn->state == TLS_NEW)
+			go_send(GO_ROUTINE(ctx), key.object);
+		return 0;
+	}
+	if (conn->state == TLS_NEW)
+		conn->state = TLS_DENIED; /* closed: before there is a peer, nobody can judge */
+	if (conn->state == TLS_TIED)
+		tap_read(&key, conn, (const void *)GO_PARM3(ctx), GO_PARM4(ctx));
+	return 0;
+}

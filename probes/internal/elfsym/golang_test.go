@@ -1,0 +1,141 @@
+package elfsym
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+const (
+	goRecord    = "crypto/tls.(*Conn).writeRecordLocked"
+	goHandshake = "crypto/tls.(*Conn).clientHandshake"
+	stripped    = "-ldflags=-s -w"
+	external    = "-ldflags=-linkmode=external"
+)
+
+// A program's functions are where its symbols say, however it was linked, and stripping it changes nothing in that.
+func TestGoFuncs(t *testing.T) {
+	for name, mode := range map[string][]string{
+		"plain":                     nil,
+		"PIE":                       {"-buildmode=pie"},
+		"not optimised":             {"-gcflags=all=-N -l"},
+		"linked with C":             {external},
+		"PIE that is linked with C": {"-buildmode=pie", external},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if strings.Contains(name, "with C") {
+				if _, err := exec.LookPath("gcc"); err != nil {
+					t.Skip("it needs gcc")
+				}
+			}
+			path := program(t, mode...)
+			f := open(t, path)
+			got, err := f.GoFuncs(goWrite, goRecord, goHandshake, "no.such")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != 3 {
+				t.Fatalf("found %v, want three functions and no other", got)
+			}
+			for _, fn := range got {
+				off, size := reference(t, path, fn.Name)
+				// The table rounds sizes up to where the next function begins.
+				if fn.Offset != off || fn.Size < size || fn.Size > size+64 {
+					t.Errorf("%s is at %#x+%#x, its symbol says %#x+%#x", fn.Name, fn.Offset, fn.Size, off, size)
+				}
+				checkBody(t, f, fn)
+			}
+		})
+	}
+}
+
+// A stripped program has no symbols, and all of its functions.
+func TestGoFuncsOfStrippedProgram(t *testing.T) {
+	full := open(t, program(t))
+	path := program(t, stripped)
+	f := open(t, path)
+	if _, err := f.Funcs(goWrite); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("the stripped program has symbols: %v", err)
+	}
+	got, err := f.GoFuncs(goRecord, goHandshake)
+	if err != nil || len(got) != 2 {
+		t.Fatalf("found %v, %v", got, err)
+	}
+	whole, err := full.GoFuncs(goRecord, goHandshake)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, fn := range got {
+		if fn.Size != whole[name].Size {
+			t.Errorf("stripped %v, with symbols %v", fn, whole[name])
+		}
+		checkBody(t, f, fn)
+	}
+}
+
+// checkBody holds that the body of a function begins behind a jump, with code that makes its stack.
+func checkBody(t *testing.T, f *File, fn Func) {
+	t.Helper()
+	at, err := f.GoBody(fn)
+	if runtime.GOARCH != "amd64" {
+		if !errors.Is(err, ErrCode) {
+			t.Errorf("%s has a body at %#x, %v", fn.Name, at, err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := f.bytes(at, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// PUSHQ BP; MOVQ SP, BP
+	if at <= fn.Offset || !bytes.Equal(code, []byte{0x55, 0x48, 0x89, 0xe5}) {
+		t.Errorf("%s, which is at %#x, has % x at %#x", fn.Name, fn.Offset, code, at)
+	}
+}
+
+func TestStackCheck(t *testing.T) {
+	for text, want := range map[string]int{
+		"\x49\x3b\x66\x10\x76\x10":                                         6,
+		"\x49\x3b\x66\x10\x0f\x86\x01\x02\x03\x04":                         10,
+		"\x4c\x8d\x64\x24\xf0\x4d\x3b\x66\x10\x76\x10":                     11,
+		"\x4c\x8d\xa4\x24\x50\xff\xff\xff\x4d\x3b\x66\x10\x0f\x86\xe1\x08": 18,
+		"\x64\x48\x8b\x0c\x25\xf8\xff\xff\xff\x48\x3b\x61\x10\x76\x10":     0, // arguments on the stack: MOVQ (TLS), CX
+		"\x49\x3b\x66\x10\x90\x90":                                         0,
+		"\x4c\x8d\x64\x24\xf0\x90\x3b\x66\x10\x76\x10":                     0,
+		"\x55\x48\x89\xe5":                                                 0,
+	} {
+		code := append([]byte(text), make([]byte, maxPrologue)...)[:maxPrologue]
+		if got := stackCheck(code); got != want {
+			t.Errorf("% x: %d, want %d", text, got, want)
+		}
+	}
+}
+
+// What does not begin as Go code does has no body, nor has what is too short or of another machine.
+func TestGoBodyOfOtherCode(t *testing.T) {
+	f := open(t, program(t))
+	found, err := f.GoFuncs(goRecord)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fn := found[goRecord]
+	for name, other := range map[string]Func{
+		"inside of it": {fn.Name, fn.Offset + 1, fn.Size - 1},
+		"too short":    {fn.Name, fn.Offset, maxPrologue - 1},
+	} {
+		if at, err := f.GoBody(other); !errors.Is(err, ErrCode) {
+			t.Errorf("%s: body at %#x, %v", name, at, err)
+		}
+	}
+	f.machine = elf.EM_AARCH64
+	if at, err := f.GoBody(fn); !errors.Is(err, ErrCode) {
+		t.Errorf("another machine: body at %#x, %v", at, err)
+	}
+}
