@@ -28,7 +28,7 @@ func clientBytes(t *testing.T, client, server *tls.Config) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close() //nolint:errcheck // nobody else comes
+	defer listener.Close()
 	go func() {
 		if conn, err := listener.Accept(); err == nil {
 			_, _ = io.Copy(io.Discard, conn) // ends with the client
@@ -38,7 +38,7 @@ func clientBytes(t *testing.T, client, server *tls.Config) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer near.Close() //nolint:errcheck // its bytes are known
+	defer near.Close()
 	record := &recorded{Conn: near}
 	if _, err := tls.Client(record, client).Write([]byte("word")); err != nil {
 		t.Fatal(err)
