@@ -185,6 +185,12 @@ gauntlet: ## every attack against every step of the ladder, and every fault, as 
 	    -exec "$(CURDIR)/$(BUILD)/vmrun -kernel $$kernel $(VMRUN_FLAGS)" ./tests/gauntlet || status=1; \
 	done; exit $$status
 
+SOAK ?= 30m
+.PHONY: soak
+soak: ## an agent under mixed load for SOAK (30m): memory, files and tables must not grow (root)
+	@contrib/tools/setup.sh test
+	SOAK=$(SOAK) CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v -timeout 3h -run '^TestSoak$$' ./tests/containers/agent
+
 .PHONY: check
 check: lint verify-generated test-unit ## what must hold before a commit
 

@@ -51,6 +51,9 @@ func faults() []fault {
 		{name: "the pins are wiped", begin: func(t *testing.T, f *faulty) { check(t, os.RemoveAll(f.agent.path("bpf/sallyport"))) }, end: func(*testing.T, *faulty) {}},
 		{name: "containerd hangs (SIGSTOP)", begin: containerdSignal(syscall.SIGSTOP), end: containerdSignal(syscall.SIGCONT)},
 		{name: "containerd is killed", begin: func(t *testing.T, f *faulty) { f.containerd.Kill(t) }, end: func(t *testing.T, f *faulty) { f.containerd.Start(t) }},
+		{name: "containerd answers a third of a second late", begin: proxyMood(slow), end: proxyMood(faithful)},
+		{name: "containerd answers with noise", begin: proxyMood(garbling), end: proxyMood(faithful)},
+		{name: "the agent has no memory left (cgroup)", begin: starve, end: feed, uncounted: true},
 	}
 }
 
@@ -58,6 +61,8 @@ func faults() []fault {
 type faulty struct {
 	*scene
 	web      *testutil.Container
+	proxy    *proxy // between the agent and containerd
+	memory   *testutil.Memory
 	disk     string
 	hangs    atomic.Bool
 	received atomic.Int64 // denials that the collector was sent
@@ -76,6 +81,8 @@ func newFaulty(t *testing.T) *faulty {
 	check(t, unix.Mount("faults", f.disk, "tmpfs", 0, "size=256m"))
 	t.Cleanup(func() { _ = unix.Unmount(f.disk, unix.MNT_DETACH) }) // nothing needs it any more
 	f.collect(t)
+	f.proxy, f.memory = newProxy(t, f.containerd.Socket), testutil.NewMemory(t)
+	f.agent.conf.containerd = f.proxy.socket
 	f.agent.conf.alerts = fmt.Sprintf("{queue: %d, jsonl: {path: %s}, syslog: {enabled: true, network: tcp, address: %q}}",
 		faultQueue, filepath.Join(f.disk, "alerts.jsonl"), collector)
 	f.agent.policy(t, "web.yaml", f.webPolicy())
@@ -144,6 +151,24 @@ func agentSignal(signal syscall.Signal) func(*testing.T, *faulty) {
 
 func containerdSignal(signal syscall.Signal) func(*testing.T, *faulty) {
 	return func(t *testing.T, f *faulty) { f.containerd.Signal(t, signal) }
+}
+
+func proxyMood(m mood) func(*testing.T, *faulty) {
+	return func(_ *testing.T, f *faulty) { f.proxy.be(m) }
+}
+
+// starve lets the agent have no more memory than some pages, by which the kernel ends it.
+func starve(t *testing.T, f *faulty) {
+	t.Helper()
+	f.memory.Leave(t, 64<<10)
+	f.memory.Enter(t, f.agent.cmd.Process.Pid)
+	f.agent.awaitEnd(t)
+}
+
+func feed(t *testing.T, f *faulty) {
+	t.Helper()
+	f.memory.Leave(t, -1)
+	f.agent.Start(t) // outside of that cgroup
 }
 
 // denials counts the denied connects among the alerts that were written.
