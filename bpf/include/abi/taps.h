@@ -38,7 +38,7 @@ struct tls_conn {
 	__u32 speaks; /* enum tls_speaks */
 	__u64 name_hash; /* of the name by which its socket was allowed */
 	__u64 name_serial; /* 0: by none */
-	__u32 unserved; /* 1: the gate has found no rule whose serverNames match the one that it asks for */
+	__u32 served; /* 1: the gate lets it pass by the name that it asks for */
 	__u32 pad;
 	struct request request;
 };

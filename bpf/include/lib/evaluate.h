@@ -37,7 +37,7 @@ struct query {
 };
 
 enum server_numbers {
-	SERVER_ANY = 0xffff, /* all of them: the gate has said so */
+	SERVER_ANY = 0xffff, /* whatever they are: the gate lets the connection pass by its name */
 };
 
 enum {

@@ -21,7 +21,7 @@ static __always_inline int hello_is_next(struct __sk_buff *skb, struct requests 
 		return 1;
 	if (requests->carries == CARRIES_NOTHING)
 		return room->serves && seg->len && !(seg->flags & TCP_SYN) && tls_begins(skb, requests, seg);
-	return requests->named && requests->named != room->query.revision;
+	return requests->stream.begun && requests->named && requests->named != room->query.revision;
 }
 
 /*
@@ -55,7 +55,7 @@ static __always_inline int hello_was(struct requests *requests, const struct seg
 {
 	struct stream *s = &requests->stream;
 
-	if (requests->carries != CARRIES_NAMED || (!seg->out && s->from != s->next))
+	if (requests->carries != CARRIES_NAMED || !s->begun || (!seg->out && s->from != s->next))
 		return 0;
 	if (seq_past(seg->seq + seg->len, s->next) > 0)
 		s->from = s->next = seg->seq + seg->len;
@@ -102,8 +102,8 @@ __noinline int hello_ask(struct __sk_buff *skb, struct requests *requests, struc
 	return FLAW_NONE;
 }
 
-/* Tells the library's object, if there is a tap, whether rules with serverNames count for its requests. */
-static __always_inline void hello_tell_tap(struct __sk_buff *skb, int unserved)
+/* Tells the library's object, if there is a tap, whether the connection passes by its name, whatever is requested. */
+static __always_inline void hello_tell_tap(struct __sk_buff *skb, int served)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct tls_conn *conn;
@@ -114,7 +114,7 @@ static __always_inline void hello_tell_tap(struct __sk_buff *skb, int unserved)
 	tie = sk ? bpf_sk_storage_get(&tie_by_sock, sk, 0, 0) : 0;
 	conn = tie ? bpf_map_lookup_elem(&conn_by_object, &tie->key) : 0;
 	if (conn && conn->serial == tie->serial)
-		conn->unserved = unserved;
+		conn->served = served;
 }
 
 /* Leaves what comes from here on to who reads requests, as something that cannot be read. */
@@ -150,7 +150,7 @@ __noinline int hello_passed(struct __sk_buff *skb, struct requests *requests, st
 	if (!hello)
 		return hello_give_up(requests, FLAW_HELLO);
 	read = !!(room->answer.flags & ANSWER_HTTP);
-	hello_tell_tap(skb, read);
+	hello_tell_tap(skb, !read);
 	again = hello->again && read && !hello->read;
 	requests->named = room->query.revision;
 	hello->read = read;

@@ -26,7 +26,7 @@ static __always_inline void tap_query(struct query *query, const struct tls_conn
 	query->direction = DIR_EGRESS;
 	query->name_hash = conn->name_hash;
 	query->name_serial = conn->name_serial;
-	query->server = conn->unserved ? 0 : SERVER_ANY; /* what does not match does not pass the gate */
+	query->server = conn->served ? SERVER_ANY : 0;
 }
 
 /* The connection as a flow, as it is told. */

@@ -677,7 +677,7 @@ type ABITlsConn struct {
 	Speaks     uint32
 	NameHash   uint64
 	NameSerial uint64
-	Unserved   uint32
+	Served     uint32
 	Pad        uint32
 	Request    struct {
 		_      structs.HostLayout

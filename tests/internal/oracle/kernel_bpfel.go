@@ -423,7 +423,7 @@ type KernelTlsConn struct {
 	Speaks     uint32
 	NameHash   uint64
 	NameSerial uint64
-	Unserved   uint32
+	Served     uint32
 	Pad        uint32
 	Request    KernelRequest
 }

@@ -2,6 +2,7 @@ package read
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -23,10 +24,9 @@ const (
 	sendQueue    = 2
 )
 
-// repair sends an allowed request to addr, takes the connection back without the server's knowledge, and sends a denied
-// one of the same length in its place.
-func repair(addr netip.AddrPort) error {
-	const said, evil = "POST /v1/request-landing HTTP/1.1\r\nHost: a\r\n\r\n", "PUT /v1/exhaust-port HTTP/1.1\r\nHost: abcdef\r\n\r\n"
+// repair says what is allowed to addr, takes the connection back without the server's knowledge, and says something evil
+// of the same length in its place.
+func repair(addr netip.AddrPort, said, evil []byte) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func repair(addr netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	if _, err := unix.Write(fd, []byte(said)); err != nil {
+	if _, err := unix.Write(fd, said); err != nil {
 		return err
 	}
 	if _, err := unix.Read(fd, make([]byte, 1<<12)); err != nil {
@@ -84,15 +84,17 @@ func repair(addr netip.AddrPort) error {
 	if err != nil {
 		return fmt.Errorf("ending the repair: %w", err)
 	}
-	_, err = unix.Write(fd, []byte(evil))
+	_, err = unix.Write(fd, evil)
 	return err
 }
 
-// repaired does that, and says when it is done.
-func repaired(addr string) error {
+// repaired does that with what is said in hexadecimal, and says when it is done.
+func repaired(addr, said, evil string) error {
 	to, err := netip.ParseAddrPort(addr)
-	if err == nil {
-		err = repair(to)
+	good, err1 := hex.DecodeString(said)
+	bad, err2 := hex.DecodeString(evil)
+	if err = errors.Join(err, err1, err2); err == nil {
+		err = repair(to, good, bad)
 	}
 	if err == nil {
 		fmt.Print("sent")
@@ -104,19 +106,35 @@ func repaired(addr string) error {
 // where that begins without a SYN.
 func TestRepairedSocket(t *testing.T) {
 	s := newScene(t, "Enforce")
+	s.repair(t, port, "POST /v1/request-landing HTTP/1.1\r\nHost: a\r\n\r\n", "PUT /v1/exhaust-port HTTP/1.1\r\nHost: abcdef\r\n\r\n")
+	if seen := s.requests(); seen != "POST /v1/request-landing" {
+		t.Errorf("the server saw %q", seen)
+	}
+}
+
+// TestRepairedSocketOfAName: nor does the name that was asked for on it.
+func TestRepairedSocketOfAName(t *testing.T) {
+	s := newScene(t, "Enforce")
+	s.inForce(t, fmt.Sprintf(served, "Enforce", ""))
+	s.serveBack(t)
+	const data = "\x17\x03\x03\x00\x04more" // behind which no other ClientHello comes
+	s.repair(t, backPort, helloFor(t, "api.example")+data, helloFor(t, "apj.example")+data)
+}
+
+// repair has a client in the pod repair its socket, and expects that what it says then is denied.
+func (s *scene) repair(t *testing.T, port uint16, said, evil string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := s.pod.Command(self, repairArg, netip.AddrPortFrom(s.ServerAddr, port).String())
-	if said := p.Run(t); said != "sent" {
-		t.Fatalf("the client says %q (%s)", said, p.Complaint())
+	to := netip.AddrPortFrom(s.ServerAddr, port).String()
+	p := s.pod.Command(self, repairArg, to, hex.EncodeToString([]byte(said)), hex.EncodeToString([]byte(evil)))
+	if done := p.Run(t); done != "sent" {
+		t.Fatalf("the client says %q (%s)", done, p.Complaint())
 	}
 	e := s.await(t, func(e event.Event) bool { return e.Flaw == event.FlawMidway })
 	if e.Verdict != event.VerdictDeny {
 		t.Errorf("it is told as %+v", e)
-	}
-	if seen := s.requests(); seen != "POST /v1/request-landing" {
-		t.Errorf("the server saw %q", seen)
 	}
 }
