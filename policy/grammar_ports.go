@@ -27,6 +27,9 @@ func (d *decoder) portRules(v value, dir Direction) []PortRule {
 		}
 		if at, names := present["serverNames"]; names {
 			d.tcpPorts(at, r.Ports, "TLS")
+			if r.Rules != nil {
+				d.fail(at, "rules.http[].host", "serverNames cannot be combined with rules: what is judged by its requests is judged by their hosts")
+			}
 		}
 		return r
 	})

@@ -2,21 +2,19 @@ package policytest
 
 import "github.com/sallyport/sallyport/policy"
 
-// inside makes what a rule says about what passes on TCP ports: requests, server names, or both.
+// inside makes what a rule says about what passes on TCP ports: requests, or server names.
 func (g *generator) inside() policy.PortRule {
 	r := policy.PortRule{Ports: some(g, 0,
 		policy.Port{Port: 443, Protocol: policy.ProtocolTCP}, policy.Port{Protocol: policy.ProtocolTCP}, policy.Port{Port: 80, EndPort: 8080, Protocol: policy.ProtocolTCP})}
-	ways := 1 + g.IntN(3)
-	if ways&1 != 0 {
+	if g.IntN(2) == 0 {
 		r.Rules = &policy.L7Rules{}
 		for range 1 + g.IntN(2) {
 			r.Rules.HTTP = append(r.Rules.HTTP, g.httpRule())
 		}
+		return r
 	}
-	if ways&2 != 0 {
-		for _, s := range g.fqdns() {
-			r.ServerNames = append(r.ServerNames, s.Pattern())
-		}
+	for _, s := range g.fqdns() {
+		r.ServerNames = append(r.ServerNames, s.Pattern())
 	}
 	return r
 }

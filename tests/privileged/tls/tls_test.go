@@ -89,9 +89,9 @@ func TestForgottenConnections(t *testing.T) {
 	onSteps(t, func(t *testing.T, step event.Step) {
 		s := newScene(t, step)
 		p := programs()[0]
-		s.swap(t, "Enforce", asked)
 		early := s.start(t, p.args(s)...)
 		s.cover(t, early, p.library)
+		s.swap(t, "Enforce", asked) // not before, when nobody reads what the early one sends
 		late := s.start(t, p.args(s)...)
 		late.ask(t, "/allowed/first")
 		s.arrived(t, "/allowed/first")
