@@ -63,23 +63,19 @@ func (s *Set) Run(policies []*policy.Policy) []Result {
 	out := make([]Result, len(s.Cases))
 	for i := range s.Cases {
 		c := &s.Cases[i]
-		got := c.explain(in)
+		got := match.Ask(in, c.Process, c.question())
 		out[i] = Result{Case: c, Got: got, Failures: c.Want.differs(got.Decision)}
 	}
 	return out
 }
 
-// explain decides one case.
-func (c *Case) explain(in policy.Input) match.Explanation {
-	switch {
-	case c.Query != "":
-		return match.ExplainQuery(in, c.Process, policy.Query{Call: c.Call, Name: c.Query})
-	case c.Request != nil:
-		request := *c.Request
-		request.Call = c.Call
-		return match.ExplainRequest(in, c.Process, request)
+// question is what a case asks.
+func (c *Case) question() policy.Question {
+	q := policy.Question{Call: c.Call, Request: c.Request}
+	if c.Query != "" {
+		q.Query = &c.Query
 	}
-	return match.Explain(in, c.Process, c.Call)
+	return q
 }
 
 // differs says how a decision is not what is wanted.

@@ -89,8 +89,7 @@ type caseResult struct {
 	Got      *match.Explanation `json:"got,omitzero"` // of a case that failed
 	Decision match.Decision     `json:"decision"`
 
-	relevant map[string]bool // policies that select the workload
-	egress   bool
+	egress bool
 }
 
 // testResult is the answer of sallyport policy test.
@@ -203,7 +202,7 @@ func (p Program) runTests(paths, policies []string, only *regexp.Regexp) (testRe
 		}
 		for _, r := range set.Run(in) {
 			if only.MatchString(r.Case.Name) {
-				result.add(&r, in)
+				result.add(&r)
 				decided[r.Got.Decision.Rule] = true
 			}
 		}
@@ -231,14 +230,11 @@ func policiesOf(set *cases.Set, instead []string) ([]string, error) {
 	return out, nil
 }
 
-func (t *testResult) add(r *cases.Result, policies []*policy.Policy) {
+func (t *testResult) add(r *cases.Result) {
 	c := caseResult{
 		File: r.Case.File, Line: r.Case.Line, Name: r.Case.Name, Who: r.Case.Who(), Call: r.Case.What(),
 		Passed: r.Passed(), Want: r.Case.Want, Failures: r.Failures, Decision: r.Got.Decision,
-		relevant: map[string]bool{}, egress: r.Case.Call.Direction == policy.Egress,
-	}
-	for _, pol := range policies {
-		c.relevant[pol.Name()] = pol.Selects(&r.Case.Process.Workload)
+		egress: r.Case.Call.Direction == policy.Egress,
 	}
 	if c.Passed {
 		t.Passed++
@@ -287,7 +283,7 @@ func writeFailure(out io.Writer, c *caseResult) error {
 	fmt.Fprintln(out, visible("      "+c.Got.Why))
 	rules := newTable(out)
 	for _, r := range c.Got.Rules {
-		if c.relevant[policyOf(r)] && c.egress == (r.Direction == policy.Egress.String()) {
+		if r.Concerns && c.egress == (r.Direction == policy.Egress.String()) {
 			rules.row("     ", mark(r), r.Rule, part(r), action(r), fmt.Sprintf("%s:%d", r.File, r.Line), r.Why)
 		}
 	}
