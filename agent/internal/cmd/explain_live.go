@@ -19,10 +19,34 @@ import (
 
 // liveExplanation is the answer about a running process.
 type liveExplanation struct {
-	Process  json.RawMessage `json:"process"`
-	Revision uint64          `json:"revision,string"` // of the tables in force
-	Names    []string        `json:"names"`           // of the peer, by DNS
+	Process  liveProcess `json:"process"`
+	Revision uint64      `json:"revision,string"` // of the tables in force
+	Names    []string    `json:"names"`           // of the peer, by DNS
 	match.Explanation
+}
+
+// liveProcess is a running process, with the names that events have for the same.
+type liveProcess struct {
+	PID            uint32   `json:"pid"`
+	Workload       string   `json:"workload"`
+	Namespace      string   `json:"namespace,omitzero"`
+	Container      string   `json:"container,omitzero"`
+	ContainerID    string   `json:"containerID,omitzero"`
+	ContainerType  string   `json:"containerType,omitzero"`
+	Labels         []string `json:"labels,omitzero"` // key=value
+	ServiceAccount string   `json:"serviceAccount,omitzero"`
+	Unit           string   `json:"unit,omitzero"`
+	Cgroup         string   `json:"cgroup,omitzero"`
+	Origin         string   `json:"origin"`
+	Session        string   `json:"session,omitzero"`
+	Binary         string   `json:"binary"`
+	Script         string   `json:"script,omitzero"`
+	Truncated      bool     `json:"truncated,omitzero"`
+	Scriptless     bool     `json:"scriptless,omitzero"`
+	Inferred       bool     `json:"inferred,omitzero"`
+	User           []uint32 `json:"user"` // real, saved, effective
+	Group          []uint32 `json:"group"`
+	Groups         []uint32 `json:"groups,omitzero"`
 }
 
 // explainLive asks the agent about a running process.
@@ -67,15 +91,23 @@ func onlyCall(flags *pflag.FlagSet) (err error) {
 
 // writeLive writes the answer as JSON.
 func (p Program) writeLive(answer *apiv1.ExplainResponse, e match.Explanation) error {
-	var process strings.Builder
-	if err := writeProto(&process, answer.GetProcess()); err != nil {
-		return err
-	}
-	out := liveExplanation{json.RawMessage(process.String()), answer.GetRevision(), namesOf(answer), e}
-	if err := json.NewEncoder(p.Stdout).Encode(out); err != nil {
+	if err := json.NewEncoder(p.Stdout).Encode(liveExplanation{processOf(answer.GetProcess()), answer.GetRevision(), namesOf(answer), e}); err != nil {
 		return fmt.Errorf("writing the answer: %w", err)
 	}
 	return nil
+}
+
+func processOf(p *apiv1.LiveProcess) liveProcess {
+	out := liveProcess{
+		PID: p.GetPid(), Workload: p.GetWorkload(), Namespace: p.GetNamespace(), Container: p.GetContainer(), ContainerID: p.GetContainerId(),
+		ContainerType: p.GetContainerType(), Labels: p.GetLabels(), ServiceAccount: p.GetServiceAccount(), Unit: p.GetUnit(), Cgroup: p.GetCgroup(),
+		Origin: p.GetOrigin(), Binary: string(p.GetExe()), Script: string(p.GetScript()),
+		Truncated: p.GetTruncated(), Scriptless: p.GetScriptless(), Inferred: p.GetInferred(), User: p.GetUser(), Group: p.GetGroup(), Groups: p.GetGroups(),
+	}
+	if session := p.GetSession(); session != 0 {
+		out.Session = strconv.FormatUint(session, 16)
+	}
+	return out
 }
 
 func namesOf(answer *apiv1.ExplainResponse) []string {
