@@ -112,7 +112,7 @@ func SetExplanation(out *apiv1.ExplainResponse, e match.Explanation) {
 	}
 	for _, r := range e.Rules {
 		out.Rules = append(out.Rules, &apiv1.RuleTrace{
-			Rule: r.Rule, Selector: int32(r.Selector), Entry: int32(r.Entry), File: r.File, Line: int32(r.Line), //nolint:gosec // of a file of at most some MiB
+			Rule: r.Rule, Selector: int32(r.Selector), Entry: int32(r.Entry), File: r.File, Line: int32(r.Line),
 			Direction: r.Direction, Action: string(r.Action), Mode: string(r.Mode), Ref: r.Ref,
 			Concerns: r.Concerns, Selects: r.Selects, Matches: r.Matches, Decides: r.Decides, Why: r.Why,
 		})
