@@ -109,17 +109,22 @@ func (d *decoder) icmpField(v value) ICMPField {
 	if typeAt == nil {
 		return f
 	}
-	at := d.resolve(*typeAt)
+	f.Type = d.icmpType(*typeAt, f.Protocol())
+	return f
+}
+
+// icmpType decodes the type of a message of ICMP or ICMPv6.
+func (d *decoder) icmpType(v value, protocol uint8) uint8 {
+	at := d.resolve(v)
 	if at.node.Kind != yaml.ScalarNode {
 		d.fail(at, "", "is %s, not the type of a message", kind(at.node))
-		return f
+		return 0
 	}
-	n, err := ParseICMPType(f.Protocol(), at.node.Value)
+	n, err := ParseICMPType(protocol, at.node.Value)
 	if err != nil {
 		d.fail(at, "a number from 0 to 255", "%s", err.Error())
 	}
-	f.Type = n
-	return f
+	return n
 }
 
 // ParseICMPType reads the type of a message of ICMP or ICMPv6, by number or by the name that Cilium has for it.

@@ -28,7 +28,8 @@ sallyport observe -o json prints; - is standard input.
 
 ` + podLabelsHelp + ` How many flows
 that leaves undecided is told on standard error. Events do not tell which pod or service an address belongs
-to either: toEndpoints, toServices and the entities of the cluster match nothing here, which is told as well.
+to either: toEndpoints, toServices and the entities of the cluster match nothing here, which is told as well, unless
+--cluster names a test file (see policy test) that says it.
 
 Exit codes: 0 it went well, 1 it did not, or with --exit-code something changes, 2 the command line is wrong.`
 
@@ -38,6 +39,7 @@ type diffFlags struct {
 	events         string
 	all, exitCode  bool
 	addresses      []string
+	cluster        string
 	labels         *[]string
 }
 
@@ -85,6 +87,7 @@ func (p Program) diff() *cobra.Command {
 	flags.BoolVar(&f.all, "all", false, "show the flows that stay as they are, too")
 	flags.BoolVar(&f.exitCode, "exit-code", false, "end with 1 when something changes")
 	flags.StringSliceVar(&f.addresses, "node-address", nil, "addresses that the entity host stands for")
+	flags.StringVar(&f.cluster, "cluster", "", clusterUsage)
 	f.labels = addPodLabels(flags)
 	output := addOutput(c)
 	c.RunE = func(*cobra.Command, []string) error {
@@ -107,17 +110,17 @@ func (p Program) diff() *cobra.Command {
 }
 
 func (p Program) runDiff(f diffFlags) (diffResult, error) {
-	node, err := nodeOf(f.addresses)
+	node, world, err := p.known(f.addresses, f.cluster)
 	if err != nil {
-		return diffResult{}, usageError{err}
+		return diffResult{}, err
 	}
-	to := policy.Input{Node: node}
+	to := policy.Input{Node: node, World: world}
 	if to.Policies, err = p.rightPolicies(f.policies); err != nil {
 		return diffResult{}, err
 	}
 	var from *policy.Input
 	if f.from != nil {
-		from = &policy.Input{Node: node}
+		from = &policy.Input{Node: node, World: world}
 		if from.Policies, err = p.rightPolicies(f.from); err != nil {
 			return diffResult{}, err
 		}
@@ -129,8 +132,8 @@ func (p Program) runDiff(f diffFlags) (diffResult, error) {
 	if n := diff.Unlabelled(log.Flows, to.Policies); n > 0 {
 		fmt.Fprintf(p.Stderr, "sallyport: the labels of the pods of %s are not known: policies that select by labels do not select them; give --pod-labels\n", count(n, "flow"))
 	}
-	if diff.NeedsCluster(to.Policies) || from != nil && diff.NeedsCluster(from.Policies) {
-		fmt.Fprintln(p.Stderr, "sallyport: policies select peers by what they are in the cluster, which the events do not tell: such peers match nothing here")
+	if f.cluster == "" && (diff.NeedsCluster(to.Policies) || from != nil && diff.NeedsCluster(from.Policies)) {
+		fmt.Fprintln(p.Stderr, "sallyport: policies select peers by what they are in the cluster, which the events do not tell: such peers match nothing here; give --cluster")
 	}
 	result := diffResult{Flows: len(log.Flows), Changes: []change{}}
 	for _, c := range diff.Compare(log.Flows, from, &to) {

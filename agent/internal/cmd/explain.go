@@ -9,6 +9,7 @@ import (
 
 	"github.com/sallyport/sallyport/agent/internal/config"
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/cases"
 	"github.com/sallyport/sallyport/policy/diff"
 	"github.com/sallyport/sallyport/policy/match"
 )
@@ -20,7 +21,8 @@ With --pid the agent of this node is asked about a running process: by its label
 that are in force, by what the cluster's API and DNS have told so far. PID is the node's, as ps there shows it,
 not the container's. Nothing is decided, and the process does not notice.
 
-Without --pid only the policies are asked, no agent and no cluster, and the other flags say who calls.
+Without --pid only the policies are asked, no agent and no cluster, and the other flags say who calls. What
+policies may ask of the cluster stands in the file of --cluster: a test file of policy test, with or without cases.
 
 --to ADDRESS:PORT/PROTOCOL is a call to a peer; --from ADDRESS:PORT/PROTOCOL is a call by a peer, to PORT
 of the workload; --listen PORT/PROTOCOL is a bind, listen or accept there. PROTOCOL is TCP (the default), UDP, SCTP,
@@ -69,11 +71,14 @@ func (p Program) explainFiles(c *cobra.Command, f *explainFlags, q policy.Questi
 	if err != nil {
 		return usageError{err}
 	}
+	if in.Node, in.World, err = p.known(f.addresses, f.cluster); err != nil {
+		return err
+	}
 	if in.Policies, err = p.goodPolicies(c, f.policies); err != nil {
 		return err
 	}
-	if diff.NeedsCluster(in.Policies) {
-		fmt.Fprintln(p.Stderr, "sallyport: policies select peers by what they are in the cluster, which is not known here: such peers match nothing")
+	if f.cluster == "" && diff.NeedsCluster(in.Policies) {
+		fmt.Fprintln(p.Stderr, "sallyport: policies select peers by what they are in the cluster, which is not known here: such peers match nothing; give --cluster")
 	}
 	if q.Request == nil && q.ServerName == nil && q.Query == nil && q.Call.Protocol == unix.IPPROTO_TCP && asksForRequests(in.Policies, &process.Workload) {
 		fmt.Fprintln(p.Stderr, "sallyport: rules of the workload ask for requests (rules.http): an answer without --request is about the connection alone")
@@ -86,6 +91,25 @@ func (p Program) explainFiles(c *cobra.Command, f *explainFlags, q policy.Questi
 		return fmt.Errorf("writing the answer: %w", err)
 	}
 	return nil
+}
+
+// known is what flags say of the node and the cluster.
+func (p Program) known(addresses []string, cluster string) (node policy.Node, world policy.World, err error) {
+	if cluster != "" {
+		data, err := p.readFile(cluster, policy.MaxFileSize)
+		if err != nil {
+			return node, world, err
+		}
+		if node, world, err = cases.Facts(nameOf(cluster), data); err != nil {
+			return node, world, err
+		}
+	}
+	more, err := nodeOf(addresses)
+	if err != nil {
+		return node, world, usageError{err}
+	}
+	node.Addresses = append(node.Addresses, more.Addresses...)
+	return node, world, nil
 }
 
 // goodPolicies reads policies that must all be right.

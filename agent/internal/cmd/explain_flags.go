@@ -19,7 +19,10 @@ type explainFlags struct {
 
 	policies  []string
 	addresses []string
+	cluster   string
 }
+
+const clusterUsage = "file with what is known of the cluster: node and cluster, as in a test file"
 
 // whoFlags say which process calls.
 type whoFlags struct {
@@ -51,6 +54,7 @@ func (f *explainFlags) add(flags *pflag.FlagSet) {
 	flags.Uint32Var(&f.pid, "pid", 0, "running process that is asked about, in place of everything that says who calls")
 	flags.StringSliceVar(&f.policies, "policies", nil, "files or folders with policies, - for standard input; default: the agent's folder")
 	flags.StringSliceVar(&f.addresses, "node-address", nil, "addresses that the entity host stands for")
+	flags.StringVar(&f.cluster, "cluster", "", clusterUsage)
 	f.who.add(flags)
 	f.call.add(flags)
 }
@@ -110,8 +114,7 @@ func (f *explainFlags) process() (in policy.Input, p policy.Process, err error) 
 	for _, id := range who.groups {
 		p.Groups = append(p.Groups, uint32(min(id, uint(policy.NoID))))
 	}
-	in.Node, err = nodeOf(f.addresses)
-	return in, p, err
+	return in, p, nil
 }
 
 // question turns the flags into what is asked.

@@ -57,6 +57,8 @@ documents:
   - {name: by name, to: api.payments.example:443, expect: Allow}             # an address that is nobody's
   - {name: query, to: 10.96.0.10:53/UDP, query: www.example.com, expect: Deny} # what it asks a resolver for
   - {name: request, to: 192.0.2.1:80, request: {method: PUT, path: /v1/keys, host: a.example}, expect: Deny}
+  - {name: ping, to: 192.0.2.1/ICMP, icmpType: EchoRequest, expect: Allow}   # or a number; unknown, if left out
+  - {name: TLS, to: 192.0.2.1:443, serverName: a.example, expect: Allow}     # what a TLS client asks for
   - {name: node, workload: {host: {unit: ssh.service}}, to: 192.0.2.1:22, expect: Deny}
 
 to, from and listen also take a list; each entry is a case. A case may have a workload of its own; what
