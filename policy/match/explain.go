@@ -32,6 +32,14 @@ type RuleTrace struct {
 	Why       string        `json:"why"`
 }
 
+// Decide decides about a question.
+func Decide(in Input, p Process, asked policy.Question) Decision {
+	c := asked.Call.Canonical()
+	q := question{process: &p, call: &c, query: asked.Query, request: asked.Request, server: asked.ServerName}
+	d, _ := judgement(candidates(in, p, c), q)
+	return d
+}
+
 // Ask decides about a question, and says for every rule of every policy why it matched or did not.
 func Ask(in Input, p Process, asked policy.Question) Explanation {
 	c := asked.Call.Canonical()

@@ -21,7 +21,8 @@ const diffHelp = `Say what new policies would change for what was seen: for each
 what was decided, what will be, and by which rule. It asks nothing but the files.
 
 --policies are the new files and folders, all of them: what they do not say is not in force. What was decided
-before is what the events tell, or what the policies of --from decide about the same flows.
+before is what the events tell, or what the policies of --from decide about the same flows. Flows are calls, and what
+was said inside of some: DNS queries, requests over HTTP, names that TLS clients asked for.
 
 FILE of --events holds events as the agent writes them, one JSON object a line: alerts.jsonl, or what
 sallyport observe -o json prints; - is standard input.
@@ -51,6 +52,7 @@ type change struct {
 	Script   string         `json:"script,omitzero"`
 	Call     string         `json:"call"` // ADDRESS:PORT/PROTOCOL
 	PeerName string         `json:"peerName,omitzero"`
+	Said     string         `json:"said,omitzero"` // query NAME, request METHOD HOST/PATH, server name NAME
 	Dir      string         `json:"direction"`
 	Count    uint64         `json:"count"`
 	First    time.Time      `json:"first,omitzero"`
@@ -135,6 +137,9 @@ func (p Program) runDiff(f diffFlags) (diffResult, error) {
 	if f.cluster == "" && (diff.NeedsCluster(to.Policies) || from != nil && diff.NeedsCluster(from.Policies)) {
 		fmt.Fprintln(p.Stderr, "sallyport: policies select peers by what they are in the cluster, which the events do not tell: such peers match nothing here; give --cluster")
 	}
+	if diff.NeedsHeaders(log.Flows, to.Policies) || from != nil && diff.NeedsHeaders(log.Flows, from.Policies) {
+		fmt.Fprintln(p.Stderr, "sallyport: policies ask for headers of requests, which the events do not tell: such rules match no request here")
+	}
 	result := diffResult{Flows: len(log.Flows), Changes: []change{}}
 	for _, c := range diff.Compare(log.Flows, from, &to) {
 		result.add(&c, f.all)
@@ -175,7 +180,7 @@ func changeOf(c *diff.Change) change {
 	w := &f.Process.Workload
 	return change{
 		Workload: workloadOf(w), Origin: f.Process.Origin, Binary: f.Process.Exe, Script: f.Process.Script,
-		Call: f.Call.String(), PeerName: f.PeerName, Dir: direction(f), Count: f.Count, First: f.First, Last: f.Last,
+		Call: f.Call.String(), PeerName: f.PeerName, Said: f.Said(), Dir: direction(f), Count: f.Count, First: f.First, Last: f.Last,
 		Changes: c.Differs(), Was: c.Was, Will: c.Will, Why: c.Why,
 	}
 }
@@ -234,10 +239,14 @@ func calls(c *change) string {
 	if word == "" {
 		word = c.Dir + " "
 	}
+	text := word + c.Call
 	if c.PeerName != "" {
-		return word + c.Call + " (" + c.PeerName + ")"
+		text += " (" + c.PeerName + ")"
 	}
-	return word + c.Call
+	if c.Said != "" {
+		text += ": " + c.Said
+	}
+	return text
 }
 
 // verdict shows a verdict, and for an audited call what Enforce would do.
