@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,20 +112,38 @@ func (d *decoder) icmpField(v value) ICMPField {
 	if typeAt == nil {
 		return f
 	}
-	at := d.resolve(*typeAt)
-	names := icmpTypes(f.Family)
-	n, err := strconv.ParseUint(at.node.Value, 10, 8)
-	switch known, named := names[at.node.Value]; {
-	case at.node.Kind != yaml.ScalarNode:
-		d.fail(at, "", "is %s, not the type of a message", kind(at.node))
-	case named:
-		f.Type = known
-	case err != nil:
-		d.fail(at, "a number from 0 to 255", "%s is no type of ICMP messages", quote(at.node.Value))
-	default:
-		f.Type = uint8(n)
-	}
+	f.Type = d.icmpType(*typeAt, f.Protocol())
 	return f
+}
+
+// icmpType decodes the type of a message of ICMP or ICMPv6.
+func (d *decoder) icmpType(v value, protocol uint8) uint8 {
+	at := d.resolve(v)
+	if at.node.Kind != yaml.ScalarNode {
+		d.fail(at, "", "is %s, not the type of a message", kind(at.node))
+		return 0
+	}
+	n, err := ParseICMPType(protocol, at.node.Value)
+	if err != nil {
+		d.fail(at, "a number from 0 to 255", "%s", err.Error())
+	}
+	return n
+}
+
+// ParseICMPType reads the type of a message of ICMP or ICMPv6, by number or by the name that Cilium has for it.
+func ParseICMPType(protocol uint8, text string) (uint8, error) {
+	family := FamilyIPv4
+	if protocol == ipProtoICMPv6 {
+		family = FamilyIPv6
+	}
+	if n, named := icmpTypes(family)[text]; named {
+		return n, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 8)
+	if err != nil {
+		return 0, fmt.Errorf("%s is no type of ICMP messages", quote(text))
+	}
+	return uint8(n), nil
 }
 
 // icmpTypes are the names of ICMP messages.

@@ -85,6 +85,9 @@ func (s *Strict) Port(v Value) uint16 {
 	return port
 }
 
+// ICMPType reads the type of a message of ICMP or ICMPv6, by number or by name.
+func (s *Strict) ICMPType(v Value, protocol uint8) uint8 { return s.d.icmpType(v.v, protocol) }
+
 // CIDR reads a CIDR or a single address.
 func (s *Strict) CIDR(v Value) netip.Prefix { return s.d.cidr(v.v) }
 

@@ -35,7 +35,9 @@ type Case struct {
 	Call    policy.Call
 	Query   string          // the name that the call asks a resolver for; "" for the call itself
 	Request *policy.Request // what is asked for over the call's connection, whose Call is not filled in; nil: nothing is
-	Want    Want
+	// ServerName is the name that the client of a TLS connection asks for; nil: none is asked about.
+	ServerName *string
+	Want       Want
 }
 
 // Want is what a decision must be. What is empty may be anything.
@@ -63,23 +65,19 @@ func (s *Set) Run(policies []*policy.Policy) []Result {
 	out := make([]Result, len(s.Cases))
 	for i := range s.Cases {
 		c := &s.Cases[i]
-		got := c.explain(in)
+		got := match.Ask(in, c.Process, c.question())
 		out[i] = Result{Case: c, Got: got, Failures: c.Want.differs(got.Decision)}
 	}
 	return out
 }
 
-// explain decides one case.
-func (c *Case) explain(in policy.Input) match.Explanation {
-	switch {
-	case c.Query != "":
-		return match.ExplainQuery(in, c.Process, policy.Query{Call: c.Call, Name: c.Query})
-	case c.Request != nil:
-		request := *c.Request
-		request.Call = c.Call
-		return match.ExplainRequest(in, c.Process, request)
+// question is what a case asks.
+func (c *Case) question() policy.Question {
+	q := policy.Question{Call: c.Call, Request: c.Request, ServerName: c.ServerName}
+	if c.Query != "" {
+		q.Query = &c.Query
 	}
-	return match.Explain(in, c.Process, c.Call)
+	return q
 }
 
 // differs says how a decision is not what is wanted.
@@ -146,6 +144,9 @@ func (c *Case) What() string {
 	case c.Call.Direction == policy.Ingress:
 		text = "from " + c.Call.String()
 	}
+	if c.Call.ICMPType != nil {
+		text += fmt.Sprintf(" type %d", *c.Call.ICMPType)
+	}
 	if len(c.Call.Names) > 0 {
 		text += " (" + strings.Join(c.Call.Names, ", ") + ")"
 	}
@@ -154,6 +155,9 @@ func (c *Case) What() string {
 	}
 	if c.Request != nil {
 		text += " for " + c.Request.Method + " " + c.Request.Host + c.Request.Path
+	}
+	if c.ServerName != nil {
+		text += " for the server " + *c.ServerName
 	}
 	return text
 }

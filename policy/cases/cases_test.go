@@ -198,6 +198,10 @@ func TestParseRefuses(t *testing.T) {
 		"pod on the node":  {in("{name: a, workload: {host: {}, namespace: a}, to: 192.0.2.1/ICMP, expect: Deny}"), "a process of the node is in no pod"},
 		"two ids":          {in("{name: a, user: [1, 2], to: 192.0.2.1/ICMP, expect: Deny}"), "the real, the saved and the effective id are three"},
 		"user by name":     {in("{name: a, user: nobody, to: 192.0.2.1/ICMP, expect: Deny}"), "cases[0].user: is a string, not a numeric id"},
+		"type of TCP":      {in("{name: a, to: '192.0.2.1:1', icmpType: 8, expect: Deny}"), "only messages of ICMP and ICMPv6 have a type of it"},
+		"no type":          {in("{name: a, to: 192.0.2.1/ICMP, icmpType: Ping, expect: Deny}"), `cases[0].icmpType: "Ping" is no type of ICMP messages`},
+		"server of UDP":    {in("{name: a, to: '192.0.2.1:1/UDP', serverName: a.example, expect: Deny}"), "about a connection over TCP"},
+		"two questions":    {in("{name: a, to: '192.0.2.1:1', serverName: a.example, request: {method: GET, path: /}, expect: Deny}"), "are three questions"},
 		"twice":            {in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}\n- {name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `"a" is also the name of the case in line 4`},
 		"node":             {"node: {addresses: [here]}\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), `node.addresses[0]: "here" is no address`},
 		"a pod of nowhere": {"cluster: {pods: [{name: a}]}\n" + in("{name: a, to: 192.0.2.1/ICMP, expect: Deny}"), "cluster.pods[0].addresses: is missing"},
@@ -243,4 +247,70 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestInside: the type of a message and the name that a TLS client asks for are judged as rules ask for them.
+func TestInside(t *testing.T) {
+	t.Parallel()
+	const text = `apiVersion: sallyport.dev/v1alpha1
+kind: PolicyTest
+cases:
+- {name: echo, to: [192.0.2.1/ICMP, "[2001:db8::1]/ICMPv6"], icmpType: EchoRequest, expect: Allow}
+- {name: timestamp, to: 192.0.2.1/ICMP, icmpType: 13, expect: Deny}
+- {name: not known, to: 192.0.2.1/ICMP, expect: Deny}
+- {name: server, to: "192.0.2.1:443", serverName: API.example., expect: Allow}
+- {name: another, to: "192.0.2.1:443", serverName: evil.example, expect: Deny, rule: default/p/tls}
+`
+	policies, err := policy.Parse("p.yaml", []byte(`apiVersion: sallyport.dev/v1alpha1
+kind: ProcessPolicy
+metadata: {name: p}
+spec:
+  podSelector: {}
+  rules:
+  - {name: ping, egress: [{icmps: [{fields: [{type: 8}, {family: IPv6, type: EchoRequest}]}]}]}
+  - {name: tls, egress: [{toPorts: [{ports: [{port: "443", protocol: TCP}], serverNames: [api.example]}]}]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sets, err := cases.Parse("t.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls []string
+	for _, r := range sets[0].Run(policies) {
+		calls = append(calls, r.Case.What())
+		if !r.Passed() {
+			t.Errorf("%s: %v: %s", r.Case.Name, r.Failures, r.Got.Why)
+		}
+	}
+	want := []string{
+		"to 192.0.2.1/ICMP type 8", "to [2001:db8::1]/ICMPv6 type 128", "to 192.0.2.1/ICMP type 13", "to 192.0.2.1/ICMP",
+		"to 192.0.2.1:443/TCP for the server api.example", "to 192.0.2.1:443/TCP for the server evil.example",
+	}
+	if diff := cmp.Diff(want, calls); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestFacts(t *testing.T) {
+	t.Parallel()
+	const head = "apiVersion: sallyport.dev/v1alpha1\nkind: PolicyTest\n"
+	const said = head + "node: {addresses: [192.0.2.1]}\ncluster: {remoteNodes: [192.0.2.2]}\n"
+	const asked = head + "cases: [{name: a, to: 192.0.2.1/ICMP, expect: Allow}]\n"
+	for _, text := range []string{said, asked + "---\n" + said} {
+		node, world, err := cases.Facts("t.yaml", []byte(text))
+		if err != nil || len(node.Addresses) != 1 || len(world.RemoteNodes) != 1 {
+			t.Errorf("%q says %v and %v: %v", text, node, world, err)
+		}
+	}
+	for text, want := range map[string]string{
+		asked:                 "says nothing of a node or a cluster",
+		said + "---\n" + said: "another document has said what is known of the cluster",
+		said + "odd: 1\n":     "odd: unknown field",
+	} {
+		if _, _, err := cases.Facts("t.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
 }

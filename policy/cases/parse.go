@@ -18,6 +18,8 @@ type parser struct {
 	set      Set
 	workload policy.Workload
 	taken    map[string]int // line of the case that has the name, in the whole file
+	facts    bool           // what is known of node and cluster is asked for, cases may be missing
+	says     bool           // there is something of the cluster
 }
 
 // Parse reads the documents of a test file. name stands in the errors. The error is a policy.Errors
@@ -48,18 +50,43 @@ func Parse(name string, data []byte) ([]Set, error) {
 	return sets, nil
 }
 
+// Facts reads what the documents of a test file, which need no cases here, say of the node and the cluster. Only one of them may say
+// something of these.
+func Facts(name string, data []byte) (node policy.Node, world policy.World, err error) {
+	known := false
+	err = policy.ReadStrict(name, data, func(s *policy.Strict, v policy.Value) {
+		p := parser{Strict: s, file: name, taken: map[string]int{}, facts: true}
+		p.document(v)
+		if p.set.Node.Addresses == nil && !p.says {
+			return
+		}
+		if known {
+			p.Fail(v, "one document with node and cluster", "another document has said what is known of the cluster")
+		}
+		known, node, world = true, p.set.Node, p.set.World
+	})
+	if err == nil && !known {
+		err = policy.Errors{{File: name, Message: "says nothing of a node or a cluster", Hint: "a document has kind: " + Kind + " and node: or cluster:"}}
+	}
+	return node, world, err
+}
+
 // document reads one document. The cases come last: they need what stands beside them.
 func (p *parser) document(v policy.Value) {
 	var list *policy.Value
+	required := "cases: [{name: NAME, to: ADDRESS:PORT/PROTOCOL, expect: VERDICT}]"
+	if p.facts {
+		required = ""
+	}
 	p.Mapping(
 		v,
 		policy.Field{Name: "apiVersion", Required: policy.APIVersion, Read: func(v policy.Value) { policy.Word(p.Strict, v, policy.APIVersion) }},
 		policy.Field{Name: "kind", Required: Kind, Read: func(v policy.Value) { policy.Word(p.Strict, v, Kind) }},
 		policy.Field{Name: "policies", Read: p.policies},
 		policy.Field{Name: "node", Read: p.node},
-		policy.Field{Name: "cluster", Read: p.cluster},
+		policy.Field{Name: "cluster", Read: func(v policy.Value) { p.says = true; p.cluster(v) }},
 		policy.Field{Name: "workload", Read: func(v policy.Value) { p.readWorkload(v, &p.workload) }},
-		policy.Field{Name: "cases", Required: "cases: [{name: NAME, to: ADDRESS:PORT/PROTOCOL, expect: VERDICT}]", Read: func(v policy.Value) { list = &v }},
+		policy.Field{Name: "cases", Required: required, Read: func(v policy.Value) { list = &v }},
 	)
 	if list == nil {
 		return
@@ -146,6 +173,7 @@ func (p *parser) readCase(v policy.Value) {
 	c := Case{File: p.file, Line: v.Line(), Process: policy.Process{Workload: p.workload, Origin: policy.OriginMain}}
 	var calls []policy.Call
 	var names []string
+	var icmpType *policy.Value
 	origins := policy.Origins()
 	take := func(direction policy.Direction) func(policy.Value) {
 		return func(v policy.Value) { calls = append(calls, p.calls(v, direction)...) }
@@ -167,6 +195,8 @@ func (p *parser) readCase(v policy.Value) {
 		{Name: "names", Read: func(v policy.Value) { names = p.names(v) }},
 		{Name: "query", Read: func(v policy.Value) { c.Query = p.name(v) }},
 		{Name: "request", Read: func(v policy.Value) { c.Request = p.request(v) }},
+		{Name: "serverName", Read: func(v policy.Value) { c.ServerName = new(p.name(v)) }},
+		{Name: "icmpType", Read: func(v policy.Value) { icmpType = &v }},
 		{Name: "from", Read: take(policy.Ingress)},
 		{Name: "listen", Read: func(v policy.Value) { calls = append(calls, p.listen(v)...) }},
 	}
@@ -174,11 +204,17 @@ func (p *parser) readCase(v policy.Value) {
 	if !ok {
 		return
 	}
-	p.check(v, &c, present)
+	right := p.check(v, &c, present)
 	for _, call := range calls {
 		one := c
 		one.Call = call
 		one.Call.Names = append(slices.Clone(call.Names), names...)
+		if icmpType != nil {
+			one.Call.ICMPType = new(p.ICMPType(*icmpType, call.Protocol))
+		}
+		if q := one.question(); right && q.Check() != nil {
+			p.Fail(v, "", q.Check().Error())
+		}
 		if len(calls) > 1 {
 			one.Name += ": " + one.What()
 		}
@@ -234,9 +270,10 @@ func (p *parser) wants(w *Want) []policy.Field {
 	}
 }
 
-// check looks at a case as a whole.
-func (p *parser) check(v policy.Value, c *Case, present map[string]bool) {
+// check looks at a case as a whole, and says whether its question makes sense as far as that goes.
+func (p *parser) check(v policy.Value, c *Case, present map[string]bool) (right bool) {
 	targets := 0
+	right = true
 	for _, field := range []string{"to", "from", "listen"} {
 		if present[field] {
 			targets++
@@ -244,20 +281,23 @@ func (p *parser) check(v policy.Value, c *Case, present map[string]bool) {
 	}
 	if targets != 1 {
 		p.Fail(v, "to: 192.0.2.1:443/TCP", "a case has one of to, from and listen")
+		right = false
 	}
 	for _, field := range []string{"names", "query"} {
 		if present[field] && !present["to"] {
 			p.Refuse(v, field, "to: 192.0.2.1:443/TCP", "is about a call that leaves")
+			right = false
 		}
 	}
 	if present["request"] && (present["listen"] || present["query"]) {
 		p.Refuse(v, "request", "to: 192.0.2.1:80/TCP", "is about a connection")
+		right = false
 	}
 	if c.Want.Would != "" && c.Want.Verdict != policy.VerdictAudit {
 		p.Refuse(v, "would", "expect: Audit", "is only decided for an audited call")
 	}
 	if !present["name"] {
-		return
+		return right
 	}
 	if first, twice := p.taken[c.Name]; twice {
 		p.Refuse(v, "name", "names are unique in a file", fmt.Sprintf("%s is also the name of the case in line %d", policy.Quote(c.Name), first))
@@ -266,6 +306,7 @@ func (p *parser) check(v policy.Value, c *Case, present map[string]bool) {
 		p.Refuse(v, "name", "say what is shown", "is empty")
 	}
 	p.taken[c.Name] = c.Line
+	return right
 }
 
 // unnamed stands for the address of a peer that is only named: the dummy address of RFC 7600, which is

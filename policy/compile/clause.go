@@ -19,6 +19,7 @@ type clause struct {
 	script   *policy.Script           // of the selector's; nil: it has none
 	optional bool                     // an Allow rule that makes nothing default-deny
 	governs  bool                     // matches no call: makes its direction default-deny where one of the process's ids is named
+	anyOf    bool                     // optional: one of the process's ids is enough, as for what makes its direction default-deny
 	peers    uint32                   // id of a peer selector, if anyPeer is not set
 	anyPeer  bool
 	ports    []portSpan            // nil: every protocol and port

@@ -131,7 +131,7 @@ func TestCompileRefuses(t *testing.T) {
 				"rule default/a/rule-0: egress[].entity cluster asks for the cluster, which only an agent that reads its API knows (kube.enabled)\nrule default/a/rule-0: egress[].entity health asks for the cluster, which only an agent that reads its API knows (kube.enabled)\n" +
 				"rule default/a/rule-0: egress[].toServices asks for the cluster, which only an agent that reads its API knows (kube.enabled)\nrule default/a/rule-0: ingress[].fromEndpoints asks for the cluster",
 		},
-		"a default for some":    {[]*policy.Policy{optional(parse(t, "a", "  - {egress: [{}]}")), parse(t, "b", "  - {processes: [{origins: [Exec]}], egress: []}")}, all, "rule default/a/rule-0: workload default/pod/web: enableDefaultDeny: false is not enforced"},
+		"a default for some":    {[]*policy.Policy{optional(parse(t, "a", "  - {processes: [{binaries: [/a]}], egress: [{}]}")), parse(t, "b", "  - {processes: [{binaries: [/b]}], egress: []}")}, all, "rule default/a/rule-0: workload default/pod/web: enableDefaultDeny: false is not enforced"},
 		"a model nobody parsed": {[]*policy.Policy{broken(t)}, all, "rule default/a/rule-0: the prefix invalid Prefix is not valid"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -142,7 +142,7 @@ func (r *Ruleset) add(bit int, cl *clause) {
 	if cl.selector.Groups == nil {
 		r.AnyGroup.Set(bit)
 	}
-	if cl.rule.Deny || cl.governs {
+	if cl.rule.Deny || cl.governs || cl.anyOf {
 		r.AnyOf.Set(bit)
 	}
 	if cl.script == nil {

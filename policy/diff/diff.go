@@ -37,11 +37,11 @@ func Compare(list []flows.Flow, from, to *policy.Input) []Change {
 	for _, f := range list {
 		c := Change{Flow: f, Was: recorded(&f)}
 		if from != nil {
-			c.Was = match.Judge(*from, f.Process, f.Call)
+			c.Was = match.Decide(*from, f.Process, f.Question())
 		}
-		c.Will = match.Judge(*to, f.Process, f.Call)
+		c.Will = match.Decide(*to, f.Process, f.Question())
 		if c.Differs() {
-			c.Why = match.Explain(*to, f.Process, f.Call).Why
+			c.Why = match.Ask(*to, f.Process, f.Question()).Why
 		}
 		out = append(out, c)
 	}
@@ -75,15 +75,30 @@ func Unlabelled(list []flows.Flow, policies []*policy.Policy) int {
 	return n
 }
 
+// NeedsHeaders says whether policies ask for headers of requests, which events do not tell, and requests were seen.
+func NeedsHeaders(list []flows.Flow, policies []*policy.Policy) bool {
+	if !slices.ContainsFunc(list, func(f flows.Flow) bool { return f.Request != nil }) {
+		return false
+	}
+	return anyEntry(policies, func(e *policy.Entry) bool {
+		return slices.ContainsFunc(e.HTTP, func(r policy.HTTPRule) bool { return len(r.Demands()) > 0 })
+	})
+}
+
 // NeedsCluster says whether policies select peers by what they are in the cluster, which events do not
 // tell: to judge by such policies, the cluster must be known.
 func NeedsCluster(policies []*policy.Policy) bool {
+	return anyEntry(policies, func(e *policy.Entry) bool { return ofCluster(&e.Peers) })
+}
+
+// anyEntry says whether an entry of a rule is one that is asked for.
+func anyEntry(policies []*policy.Policy, is func(*policy.Entry) bool) bool {
 	for _, p := range policies {
 		for i := range p.Spec.Rules {
 			for _, d := range []policy.Direction{policy.Egress, policy.Ingress} {
 				entries, _, _ := p.Spec.Rules[i].Entries(d)
 				for e := range entries {
-					if ofCluster(&entries[e].Peers) {
+					if is(&entries[e]) {
 						return true
 					}
 				}

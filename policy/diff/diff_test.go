@@ -65,6 +65,54 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestCompareWhatWasSaid: a change of rules.dns, rules.http or serverNames is one of recorded queries, requests and names, the calls
+// staying as they are.
+func TestCompareWhatWasSaid(t *testing.T) {
+	t.Parallel()
+	const head = `"namespace":"shop","container":"a","podLabels":"app=a","origin":"Main",`
+	const said = `{"kind":"connect","call":"connect",` + head + `"peer":"10.0.0.10:53/UDP"}
+{"kind":"dns",` + head + `"peer":"10.0.0.10:53/UDP","query":"a.example","answer":true,"verdict":"Allow"}
+{"kind":"dns",` + head + `"peer":"10.0.0.10:53/UDP","query":"b.example","verdict":"Deny"}
+{"kind":"dns",` + head + `"peer":"10.0.0.10:53/UDP","query":"forged.example","answer":true,"verdict":"Deny"}
+{"kind":"request","call":"packet-out",` + head + `"peer":"192.0.2.1:80/TCP","method":"GET","path":"/a\\u0062","host":"h","verdict":"Allow"}
+{"kind":"request","call":"packet-in",` + head + `"peer":"192.0.2.1:999/TCP","local":"10.0.0.2:8080/TCP","method":"PUT","path":"/","verdict":"Allow"}
+{"kind":"request","call":"packet-out",` + head + `"peer":"192.0.2.1:80/TCP","flaw":"syntax","verdict":"Deny"}
+{"kind":"hello","call":"packet-out",` + head + `"peer":"192.0.2.1:443/TCP","serverName":"tls.example","verdict":"Allow"}
+`
+	long := `{"kind":"request","call":"packet-out",` + head + `"peer":"192.0.2.1:80/TCP","method":"GET","path":"/` + strings.Repeat("a", 255) + `","verdict":"Allow"}`
+	log, err := flows.Read(strings.NewReader(said+long), flows.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	skipped := map[string]int{
+		"it is an answer to nothing, which no policy judges": 1, "what was said cannot be read, which no policy judges": 1, "what was said may be cut": 1,
+	}
+	if diff := cmp.Diff(skipped, log.Skipped); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	to := input(t, `{name: dns, egress: [{toPorts: [{ports: [{port: "53", protocol: UDP}], rules: {dns: [{matchName: b.example}]}}]}]},
+{name: web, egress: [{toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: [{path: /ab}]}}, {ports: [{port: "443", protocol: TCP}], serverNames: [other.example]}]}],
+ingress: [{toPorts: [{ports: [{port: "8080", protocol: TCP}], rules: {http: [{method: GET, headers: [X-A]}]}}]}]}`)
+	var got []string
+	for _, c := range diff.Compare(log.Flows, nil, to) {
+		got = append(got, fmt.Sprintf("%s %s: %s > %s", c.Flow.Call, c.Flow.Said(), c.Was.Verdict, c.Will.Verdict))
+	}
+	want := []string{
+		"10.0.0.10:53/UDP : Allow > Allow",
+		"10.0.0.10:53/UDP query a.example: Allow > Deny",
+		"10.0.0.10:53/UDP query b.example: Deny > Allow",
+		"192.0.2.1:80/TCP request GET h/ab: Allow > Allow",
+		"192.0.2.1:443/TCP server name tls.example: Allow > Deny",
+		"192.0.2.1:8080/TCP request PUT /: Allow > Deny",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if !diff.NeedsHeaders(log.Flows, to.Policies) || diff.NeedsHeaders(nil, to.Policies) || diff.NeedsHeaders(log.Flows, nil) {
+		t.Error("whether headers are missing is told wrongly")
+	}
+}
+
 func TestNeedsCluster(t *testing.T) {
 	t.Parallel()
 	for rules, want := range map[string]bool{

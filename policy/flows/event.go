@@ -22,6 +22,9 @@ const (
 	noProtocol = "the protocol cannot be told"
 	noOrigin   = "the origin is unknown to this version"
 	noVerdict  = "the verdict is unknown to this version"
+	noAnswer   = "it is an answer to nothing, which no policy judges"
+	noRequest  = "what was said cannot be read, which no policy judges"
+	mayBeCut   = "what was said may be cut"
 )
 
 // typeUnit says that a workload is a unit or cgroup of the node: its container is the unit, and the id of that the path
@@ -51,6 +54,13 @@ type event struct {
 	Would         string    `json:"would"`
 	Rule          string    `json:"rule"`
 	Lost          uint64    `json:"lost"`
+	Query         string    `json:"query"`
+	Answer        bool      `json:"answer"`
+	Method        string    `json:"method"`
+	Path          string    `json:"path"`
+	Host          string    `json:"host"`
+	ServerName    string    `json:"serverName"`
+	Flaw          string    `json:"flaw"`
 }
 
 // decode reads a line and undoes the escapes of its texts.
@@ -61,6 +71,7 @@ func decode(line []byte) (event, error) {
 	}
 	for _, text := range []*string{
 		&e.Namespace, &e.Pod, &e.PodLabels, &e.Container, &e.ContainerID, &e.ContainerType, &e.Binary, &e.Interpreter, &e.PeerName, &e.Rule,
+		&e.Query, &e.Method, &e.Path, &e.Host, &e.ServerName,
 	} {
 		var err error
 		if *text, err = unescape(*text); err != nil {
@@ -94,6 +105,9 @@ func unescape(s string) (string, error) {
 // flow turns an event into a flow of one; why says why it is none.
 func (e *event) flow(o Options) (f Flow, why string) {
 	f.Call, why = e.call()
+	if why == "" {
+		why = e.inside(&f)
+	}
 	switch {
 	case why != "":
 		return f, why
@@ -120,6 +134,34 @@ func (e *event) flow(o Options) (f Flow, why string) {
 	return f, ""
 }
 
+// cutAt is how many bytes events have of each text of a request at most: SAID_TEXT of bpf/include/abi/request.h.
+const cutAt = 256
+
+// inside reads what an event says was said inside of its call; why says why it is of no use.
+func (e *event) inside(f *Flow) (why string) {
+	switch {
+	case e.Kind == "dns":
+		// An answer that is taken is one to a query that was allowed; what else comes is judged by nothing but the query.
+		if e.Answer && e.Verdict != string(policy.VerdictAllow) {
+			return noAnswer
+		}
+		if e.Query == "" {
+			return noRequest
+		}
+		f.Query = new(policy.NormalName(e.Query))
+	case e.Kind != "request" && e.Kind != "hello":
+	case e.Flaw != "":
+		return noRequest
+	case max(len(e.Method), len(e.Path), len(e.Host), len(e.ServerName)) >= cutAt:
+		return mayBeCut
+	case e.Kind == "hello":
+		f.ServerName = new(policy.NormalName(e.ServerName))
+	default:
+		f.Request = &policy.Request{Method: e.Method, Path: e.Path, Host: e.Host}
+	}
+	return ""
+}
+
 // workload is whose process an event is about.
 func (e *event) workload(o Options) policy.Workload {
 	if e.ContainerType == typeUnit {
@@ -141,6 +183,10 @@ func (e *event) call() (c policy.Call, why string) {
 	switch {
 	case e.Kind == "connect" && e.Call != "accept", e.Kind == "flow" && e.Call == "packet-out":
 	case e.Kind == "connect" && e.Call == "accept", e.Kind == "flow" && e.Call == "packet-in":
+		direction = policy.Ingress
+	case e.Kind == "dns": // of answers too: about the query
+	case (e.Kind == "request" || e.Kind == "hello") && e.Call == "packet-out":
+	case (e.Kind == "request" || e.Kind == "hello") && e.Call == "packet-in":
 		direction = policy.Ingress
 	case e.Kind == "listen":
 		at = e.Local

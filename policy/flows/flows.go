@@ -35,12 +35,34 @@ type Flow struct {
 	Process  policy.Process // Workload.Pod is the owner's name, see Owner; Labels are nil where none are known; Host: of a unit
 	Call     policy.Call
 	PeerName string // by which the process looked the peer up, also in Call.Names; "" where that is not known
-	Verdict  policy.Verdict
-	Would    policy.Verdict
-	Rule     string // that decided
-	Count    uint64
-	First    time.Time
-	Last     time.Time
+	// What was said inside of the call, at most one of them: as of policy.Question. Events tell no header but Host.
+	Query      *string
+	Request    *policy.Request
+	ServerName *string
+	Verdict    policy.Verdict
+	Would      policy.Verdict
+	Rule       string // that decided
+	Count      uint64
+	First      time.Time
+	Last       time.Time
+}
+
+// Question is what policies are asked about a flow.
+func (f *Flow) Question() policy.Question {
+	return policy.Question{Call: f.Call, Query: f.Query, Request: f.Request, ServerName: f.ServerName}
+}
+
+// Said is what was said inside of the call, for people; "" where the flow is the call itself.
+func (f *Flow) Said() string {
+	switch {
+	case f.Query != nil:
+		return "query " + *f.Query
+	case f.Request != nil:
+		return "request " + f.Request.Method + " " + f.Request.Host + f.Request.Path
+	case f.ServerName != nil:
+		return "server name " + *f.ServerName
+	}
+	return ""
 }
 
 // Denied says whether the flow was stopped.
@@ -118,8 +140,28 @@ type key struct {
 	port                                             uint16
 	listen                                           bool
 	name                                             string
+	said                                             said
 	verdict, would                                   policy.Verdict
 	rule                                             string
+}
+
+// said is what distinguishes what was said.
+type said struct{ kind, method, host, path, name string }
+
+func saidOf(f *Flow) said {
+	switch {
+	case f.Query != nil:
+		return said{kind: "query", name: *f.Query}
+	case f.Request != nil:
+		return said{kind: "request", method: f.Request.Method, host: f.Request.Host, path: f.Request.Path}
+	case f.ServerName != nil:
+		return said{kind: "server", name: *f.ServerName}
+	}
+	return said{}
+}
+
+func (a said) compare(b said) int {
+	return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.name, b.name), cmp.Compare(a.host, b.host), cmp.Compare(a.path, b.path), cmp.Compare(a.method, b.method))
 }
 
 func keyOf(f *Flow) key {
@@ -131,7 +173,7 @@ func keyOf(f *Flow) key {
 	return key{
 		w.Namespace, w.Pod, w.Container, w.ContainerType, LabelText(w.Labels), host, f.Process.Origin,
 		f.Process.Exe, f.Process.Script, f.Process.Truncated, f.Process.User,
-		f.Call.Direction, f.Call.Peer, f.Call.Protocol, f.Call.Port, f.Call.Listen, f.PeerName, f.Verdict, f.Would, f.Rule,
+		f.Call.Direction, f.Call.Peer, f.Call.Protocol, f.Call.Port, f.Call.Listen, f.PeerName, saidOf(f), f.Verdict, f.Would, f.Rule,
 	}
 }
 
@@ -177,7 +219,7 @@ func sorted(seen map[key]*Flow) []Flow {
 			cmp.Compare(a.containerType, b.containerType), cmp.Compare(a.host.Cgroup, b.host.Cgroup), cmp.Compare(a.host.Unit, b.host.Unit), cmp.Compare(a.labels, b.labels), cmp.Compare(a.origin, b.origin),
 			cmp.Compare(a.exe, b.exe), cmp.Compare(a.script, b.script), cmp.Compare(a.direction, b.direction),
 			a.peer.Compare(b.peer), cmp.Compare(a.protocol, b.protocol), cmp.Compare(a.port, b.port),
-			cmp.Compare(a.name, b.name), cmp.Compare(a.verdict, b.verdict), cmp.Compare(a.would, b.would), cmp.Compare(a.rule, b.rule),
+			cmp.Compare(a.name, b.name), a.said.compare(b.said), cmp.Compare(a.verdict, b.verdict), cmp.Compare(a.would, b.would), cmp.Compare(a.rule, b.rule),
 			slices.Compare(a.user[:], b.user[:]), boolean(a.cut, b.cut), boolean(a.listen, b.listen))
 	})
 	out := make([]Flow, len(keys))

@@ -108,7 +108,7 @@ func caseOrder() order {
 		below: map[string]order{"workload": workload, "cluster": clusterOrder(), "cases": {
 			names: []string{
 				"name", "workload", "origin", "binary", "script", "user", "group",
-				"to", "names", "query", "request", "from", "listen", "expect", "would", "rule", "reason", "alert",
+				"to", "names", "query", "request", "serverName", "icmpType", "from", "listen", "expect", "would", "rule", "reason", "alert",
 			},
 			below: map[string]order{"workload": workload, "request": request},
 		}},

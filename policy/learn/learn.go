@@ -52,6 +52,7 @@ const (
 	badWorkload  = "no policy can name the namespace or the labels"
 	badUnit      = "no policy can name the unit or its cgroup"
 	badProtocol  = "no policy can name the protocol and port"
+	isSaid       = "what is said on connections is not learnt, the connections are"
 )
 
 // Learn makes policies of flows.
@@ -101,6 +102,8 @@ func Learn(log flows.Log, o Options) (Result, error) {
 func (o *Options) leaveOut(f *flows.Flow) string {
 	p, c := &f.Process, &f.Call
 	switch {
+	case f.Said() != "":
+		return isSaid
 	case p.Origin == policy.OriginExec && !o.IncludeExec:
 		return execSession
 	case f.Denied() && !o.IncludeDenied:

@@ -25,34 +25,44 @@ type RuleTrace struct {
 	Action    policy.Action `json:"action"`
 	Mode      policy.Mode   `json:"mode"`
 	Ref       uint64        `json:"ref,string"`
-	Selects   bool          `json:"selects"` // the process
-	Matches   bool          `json:"matches"` // the process and the call
+	Concerns  bool          `json:"concerns"` // the policy selects the workload
+	Selects   bool          `json:"selects"`  // the process
+	Matches   bool          `json:"matches"`  // the process and the call
 	Decides   bool          `json:"decides"`
 	Why       string        `json:"why"`
 }
 
-// Explain decides as Judge does and says for every rule of every policy why it matched or did not.
-func Explain(in Input, p Process, c Call) Explanation {
-	c = c.Canonical()
-	return explain(candidates(in, p, c), question{process: &p, call: &c})
+// Decide decides about a question.
+func Decide(in Input, p Process, asked policy.Question) Decision {
+	c := asked.Call.Canonical()
+	q := question{process: &p, call: &c, query: asked.Query, request: asked.Request, server: asked.ServerName}
+	d, _ := judgement(candidates(in, p, c), q)
+	return d
 }
 
-// ExplainQuery decides as JudgeQuery does and explains as Explain does.
+// Ask decides about a question, and says for every rule of every policy why it matched or did not.
+func Ask(in Input, p Process, asked policy.Question) Explanation {
+	c := asked.Call.Canonical()
+	q := question{process: &p, call: &c, query: asked.Query, request: asked.Request, server: asked.ServerName}
+	return explain(candidates(in, p, c), q)
+}
+
+// Explain decides as Judge does and explains as Ask does.
+func Explain(in Input, p Process, c Call) Explanation { return Ask(in, p, policy.Question{Call: c}) }
+
+// ExplainQuery decides as JudgeQuery does and explains as Ask does.
 func ExplainQuery(in Input, p Process, q policy.Query) Explanation {
-	c := q.Call.Canonical()
-	return explain(candidates(in, p, c), question{process: &p, call: &c, query: &q.Name})
+	return Ask(in, p, policy.Question{Call: q.Call, Query: &q.Name})
 }
 
-// ExplainRequest decides as JudgeRequest does and explains as Explain does.
+// ExplainRequest decides as JudgeRequest does and explains as Ask does.
 func ExplainRequest(in Input, p Process, r policy.Request) Explanation {
-	c := r.Call.Canonical()
-	return explain(candidates(in, p, c), question{process: &p, call: &c, request: &r})
+	return Ask(in, p, policy.Question{Call: r.Call, Request: &r})
 }
 
-// ExplainHello decides as JudgeHello does and explains as Explain does.
+// ExplainHello decides as JudgeHello does and explains as Ask does.
 func ExplainHello(in Input, p Process, h policy.Hello) Explanation {
-	c := h.Call.Canonical()
-	return explain(candidates(in, p, c), question{process: &p, call: &c, server: &h.ServerName})
+	return Ask(in, p, policy.Question{Call: h.Call, ServerName: &h.ServerName})
 }
 
 // saidInside shows what is said inside of a call; "" where the call alone is asked about.
@@ -101,7 +111,7 @@ func trace(cand *candidate, q question, d Decision, decides bool) RuleTrace {
 	t := RuleTrace{
 		Rule: cand.rule, Selector: cand.selector, Entry: cand.entry, File: cand.policy.File, Line: cand.yaml.Line,
 		Direction: cand.dir.String(), Action: cand.yaml.Action, Mode: cand.policy.Spec.Mode, Ref: cand.ref,
-		Selects: cand.who == "", Matches: cand.dir == c.Direction && cand.hits() && allows, Decides: decides,
+		Concerns: cand.policy.Selects(&q.process.Workload), Selects: cand.who == "", Matches: cand.dir == c.Direction && cand.hits() && allows, Decides: decides,
 	}
 	switch {
 	case cand.who != "":

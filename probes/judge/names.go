@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/internal/bpfobj"
@@ -81,8 +83,40 @@ func (n *Names) PeerName(container uint64, peer netip.Addr) string {
 			way = other
 		}
 	}
+	return n.text(container, way.Hash, way.Serial)
+}
+
+// Told returns the names by which a container knows an address now, in the same form, none twice.
+func (n *Names) Told(container uint64, peer netip.Addr) ([]string, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return nil, fmt.Errorf("reading the clock of names: %w", err)
+	}
+	var told bpfobj.ABITold
+	err := n.byAddr.Lookup(bpfobj.ABIToldKey{Container: container, Addr: peer.As16()}, &told)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the names of %s: %w", peer, err)
+	}
+	var out []string
+	for _, way := range told.Way {
+		if way.Expires <= uint64(now.Nano()) { // since boot: not negative
+			continue
+		}
+		if name := n.text(container, way.Hash, way.Serial); name != "" && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// text is the name of a way to an address; "" where it is not known any more.
+func (n *Names) text(container, hash, serial uint64) string {
 	var name bpfobj.ABIName
-	if way.Expires == 0 || n.byHash.Lookup(bpfobj.ABINameKey{Container: container, Hash: way.Hash}, &name) != nil || name.Serial != way.Serial {
+	if serial == 0 || n.byHash.Lookup(bpfobj.ABINameKey{Container: container, Hash: hash}, &name) != nil || name.Serial != serial {
 		return "" // taken out just now, and maybe told anew
 	}
 	text, _, _ := bytes.Cut(name.Text[:], []byte{0})

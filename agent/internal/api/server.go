@@ -35,12 +35,13 @@ type Governor interface {
 
 // Config is what a Server needs.
 type Config struct {
-	Socket   string             // path; its folder is made with mode 0700 if it is missing
-	UID      uint32             // the one user who may call; 0: root
-	Status   StatusSource       // required
-	Governor Governor           // nil: nobody governs containers by request
-	Events   *Feed              // required
-	Log      logrus.FieldLogger // required
+	Socket    string             // path; its folder is made with mode 0700 if it is missing
+	UID       uint32             // the one user who may call; 0: root
+	Status    StatusSource       // required
+	Governor  Governor           // nil: nobody governs containers by request
+	Explainer Explainer          // nil: nobody explains
+	Events    *Feed              // required
+	Log       logrus.FieldLogger // required
 }
 
 // Server is the API on its socket. It is made by Listen and serves while Run runs.

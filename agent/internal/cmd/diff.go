@@ -21,14 +21,16 @@ const diffHelp = `Say what new policies would change for what was seen: for each
 what was decided, what will be, and by which rule. It asks nothing but the files.
 
 --policies are the new files and folders, all of them: what they do not say is not in force. What was decided
-before is what the events tell, or what the policies of --from decide about the same flows.
+before is what the events tell, or what the policies of --from decide about the same flows. Flows are calls, and what
+was said inside of some: DNS queries, requests over HTTP, names that TLS clients asked for.
 
 FILE of --events holds events as the agent writes them, one JSON object a line: alerts.jsonl, or what
 sallyport observe -o json prints; - is standard input.
 
 ` + podLabelsHelp + ` How many flows
 that leaves undecided is told on standard error. Events do not tell which pod or service an address belongs
-to either: toEndpoints, toServices and the entities of the cluster match nothing here, which is told as well.
+to either: toEndpoints, toServices and the entities of the cluster match nothing here, which is told as well, unless
+--cluster names a test file (see policy test) that says it.
 
 Exit codes: 0 it went well, 1 it did not, or with --exit-code something changes, 2 the command line is wrong.`
 
@@ -38,6 +40,7 @@ type diffFlags struct {
 	events         string
 	all, exitCode  bool
 	addresses      []string
+	cluster        string
 	labels         *[]string
 }
 
@@ -49,6 +52,7 @@ type change struct {
 	Script   string         `json:"script,omitzero"`
 	Call     string         `json:"call"` // ADDRESS:PORT/PROTOCOL
 	PeerName string         `json:"peerName,omitzero"`
+	Said     string         `json:"said,omitzero"` // query NAME, request METHOD HOST/PATH, server name NAME
 	Dir      string         `json:"direction"`
 	Count    uint64         `json:"count"`
 	First    time.Time      `json:"first,omitzero"`
@@ -85,6 +89,7 @@ func (p Program) diff() *cobra.Command {
 	flags.BoolVar(&f.all, "all", false, "show the flows that stay as they are, too")
 	flags.BoolVar(&f.exitCode, "exit-code", false, "end with 1 when something changes")
 	flags.StringSliceVar(&f.addresses, "node-address", nil, "addresses that the entity host stands for")
+	flags.StringVar(&f.cluster, "cluster", "", clusterUsage)
 	f.labels = addPodLabels(flags)
 	output := addOutput(c)
 	c.RunE = func(*cobra.Command, []string) error {
@@ -107,17 +112,17 @@ func (p Program) diff() *cobra.Command {
 }
 
 func (p Program) runDiff(f diffFlags) (diffResult, error) {
-	node, err := nodeOf(f.addresses)
+	node, world, err := p.known(f.addresses, f.cluster)
 	if err != nil {
-		return diffResult{}, usageError{err}
+		return diffResult{}, err
 	}
-	to := policy.Input{Node: node}
+	to := policy.Input{Node: node, World: world}
 	if to.Policies, err = p.rightPolicies(f.policies); err != nil {
 		return diffResult{}, err
 	}
 	var from *policy.Input
 	if f.from != nil {
-		from = &policy.Input{Node: node}
+		from = &policy.Input{Node: node, World: world}
 		if from.Policies, err = p.rightPolicies(f.from); err != nil {
 			return diffResult{}, err
 		}
@@ -129,8 +134,11 @@ func (p Program) runDiff(f diffFlags) (diffResult, error) {
 	if n := diff.Unlabelled(log.Flows, to.Policies); n > 0 {
 		fmt.Fprintf(p.Stderr, "sallyport: the labels of the pods of %s are not known: policies that select by labels do not select them; give --pod-labels\n", count(n, "flow"))
 	}
-	if diff.NeedsCluster(to.Policies) || from != nil && diff.NeedsCluster(from.Policies) {
-		fmt.Fprintln(p.Stderr, "sallyport: policies select peers by what they are in the cluster, which the events do not tell: such peers match nothing here")
+	if f.cluster == "" && (diff.NeedsCluster(to.Policies) || from != nil && diff.NeedsCluster(from.Policies)) {
+		fmt.Fprintln(p.Stderr, "sallyport: policies select peers by what they are in the cluster, which the events do not tell: such peers match nothing here; give --cluster")
+	}
+	if diff.NeedsHeaders(log.Flows, to.Policies) || from != nil && diff.NeedsHeaders(log.Flows, from.Policies) {
+		fmt.Fprintln(p.Stderr, "sallyport: policies ask for headers of requests, which the events do not tell: such rules match no request here")
 	}
 	result := diffResult{Flows: len(log.Flows), Changes: []change{}}
 	for _, c := range diff.Compare(log.Flows, from, &to) {
@@ -172,7 +180,7 @@ func changeOf(c *diff.Change) change {
 	w := &f.Process.Workload
 	return change{
 		Workload: workloadOf(w), Origin: f.Process.Origin, Binary: f.Process.Exe, Script: f.Process.Script,
-		Call: f.Call.String(), PeerName: f.PeerName, Dir: direction(f), Count: f.Count, First: f.First, Last: f.Last,
+		Call: f.Call.String(), PeerName: f.PeerName, Said: f.Said(), Dir: direction(f), Count: f.Count, First: f.First, Last: f.Last,
 		Changes: c.Differs(), Was: c.Was, Will: c.Will, Why: c.Why,
 	}
 }
@@ -231,10 +239,14 @@ func calls(c *change) string {
 	if word == "" {
 		word = c.Dir + " "
 	}
+	text := word + c.Call
 	if c.PeerName != "" {
-		return word + c.Call + " (" + c.PeerName + ")"
+		text += " (" + c.PeerName + ")"
 	}
-	return word + c.Call
+	if c.Said != "" {
+		text += ": " + c.Said
+	}
+	return text
 }
 
 // verdict shows a verdict, and for an audited call what Enforce would do.

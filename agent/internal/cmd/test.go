@@ -57,6 +57,8 @@ documents:
   - {name: by name, to: api.payments.example:443, expect: Allow}             # an address that is nobody's
   - {name: query, to: 10.96.0.10:53/UDP, query: www.example.com, expect: Deny} # what it asks a resolver for
   - {name: request, to: 192.0.2.1:80, request: {method: PUT, path: /v1/keys, host: a.example}, expect: Deny}
+  - {name: ping, to: 192.0.2.1/ICMP, icmpType: EchoRequest, expect: Allow}   # or a number; unknown, if left out
+  - {name: TLS, to: 192.0.2.1:443, serverName: a.example, expect: Allow}     # what a TLS client asks for
   - {name: node, workload: {host: {unit: ssh.service}}, to: 192.0.2.1:22, expect: Deny}
 
 to, from and listen also take a list; each entry is a case. A case may have a workload of its own; what
@@ -89,8 +91,7 @@ type caseResult struct {
 	Got      *match.Explanation `json:"got,omitzero"` // of a case that failed
 	Decision match.Decision     `json:"decision"`
 
-	relevant map[string]bool // policies that select the workload
-	egress   bool
+	egress bool
 }
 
 // testResult is the answer of sallyport policy test.
@@ -203,7 +204,7 @@ func (p Program) runTests(paths, policies []string, only *regexp.Regexp) (testRe
 		}
 		for _, r := range set.Run(in) {
 			if only.MatchString(r.Case.Name) {
-				result.add(&r, in)
+				result.add(&r)
 				decided[r.Got.Decision.Rule] = true
 			}
 		}
@@ -231,14 +232,11 @@ func policiesOf(set *cases.Set, instead []string) ([]string, error) {
 	return out, nil
 }
 
-func (t *testResult) add(r *cases.Result, policies []*policy.Policy) {
+func (t *testResult) add(r *cases.Result) {
 	c := caseResult{
 		File: r.Case.File, Line: r.Case.Line, Name: r.Case.Name, Who: r.Case.Who(), Call: r.Case.What(),
 		Passed: r.Passed(), Want: r.Case.Want, Failures: r.Failures, Decision: r.Got.Decision,
-		relevant: map[string]bool{}, egress: r.Case.Call.Direction == policy.Egress,
-	}
-	for _, pol := range policies {
-		c.relevant[pol.Name()] = pol.Selects(&r.Case.Process.Workload)
+		egress: r.Case.Call.Direction == policy.Egress,
 	}
 	if c.Passed {
 		t.Passed++
@@ -287,7 +285,7 @@ func writeFailure(out io.Writer, c *caseResult) error {
 	fmt.Fprintln(out, visible("      "+c.Got.Why))
 	rules := newTable(out)
 	for _, r := range c.Got.Rules {
-		if c.relevant[policyOf(r)] && c.egress == (r.Direction == policy.Egress.String()) {
+		if r.Concerns && c.egress == (r.Direction == policy.Egress.String()) {
 			rules.row("     ", mark(r), r.Rule, part(r), action(r), fmt.Sprintf("%s:%d", r.File, r.Line), r.Why)
 		}
 	}

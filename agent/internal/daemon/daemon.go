@@ -76,7 +76,7 @@ func Run(ctx context.Context, cfg config.Config, log logrus.FieldLogger) (err er
 		registry: correlate.New(correlate.Config{}), feed: api.NewFeed(),
 	}
 	// The socket first: a second agent ends here, before it touches the kernel side of the first.
-	server, err := api.Listen(api.Config{Socket: cfg.API.Socket, Status: a, Governor: a, Events: a.feed, Log: log})
+	server, err := api.Listen(api.Config{Socket: cfg.API.Socket, Status: a, Governor: a, Explainer: a, Events: a.feed, Log: log})
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,8 @@ type engine struct {
 type snapshot struct {
 	revision   uint64
 	tables     *compile.Tables
+	input      *compile.Input // that tables were made of, but for its world; nil: they are a former agent's
+	world      policy.World   // of the last look: that of the look before is not held while tables are made of this
 	files      map[string]policyFile
 	accepted   []*policy.Policy
 	containers []governed
@@ -317,6 +319,7 @@ func (e *engine) apply() error {
 	e.findUnits(policies)
 	in := compile.Input{Policies: policies, Workloads: e.workloads.input(e.cluster), Node: nodeOf(e.log), World: e.cluster.known()}
 	in.Node.Addresses = append(in.Node.Addresses, e.cluster.nodeAddresses()...)
+	e.known(in.World)
 	tables, refused, err := compileSet(e.compiler, &in, e.accepted)
 	if !e.swapped && !e.a.kernel.Fresh() {
 		if refused == nil {
@@ -343,16 +346,24 @@ func (e *engine) apply() error {
 		}).Info("policies are in force")
 		e.a.registry.SetRules(rulesOf(tables))
 	}
+	in.World = policy.World{}
 	e.workloads.covered(tables)
 	e.a.taps.want(e.workloads.asked(tables))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.now = snapshot{
-		revision: revision, tables: tables, files: files, accepted: e.accepted,
+		revision: revision, tables: tables, input: &in, world: e.cluster.known(), files: files, accepted: e.accepted,
 		containers: e.workloads.list(), compileErr: refused,
 	}
 	e.say(&e.now)
 	return nil
+}
+
+// known keeps for who asks what is known of the cluster.
+func (e *engine) known(w policy.World) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.now.world = w
 }
 
 // govern brings the gates in line with what is governed. It returns false when it must be tried again.

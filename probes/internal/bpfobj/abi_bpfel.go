@@ -363,6 +363,16 @@ const (
 	ABIIdLimitsID_NONE    ABIIdLimits = 4294967295
 )
 
+type ABIIdMap struct {
+	_      structs.HostLayout
+	Extent [10]struct {
+		_     structs.HostLayout
+		First uint32
+		Lower uint32
+		Count uint32
+	}
+}
+
 type ABIIdPlaces uint32
 
 const (

@@ -2,6 +2,7 @@ package names
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -205,6 +206,9 @@ func TestOthersAnswers(t *testing.T) {
 		t.Error("a name that may be asked for got no answer")
 	}
 	a.want(t, "EPERM", order{Do: "connect", Address: at(unique(q)[0], 443)})
+	if got, err := s.names.Told(s.a.ID, unique(q)[0]); err != nil || !slices.Equal(got, []string{"x.other.example"}) {
+		t.Errorf("the address has the names %q: %v", got, err)
+	}
 	// A rule for it, from now on: what was told before counts.
 	s.swap(t, "  - {name: more, egress: [{toFQDNs: [{matchName: x.other.example}]}]}\n")
 	a.want(t, "ok", order{Do: "connect", Address: at(unique(q)[0], 443)})
@@ -240,7 +244,13 @@ func TestExpiry(t *testing.T) {
 	s.ask(t, a, 1, query(1, "live.good.example.", dnsmessage.TypeA), patience)
 	a.want(t, "ok", order{Do: "dial", ID: 1, Network: "tcp", Address: at(s.ServerAddr, testutil.EchoPort)})
 	a.want(t, "ok", order{Do: "echo", ID: 1})
+	if got, err := s.names.Told(s.a.ID, s.ServerAddr); err != nil || !slices.Equal(got, []string{"live.good.example"}) {
+		t.Errorf("the address has the names %q: %v", got, err)
+	}
 	time.Sleep(time.Until(asked.Add(shortLife + time.Second)))
+	if got, err := s.names.Told(s.a.ID, s.ServerAddr); err != nil || got != nil {
+		t.Errorf("after its time, before the sweep, the address has the names %q: %v", got, err)
+	}
 	swept, err := s.names.Sweep()
 	if err != nil || swept.Addresses != 1 || swept.Names != 0 {
 		t.Errorf("the sweep took %+v: %v", swept, err)

@@ -898,6 +898,774 @@ func (x *GovernResponse) GetGoverned() bool {
 	return false
 }
 
+// ExplainRequest is a question about a process: a call, or what is said inside of one.
+type ExplainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`           // in the agent's PID namespace
+	Ingress       bool                   `protobuf:"varint,2,opt,name=ingress,proto3" json:"ingress,omitempty"`   // the peer calls; else it is called
+	Listen        bool                   `protobuf:"varint,3,opt,name=listen,proto3" json:"listen,omitempty"`     // a bind, listen or accept: there is no peer yet
+	Protocol      uint32                 `protobuf:"varint,4,opt,name=protocol,proto3" json:"protocol,omitempty"` // IP protocol number
+	Peer          []byte                 `protobuf:"bytes,5,opt,name=peer,proto3" json:"peer,omitempty"`          // address, 4 or 16 bytes; empty where there is none
+	Port          uint32                 `protobuf:"varint,6,opt,name=port,proto3" json:"port,omitempty"`         // the peer's that is called, or the process's own
+	IcmpType      *uint32                `protobuf:"varint,7,opt,name=icmp_type,json=icmpType,proto3,oneof" json:"icmp_type,omitempty"`
+	Names         []string               `protobuf:"bytes,8,rep,name=names,proto3" json:"names,omitempty"`       // of the peer, besides those that DNS has told the process's container
+	Query         *string                `protobuf:"bytes,9,opt,name=query,proto3,oneof" json:"query,omitempty"` // name that a resolver is asked for
+	Request       *HTTPRequest           `protobuf:"bytes,10,opt,name=request,proto3" json:"request,omitempty"`
+	ServerName    *string                `protobuf:"bytes,11,opt,name=server_name,json=serverName,proto3,oneof" json:"server_name,omitempty"` // that a TLS client asks for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_sallyport_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ExplainRequest) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *ExplainRequest) GetIngress() bool {
+	if x != nil {
+		return x.Ingress
+	}
+	return false
+}
+
+func (x *ExplainRequest) GetListen() bool {
+	if x != nil {
+		return x.Listen
+	}
+	return false
+}
+
+func (x *ExplainRequest) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *ExplainRequest) GetPeer() []byte {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *ExplainRequest) GetIcmpType() uint32 {
+	if x != nil && x.IcmpType != nil {
+		return *x.IcmpType
+	}
+	return 0
+}
+
+func (x *ExplainRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetQuery() string {
+	if x != nil && x.Query != nil {
+		return *x.Query
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetRequest() *HTTPRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetServerName() string {
+	if x != nil && x.ServerName != nil {
+		return *x.ServerName
+	}
+	return ""
+}
+
+type HTTPRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Method        string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"` // without the query
+	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	Headers       []*HTTPHeader          `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPRequest) Reset() {
+	*x = HTTPRequest{}
+	mi := &file_sallyport_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPRequest) ProtoMessage() {}
+
+func (x *HTTPRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPRequest.ProtoReflect.Descriptor instead.
+func (*HTTPRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *HTTPRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *HTTPRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *HTTPRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HTTPRequest) GetHeaders() []*HTTPHeader {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+type HTTPHeader struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPHeader) Reset() {
+	*x = HTTPHeader{}
+	mi := &file_sallyport_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPHeader) ProtoMessage() {}
+
+func (x *HTTPHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPHeader.ProtoReflect.Descriptor instead.
+func (*HTTPHeader) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *HTTPHeader) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HTTPHeader) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type ExplainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Process       *LiveProcess           `protobuf:"bytes,1,opt,name=process,proto3" json:"process,omitempty"`
+	Revision      uint64                 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"` // of the tables that it is judged by
+	Names         [][]byte               `protobuf:"bytes,3,rep,name=names,proto3" json:"names,omitempty"`        // by which DNS has told its container the peer's address
+	Decision      *Decision              `protobuf:"bytes,4,opt,name=decision,proto3" json:"decision,omitempty"`
+	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`     // the decision in one sentence
+	Rules         []*RuleTrace           `protobuf:"bytes,6,rep,name=rules,proto3" json:"rules,omitempty"` // in the order in which they decide
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_sallyport_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ExplainResponse) GetProcess() *LiveProcess {
+	if x != nil {
+		return x.Process
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetNames() [][]byte {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetRules() []*RuleTrace {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// LiveProcess is a running process as the kernel has labelled it, and its workload as policies see it.
+type LiveProcess struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Pid            uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Workload       string                 `protobuf:"bytes,2,opt,name=workload,proto3" json:"workload,omitempty"`   // namespace/pod, namespace/container id without a pod, or the cgroup of a unit
+	Container      string                 `protobuf:"bytes,3,opt,name=container,proto3" json:"container,omitempty"` // its name
+	ContainerId    string                 `protobuf:"bytes,4,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	ContainerType  string                 `protobuf:"bytes,5,opt,name=container_type,json=containerType,proto3" json:"container_type,omitempty"`
+	Namespace      string                 `protobuf:"bytes,6,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Labels         []string               `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty"` // key=value, of the pod, or without one the container's own
+	ServiceAccount string                 `protobuf:"bytes,8,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
+	Host           bool                   `protobuf:"varint,9,opt,name=host,proto3" json:"host,omitempty"` // of the node itself, in a unit or cgroup that policies select
+	Unit           string                 `protobuf:"bytes,10,opt,name=unit,proto3" json:"unit,omitempty"`
+	Cgroup         string                 `protobuf:"bytes,11,opt,name=cgroup,proto3" json:"cgroup,omitempty"`
+	Origin         string                 `protobuf:"bytes,12,opt,name=origin,proto3" json:"origin,omitempty"`
+	Session        uint64                 `protobuf:"varint,13,opt,name=session,proto3" json:"session,omitempty"` // 0: none
+	Exe            []byte                 `protobuf:"bytes,14,opt,name=exe,proto3" json:"exe,omitempty"`
+	Script         []byte                 `protobuf:"bytes,15,opt,name=script,proto3" json:"script,omitempty"`
+	Truncated      bool                   `protobuf:"varint,16,opt,name=truncated,proto3" json:"truncated,omitempty"`   // exe or script is cut, or not known
+	Scriptless     bool                   `protobuf:"varint,17,opt,name=scriptless,proto3" json:"scriptless,omitempty"` // which script it runs is not known
+	Inferred       bool                   `protobuf:"varint,18,opt,name=inferred,proto3" json:"inferred,omitempty"`     // it is older than the agent
+	User           []uint32               `protobuf:"varint,19,rep,packed,name=user,proto3" json:"user,omitempty"`      // real, saved, effective; as the container counts them; 4294967295: not known there
+	Group          []uint32               `protobuf:"varint,20,rep,packed,name=group,proto3" json:"group,omitempty"`
+	Groups         []uint32               `protobuf:"varint,21,rep,packed,name=groups,proto3" json:"groups,omitempty"` // supplementary
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *LiveProcess) Reset() {
+	*x = LiveProcess{}
+	mi := &file_sallyport_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LiveProcess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LiveProcess) ProtoMessage() {}
+
+func (x *LiveProcess) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LiveProcess.ProtoReflect.Descriptor instead.
+func (*LiveProcess) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *LiveProcess) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *LiveProcess) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *LiveProcess) GetContainer() string {
+	if x != nil {
+		return x.Container
+	}
+	return ""
+}
+
+func (x *LiveProcess) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *LiveProcess) GetContainerType() string {
+	if x != nil {
+		return x.ContainerType
+	}
+	return ""
+}
+
+func (x *LiveProcess) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *LiveProcess) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *LiveProcess) GetServiceAccount() string {
+	if x != nil {
+		return x.ServiceAccount
+	}
+	return ""
+}
+
+func (x *LiveProcess) GetHost() bool {
+	if x != nil {
+		return x.Host
+	}
+	return false
+}
+
+func (x *LiveProcess) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+func (x *LiveProcess) GetCgroup() string {
+	if x != nil {
+		return x.Cgroup
+	}
+	return ""
+}
+
+func (x *LiveProcess) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *LiveProcess) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *LiveProcess) GetExe() []byte {
+	if x != nil {
+		return x.Exe
+	}
+	return nil
+}
+
+func (x *LiveProcess) GetScript() []byte {
+	if x != nil {
+		return x.Script
+	}
+	return nil
+}
+
+func (x *LiveProcess) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+func (x *LiveProcess) GetScriptless() bool {
+	if x != nil {
+		return x.Scriptless
+	}
+	return false
+}
+
+func (x *LiveProcess) GetInferred() bool {
+	if x != nil {
+		return x.Inferred
+	}
+	return false
+}
+
+func (x *LiveProcess) GetUser() []uint32 {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *LiveProcess) GetGroup() []uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+func (x *LiveProcess) GetGroups() []uint32 {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// Decision is what policies say about a call.
+type Decision struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verdict       string                 `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Would         string                 `protobuf:"bytes,2,opt,name=would,proto3" json:"would,omitempty"`       // for Audit: what Enforce would have done
+	Severity      string                 `protobuf:"bytes,3,opt,name=severity,proto3" json:"severity,omitempty"` // of a denial, also of one that is only audited
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`     // rule, default, ungoverned, loopback
+	Rule          string                 `protobuf:"bytes,5,opt,name=rule,proto3" json:"rule,omitempty"`         // namespace/policy/rule that decided
+	Ref           uint64                 `protobuf:"varint,6,opt,name=ref,proto3" json:"ref,omitempty"`          // of the combination in it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Decision) Reset() {
+	*x = Decision{}
+	mi := &file_sallyport_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Decision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Decision) ProtoMessage() {}
+
+func (x *Decision) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Decision.ProtoReflect.Descriptor instead.
+func (*Decision) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Decision) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *Decision) GetWould() string {
+	if x != nil {
+		return x.Would
+	}
+	return ""
+}
+
+func (x *Decision) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *Decision) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Decision) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Decision) GetRef() uint64 {
+	if x != nil {
+		return x.Ref
+	}
+	return 0
+}
+
+// RuleTrace says what one combination of a rule's process selectors and entries had to do with a decision.
+type RuleTrace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          string                 `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	Selector      int32                  `protobuf:"varint,2,opt,name=selector,proto3" json:"selector,omitempty"`
+	Entry         int32                  `protobuf:"varint,3,opt,name=entry,proto3" json:"entry,omitempty"` // -1: the list is empty
+	File          string                 `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`
+	Line          int32                  `protobuf:"varint,5,opt,name=line,proto3" json:"line,omitempty"`
+	Direction     string                 `protobuf:"bytes,6,opt,name=direction,proto3" json:"direction,omitempty"`
+	Action        string                 `protobuf:"bytes,7,opt,name=action,proto3" json:"action,omitempty"`
+	Mode          string                 `protobuf:"bytes,8,opt,name=mode,proto3" json:"mode,omitempty"`
+	Ref           uint64                 `protobuf:"varint,9,opt,name=ref,proto3" json:"ref,omitempty"`
+	Concerns      bool                   `protobuf:"varint,10,opt,name=concerns,proto3" json:"concerns,omitempty"` // its policy selects the workload
+	Selects       bool                   `protobuf:"varint,11,opt,name=selects,proto3" json:"selects,omitempty"`   // the process
+	Matches       bool                   `protobuf:"varint,12,opt,name=matches,proto3" json:"matches,omitempty"`   // the process and the call
+	Decides       bool                   `protobuf:"varint,13,opt,name=decides,proto3" json:"decides,omitempty"`
+	Why           string                 `protobuf:"bytes,14,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RuleTrace) Reset() {
+	*x = RuleTrace{}
+	mi := &file_sallyport_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RuleTrace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RuleTrace) ProtoMessage() {}
+
+func (x *RuleTrace) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RuleTrace.ProtoReflect.Descriptor instead.
+func (*RuleTrace) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RuleTrace) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *RuleTrace) GetSelector() int32 {
+	if x != nil {
+		return x.Selector
+	}
+	return 0
+}
+
+func (x *RuleTrace) GetEntry() int32 {
+	if x != nil {
+		return x.Entry
+	}
+	return 0
+}
+
+func (x *RuleTrace) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *RuleTrace) GetLine() int32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *RuleTrace) GetDirection() string {
+	if x != nil {
+		return x.Direction
+	}
+	return ""
+}
+
+func (x *RuleTrace) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *RuleTrace) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *RuleTrace) GetRef() uint64 {
+	if x != nil {
+		return x.Ref
+	}
+	return 0
+}
+
+func (x *RuleTrace) GetConcerns() bool {
+	if x != nil {
+		return x.Concerns
+	}
+	return false
+}
+
+func (x *RuleTrace) GetSelects() bool {
+	if x != nil {
+		return x.Selects
+	}
+	return false
+}
+
+func (x *RuleTrace) GetMatches() bool {
+	if x != nil {
+		return x.Matches
+	}
+	return false
+}
+
+func (x *RuleTrace) GetDecides() bool {
+	if x != nil {
+		return x.Decides
+	}
+	return false
+}
+
+func (x *RuleTrace) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type Counter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Site          string                 `protobuf:"bytes,1,opt,name=site,proto3" json:"site,omitempty"`
@@ -908,7 +1676,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sallyport_proto_msgTypes[11]
+	mi := &file_sallyport_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1688,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[11]
+	mi := &file_sallyport_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1701,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{11}
+	return file_sallyport_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Counter) GetSite() string {
@@ -970,7 +1738,7 @@ type ObserveRequest struct {
 
 func (x *ObserveRequest) Reset() {
 	*x = ObserveRequest{}
-	mi := &file_sallyport_proto_msgTypes[12]
+	mi := &file_sallyport_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1750,7 @@ func (x *ObserveRequest) String() string {
 func (*ObserveRequest) ProtoMessage() {}
 
 func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[12]
+	mi := &file_sallyport_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1763,7 @@ func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveRequest.ProtoReflect.Descriptor instead.
 func (*ObserveRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{12}
+	return file_sallyport_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ObserveRequest) GetFollow() bool {
@@ -1081,7 +1849,7 @@ type ObserveResponse struct {
 
 func (x *ObserveResponse) Reset() {
 	*x = ObserveResponse{}
-	mi := &file_sallyport_proto_msgTypes[13]
+	mi := &file_sallyport_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1861,7 @@ func (x *ObserveResponse) String() string {
 func (*ObserveResponse) ProtoMessage() {}
 
 func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[13]
+	mi := &file_sallyport_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1874,7 @@ func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveResponse.ProtoReflect.Descriptor instead.
 func (*ObserveResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{13}
+	return file_sallyport_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ObserveResponse) GetItem() isObserveResponse_Item {
@@ -1211,7 +1979,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_sallyport_proto_msgTypes[14]
+	mi := &file_sallyport_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1991,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[14]
+	mi := &file_sallyport_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +2004,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{14}
+	return file_sallyport_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Event) GetTime() *timestamppb.Timestamp {
@@ -1624,7 +2392,7 @@ type Subject struct {
 
 func (x *Subject) Reset() {
 	*x = Subject{}
-	mi := &file_sallyport_proto_msgTypes[15]
+	mi := &file_sallyport_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +2404,7 @@ func (x *Subject) String() string {
 func (*Subject) ProtoMessage() {}
 
 func (x *Subject) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[15]
+	mi := &file_sallyport_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +2417,7 @@ func (x *Subject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subject.ProtoReflect.Descriptor instead.
 func (*Subject) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{15}
+	return file_sallyport_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Subject) GetContainer() uint64 {
@@ -1808,7 +2576,89 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"H\n" +
 	"\x0eGovernResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x1a\n" +
-	"\bgoverned\x18\x02 \x01(\bR\bgoverned\"3\n" +
+	"\bgoverned\x18\x02 \x01(\bR\bgoverned\"\xee\x02\n" +
+	"\x0eExplainRequest\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x18\n" +
+	"\aingress\x18\x02 \x01(\bR\aingress\x12\x16\n" +
+	"\x06listen\x18\x03 \x01(\bR\x06listen\x12\x1a\n" +
+	"\bprotocol\x18\x04 \x01(\rR\bprotocol\x12\x12\n" +
+	"\x04peer\x18\x05 \x01(\fR\x04peer\x12\x12\n" +
+	"\x04port\x18\x06 \x01(\rR\x04port\x12 \n" +
+	"\ticmp_type\x18\a \x01(\rH\x00R\bicmpType\x88\x01\x01\x12\x14\n" +
+	"\x05names\x18\b \x03(\tR\x05names\x12\x19\n" +
+	"\x05query\x18\t \x01(\tH\x01R\x05query\x88\x01\x01\x123\n" +
+	"\arequest\x18\n" +
+	" \x01(\v2\x19.sallyport.v1.HTTPRequestR\arequest\x12$\n" +
+	"\vserver_name\x18\v \x01(\tH\x02R\n" +
+	"serverName\x88\x01\x01B\f\n" +
+	"\n" +
+	"_icmp_typeB\b\n" +
+	"\x06_queryB\x0e\n" +
+	"\f_server_name\"\x81\x01\n" +
+	"\vHTTPRequest\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x122\n" +
+	"\aheaders\x18\x04 \x03(\v2\x18.sallyport.v1.HTTPHeaderR\aheaders\"6\n" +
+	"\n" +
+	"HTTPHeader\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xed\x01\n" +
+	"\x0fExplainResponse\x123\n" +
+	"\aprocess\x18\x01 \x01(\v2\x19.sallyport.v1.LiveProcessR\aprocess\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x14\n" +
+	"\x05names\x18\x03 \x03(\fR\x05names\x122\n" +
+	"\bdecision\x18\x04 \x01(\v2\x16.sallyport.v1.DecisionR\bdecision\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\x12-\n" +
+	"\x05rules\x18\x06 \x03(\v2\x17.sallyport.v1.RuleTraceR\x05rules\"\xba\x04\n" +
+	"\vLiveProcess\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x1a\n" +
+	"\bworkload\x18\x02 \x01(\tR\bworkload\x12\x1c\n" +
+	"\tcontainer\x18\x03 \x01(\tR\tcontainer\x12!\n" +
+	"\fcontainer_id\x18\x04 \x01(\tR\vcontainerId\x12%\n" +
+	"\x0econtainer_type\x18\x05 \x01(\tR\rcontainerType\x12\x1c\n" +
+	"\tnamespace\x18\x06 \x01(\tR\tnamespace\x12\x16\n" +
+	"\x06labels\x18\a \x03(\tR\x06labels\x12'\n" +
+	"\x0fservice_account\x18\b \x01(\tR\x0eserviceAccount\x12\x12\n" +
+	"\x04host\x18\t \x01(\bR\x04host\x12\x12\n" +
+	"\x04unit\x18\n" +
+	" \x01(\tR\x04unit\x12\x16\n" +
+	"\x06cgroup\x18\v \x01(\tR\x06cgroup\x12\x16\n" +
+	"\x06origin\x18\f \x01(\tR\x06origin\x12\x18\n" +
+	"\asession\x18\r \x01(\x04R\asession\x12\x10\n" +
+	"\x03exe\x18\x0e \x01(\fR\x03exe\x12\x16\n" +
+	"\x06script\x18\x0f \x01(\fR\x06script\x12\x1c\n" +
+	"\ttruncated\x18\x10 \x01(\bR\ttruncated\x12\x1e\n" +
+	"\n" +
+	"scriptless\x18\x11 \x01(\bR\n" +
+	"scriptless\x12\x1a\n" +
+	"\binferred\x18\x12 \x01(\bR\binferred\x12\x12\n" +
+	"\x04user\x18\x13 \x03(\rR\x04user\x12\x14\n" +
+	"\x05group\x18\x14 \x03(\rR\x05group\x12\x16\n" +
+	"\x06groups\x18\x15 \x03(\rR\x06groups\"\x94\x01\n" +
+	"\bDecision\x12\x18\n" +
+	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +
+	"\x05would\x18\x02 \x01(\tR\x05would\x12\x1a\n" +
+	"\bseverity\x18\x03 \x01(\tR\bseverity\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04rule\x18\x05 \x01(\tR\x04rule\x12\x10\n" +
+	"\x03ref\x18\x06 \x01(\x04R\x03ref\"\xd1\x02\n" +
+	"\tRuleTrace\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x1a\n" +
+	"\bselector\x18\x02 \x01(\x05R\bselector\x12\x14\n" +
+	"\x05entry\x18\x03 \x01(\x05R\x05entry\x12\x12\n" +
+	"\x04file\x18\x04 \x01(\tR\x04file\x12\x12\n" +
+	"\x04line\x18\x05 \x01(\x05R\x04line\x12\x1c\n" +
+	"\tdirection\x18\x06 \x01(\tR\tdirection\x12\x16\n" +
+	"\x06action\x18\a \x01(\tR\x06action\x12\x12\n" +
+	"\x04mode\x18\b \x01(\tR\x04mode\x12\x10\n" +
+	"\x03ref\x18\t \x01(\x04R\x03ref\x12\x1a\n" +
+	"\bconcerns\x18\n" +
+	" \x01(\bR\bconcerns\x12\x18\n" +
+	"\aselects\x18\v \x01(\bR\aselects\x12\x18\n" +
+	"\amatches\x18\f \x01(\bR\amatches\x12\x18\n" +
+	"\adecides\x18\r \x01(\bR\adecides\x12\x10\n" +
+	"\x03why\x18\x0e \x01(\tR\x03why\"3\n" +
 	"\aCounter\x12\x12\n" +
 	"\x04site\x18\x01 \x01(\tR\x04site\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\"\xac\x02\n" +
@@ -1907,12 +2757,13 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x16HOOK_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13HOOK_STATE_ATTACHED\x10\x01\x12\x12\n" +
 	"\x0eHOOK_STATE_OFF\x10\x02\x12\x15\n" +
-	"\x11HOOK_STATE_ABSENT\x10\x032\xa7\x02\n" +
+	"\x11HOOK_STATE_ABSENT\x10\x032\xef\x02\n" +
 	"\tSallyport\x12F\n" +
 	"\aVersion\x12\x1c.sallyport.v1.VersionRequest\x1a\x1d.sallyport.v1.VersionResponse\x12C\n" +
 	"\x06Status\x12\x1b.sallyport.v1.StatusRequest\x1a\x1c.sallyport.v1.StatusResponse\x12H\n" +
 	"\aObserve\x12\x1c.sallyport.v1.ObserveRequest\x1a\x1d.sallyport.v1.ObserveResponse0\x01\x12C\n" +
-	"\x06Govern\x12\x1b.sallyport.v1.GovernRequest\x1a\x1c.sallyport.v1.GovernResponseB<Z:github.com/sallyport/sallyport/agent/internal/api/v1;apiv1b\x06proto3"
+	"\x06Govern\x12\x1b.sallyport.v1.GovernRequest\x1a\x1c.sallyport.v1.GovernResponse\x12F\n" +
+	"\aExplain\x12\x1c.sallyport.v1.ExplainRequest\x1a\x1d.sallyport.v1.ExplainResponseB<Z:github.com/sallyport/sallyport/agent/internal/api/v1;apiv1b\x06proto3"
 
 var (
 	file_sallyport_proto_rawDescOnce sync.Once
@@ -1927,7 +2778,7 @@ func file_sallyport_proto_rawDescGZIP() []byte {
 }
 
 var file_sallyport_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sallyport_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_sallyport_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_sallyport_proto_goTypes = []any{
 	(HookState)(0),                // 0: sallyport.v1.HookState
 	(*VersionRequest)(nil),        // 1: sallyport.v1.VersionRequest
@@ -1941,45 +2792,59 @@ var file_sallyport_proto_goTypes = []any{
 	(*TLSFile)(nil),               // 9: sallyport.v1.TLSFile
 	(*GovernRequest)(nil),         // 10: sallyport.v1.GovernRequest
 	(*GovernResponse)(nil),        // 11: sallyport.v1.GovernResponse
-	(*Counter)(nil),               // 12: sallyport.v1.Counter
-	(*ObserveRequest)(nil),        // 13: sallyport.v1.ObserveRequest
-	(*ObserveResponse)(nil),       // 14: sallyport.v1.ObserveResponse
-	(*Event)(nil),                 // 15: sallyport.v1.Event
-	(*Subject)(nil),               // 16: sallyport.v1.Subject
-	nil,                           // 17: sallyport.v1.GovernRequest.AnnotationsEntry
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*ExplainRequest)(nil),        // 12: sallyport.v1.ExplainRequest
+	(*HTTPRequest)(nil),           // 13: sallyport.v1.HTTPRequest
+	(*HTTPHeader)(nil),            // 14: sallyport.v1.HTTPHeader
+	(*ExplainResponse)(nil),       // 15: sallyport.v1.ExplainResponse
+	(*LiveProcess)(nil),           // 16: sallyport.v1.LiveProcess
+	(*Decision)(nil),              // 17: sallyport.v1.Decision
+	(*RuleTrace)(nil),             // 18: sallyport.v1.RuleTrace
+	(*Counter)(nil),               // 19: sallyport.v1.Counter
+	(*ObserveRequest)(nil),        // 20: sallyport.v1.ObserveRequest
+	(*ObserveResponse)(nil),       // 21: sallyport.v1.ObserveResponse
+	(*Event)(nil),                 // 22: sallyport.v1.Event
+	(*Subject)(nil),               // 23: sallyport.v1.Subject
+	nil,                           // 24: sallyport.v1.GovernRequest.AnnotationsEntry
+	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
 }
 var file_sallyport_proto_depIdxs = []int32{
 	2,  // 0: sallyport.v1.StatusResponse.agent:type_name -> sallyport.v1.VersionResponse
-	18, // 1: sallyport.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	25, // 1: sallyport.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	6,  // 2: sallyport.v1.StatusResponse.hooks:type_name -> sallyport.v1.Hook
 	7,  // 3: sallyport.v1.StatusResponse.policies:type_name -> sallyport.v1.Policy
 	8,  // 4: sallyport.v1.StatusResponse.workloads:type_name -> sallyport.v1.Workload
-	12, // 5: sallyport.v1.StatusResponse.losses:type_name -> sallyport.v1.Counter
-	12, // 6: sallyport.v1.StatusResponse.errors:type_name -> sallyport.v1.Counter
+	19, // 5: sallyport.v1.StatusResponse.losses:type_name -> sallyport.v1.Counter
+	19, // 6: sallyport.v1.StatusResponse.errors:type_name -> sallyport.v1.Counter
 	5,  // 7: sallyport.v1.StatusResponse.runtimes:type_name -> sallyport.v1.Runtime
 	0,  // 8: sallyport.v1.Hook.state:type_name -> sallyport.v1.HookState
 	9,  // 9: sallyport.v1.Workload.tls:type_name -> sallyport.v1.TLSFile
-	17, // 10: sallyport.v1.GovernRequest.annotations:type_name -> sallyport.v1.GovernRequest.AnnotationsEntry
-	19, // 11: sallyport.v1.ObserveRequest.since:type_name -> google.protobuf.Timestamp
-	15, // 12: sallyport.v1.ObserveResponse.event:type_name -> sallyport.v1.Event
-	19, // 13: sallyport.v1.Event.time:type_name -> google.protobuf.Timestamp
-	16, // 14: sallyport.v1.Event.subject:type_name -> sallyport.v1.Subject
-	16, // 15: sallyport.v1.Event.target:type_name -> sallyport.v1.Subject
-	1,  // 16: sallyport.v1.Sallyport.Version:input_type -> sallyport.v1.VersionRequest
-	3,  // 17: sallyport.v1.Sallyport.Status:input_type -> sallyport.v1.StatusRequest
-	13, // 18: sallyport.v1.Sallyport.Observe:input_type -> sallyport.v1.ObserveRequest
-	10, // 19: sallyport.v1.Sallyport.Govern:input_type -> sallyport.v1.GovernRequest
-	2,  // 20: sallyport.v1.Sallyport.Version:output_type -> sallyport.v1.VersionResponse
-	4,  // 21: sallyport.v1.Sallyport.Status:output_type -> sallyport.v1.StatusResponse
-	14, // 22: sallyport.v1.Sallyport.Observe:output_type -> sallyport.v1.ObserveResponse
-	11, // 23: sallyport.v1.Sallyport.Govern:output_type -> sallyport.v1.GovernResponse
-	20, // [20:24] is the sub-list for method output_type
-	16, // [16:20] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	24, // 10: sallyport.v1.GovernRequest.annotations:type_name -> sallyport.v1.GovernRequest.AnnotationsEntry
+	13, // 11: sallyport.v1.ExplainRequest.request:type_name -> sallyport.v1.HTTPRequest
+	14, // 12: sallyport.v1.HTTPRequest.headers:type_name -> sallyport.v1.HTTPHeader
+	16, // 13: sallyport.v1.ExplainResponse.process:type_name -> sallyport.v1.LiveProcess
+	17, // 14: sallyport.v1.ExplainResponse.decision:type_name -> sallyport.v1.Decision
+	18, // 15: sallyport.v1.ExplainResponse.rules:type_name -> sallyport.v1.RuleTrace
+	26, // 16: sallyport.v1.ObserveRequest.since:type_name -> google.protobuf.Timestamp
+	22, // 17: sallyport.v1.ObserveResponse.event:type_name -> sallyport.v1.Event
+	26, // 18: sallyport.v1.Event.time:type_name -> google.protobuf.Timestamp
+	23, // 19: sallyport.v1.Event.subject:type_name -> sallyport.v1.Subject
+	23, // 20: sallyport.v1.Event.target:type_name -> sallyport.v1.Subject
+	1,  // 21: sallyport.v1.Sallyport.Version:input_type -> sallyport.v1.VersionRequest
+	3,  // 22: sallyport.v1.Sallyport.Status:input_type -> sallyport.v1.StatusRequest
+	20, // 23: sallyport.v1.Sallyport.Observe:input_type -> sallyport.v1.ObserveRequest
+	10, // 24: sallyport.v1.Sallyport.Govern:input_type -> sallyport.v1.GovernRequest
+	12, // 25: sallyport.v1.Sallyport.Explain:input_type -> sallyport.v1.ExplainRequest
+	2,  // 26: sallyport.v1.Sallyport.Version:output_type -> sallyport.v1.VersionResponse
+	4,  // 27: sallyport.v1.Sallyport.Status:output_type -> sallyport.v1.StatusResponse
+	21, // 28: sallyport.v1.Sallyport.Observe:output_type -> sallyport.v1.ObserveResponse
+	11, // 29: sallyport.v1.Sallyport.Govern:output_type -> sallyport.v1.GovernResponse
+	15, // 30: sallyport.v1.Sallyport.Explain:output_type -> sallyport.v1.ExplainResponse
+	26, // [26:31] is the sub-list for method output_type
+	21, // [21:26] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_proto_init() }
@@ -1987,7 +2852,8 @@ func file_sallyport_proto_init() {
 	if File_sallyport_proto != nil {
 		return
 	}
-	file_sallyport_proto_msgTypes[13].OneofWrappers = []any{
+	file_sallyport_proto_msgTypes[11].OneofWrappers = []any{}
+	file_sallyport_proto_msgTypes[20].OneofWrappers = []any{
 		(*ObserveResponse_Event)(nil),
 		(*ObserveResponse_Lost)(nil),
 	}
@@ -1997,7 +2863,7 @@ func file_sallyport_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_proto_rawDesc), len(file_sallyport_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	Sallyport_Status_FullMethodName  = "/sallyport.v1.Sallyport/Status"
 	Sallyport_Observe_FullMethodName = "/sallyport.v1.Sallyport/Observe"
 	Sallyport_Govern_FullMethodName  = "/sallyport.v1.Sallyport/Govern"
+	Sallyport_Explain_FullMethodName = "/sallyport.v1.Sallyport/Explain"
 )
 
 // SallyportClient is the client API for Sallyport service.
@@ -45,6 +46,9 @@ type SallyportClient interface {
 	// Govern makes a container known that its runtime is about to start, and answers when its policies are
 	// in force, or with an error at the caller's deadline. It is what an OCI hook calls.
 	Govern(ctx context.Context, in *GovernRequest, opts ...grpc.CallOption) (*GovernResponse, error)
+	// Explain says what the policies in force do with one call of a running process, and why. It decides nothing, and
+	// the process does not notice.
+	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 }
 
 type sallyportClient struct {
@@ -104,6 +108,16 @@ func (c *sallyportClient) Govern(ctx context.Context, in *GovernRequest, opts ..
 	return out, nil
 }
 
+func (c *sallyportClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainResponse)
+	err := c.cc.Invoke(ctx, Sallyport_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SallyportServer is the server API for Sallyport service.
 // All implementations must embed UnimplementedSallyportServer
 // for forward compatibility.
@@ -118,6 +132,9 @@ type SallyportServer interface {
 	// Govern makes a container known that its runtime is about to start, and answers when its policies are
 	// in force, or with an error at the caller's deadline. It is what an OCI hook calls.
 	Govern(context.Context, *GovernRequest) (*GovernResponse, error)
+	// Explain says what the policies in force do with one call of a running process, and why. It decides nothing, and
+	// the process does not notice.
+	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	mustEmbedUnimplementedSallyportServer()
 }
 
@@ -139,6 +156,9 @@ func (UnimplementedSallyportServer) Observe(*ObserveRequest, grpc.ServerStreamin
 }
 func (UnimplementedSallyportServer) Govern(context.Context, *GovernRequest) (*GovernResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Govern not implemented")
+}
+func (UnimplementedSallyportServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
 }
 func (UnimplementedSallyportServer) mustEmbedUnimplementedSallyportServer() {}
 func (UnimplementedSallyportServer) testEmbeddedByValue()                   {}
@@ -226,6 +246,24 @@ func _Sallyport_Govern_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Sallyport_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SallyportServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Sallyport_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SallyportServer).Explain(ctx, req.(*ExplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Sallyport_ServiceDesc is the grpc.ServiceDesc for Sallyport service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -244,6 +282,10 @@ var Sallyport_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Govern",
 			Handler:    _Sallyport_Govern_Handler,
+		},
+		{
+			MethodName: "Explain",
+			Handler:    _Sallyport_Explain_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
