@@ -60,12 +60,18 @@ type agent struct {
 	stop   func() error
 }
 
-// startAgent starts one for a container. Without steps nothing judges calls.
-func startAgent(t *testing.T, node *pod.Node, c *pod.Container, tellConnect bool) *agent {
+// agentOptions say what an agent does.
+type agentOptions struct {
+	policy string // in force
+	told   bool   // also what is allowed is
+}
+
+// startAgent starts one for a container.
+func startAgent(t *testing.T, node *pod.Node, c *pod.Container, options agentOptions) *agent {
 	t.Helper()
-	k := open(t, node, tellConnect)
+	k := open(t, node, options.told)
 	j := judge.Open(k)
-	parsed, err := policy.Parse("some", []byte(some))
+	parsed, err := policy.Parse("some", []byte(options.policy))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +166,7 @@ func TestWholeCalls(t *testing.T) {
 			}
 			c.end()
 			with := node.Container(t, fmt.Sprintf("with%d%t", round, tellConnect), 0)
-			a := startAgent(t, node, with, tellConnect)
+			a := startAgent(t, node, with, agentOptions{some, tellConnect})
 			serveOutside(t, with)
 			c = newCaller(t, with, program)
 			settle()
@@ -205,7 +211,7 @@ func TestConnectAgainstNothing(t *testing.T) {
 func connectUnder(t *testing.T, node *pod.Node, without *caller, program string) {
 	t.Helper()
 	governed := node.Container(t, "governed", 0)
-	a := startAgent(t, node, governed, false)
+	a := startAgent(t, node, governed, agentOptions{some, false})
 	defer a.end(t, node)
 	in := large(t, 2, 20)
 	self, err := os.Executable()
@@ -251,7 +257,7 @@ func TestRunTimes(t *testing.T) {
 	program := victim.Build(t)
 	node := pod.NewNode(t)
 	c := node.Container(t, "counted", 0)
-	a := startAgent(t, node, c, true)
+	a := startAgent(t, node, c, agentOptions{some, true})
 	defer a.end(t, node)
 	serveOutside(t, c)
 	with := newCaller(t, c, program)

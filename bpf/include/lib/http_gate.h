@@ -257,7 +257,7 @@ static __always_inline __u32 reading_run(struct reading *g)
 	g->room->parse.pos = g->room->parse.len = g->room->others = 0;
 	bpf_loop(READING_STEPS, reading_step, g, 0);
 	if (order == STREAM_READ && verdict_passes(g->room->verdict))
-		stream_read(&requests->stream, seg, bpf_ktime_get_ns());
+		stream_read(&requests->stream, seg, seg->out ? 0 : bpf_ktime_get_ns());
 	return reading_end(g, g->room->verdict);
 }
 

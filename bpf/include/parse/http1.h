@@ -10,6 +10,7 @@
  */
 #include <parse/http1_field.h>
 #include <parse/http1_frame.h>
+#include <parse/http1_run.h>
 #include <parse/http1_target.h>
 
 /* One byte of a request. Returns an enum http1_event. */
@@ -27,11 +28,12 @@ struct http1_at {
 	struct http1_room *room;
 };
 
+/* A run of bytes, and the one behind it. */
 static long http1_step(__u32 index, void *data)
 {
 	struct http1 *h = ((struct http1_at *)data)->h;
 	struct http1_room *room = ((struct http1_at *)data)->room;
-	__u32 pos = room->pos;
+	__u32 pos = room->pos, n;
 
 	if (http1_in_body(h)) {
 		room->event = HTTP1_BODY;
@@ -39,13 +41,15 @@ static long http1_step(__u32 index, void *data)
 	}
 	if (pos >= room->len)
 		return 1;
-	if (http1_dull(h, room, pos)) {
-		room->pos = pos + HTTP1_DULL;
-		h->head += HTTP1_DULL;
-	} else {
+	n = http1_run(h, room, pos);
+	pos += n;
+	if (pos < room->len) {
 		room->pos = pos + 1;
-		h->head++;
+		h->head += n + 1;
 		room->event = http1_byte(h, room, room->chunk[pos & (HTTP1_TEXT - 1)]);
+	} else {
+		room->pos = pos;
+		h->head += n;
 	}
 	if (h->head > HTTP1_HEAD_MAX)
 		room->event = http1_bad(h, FLAW_LONG);

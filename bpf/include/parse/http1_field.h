@@ -178,16 +178,3 @@ static __always_inline int http1_field_line(struct http1 *h, struct http1_room *
 	h->state = HTTP1_FIELD;
 	return HTTP1_MORE;
 }
-
-/* Whether the next HTTP1_DULL bytes are all of a value that nobody wants, none of them its last. */
-static __always_inline int http1_dull(const struct http1 *h, const struct http1_room *room, __u32 pos)
-{
-	const __u64 ones = 0x0101010101010101ULL, highs = 0x8080808080808080ULL;
-	__u64 bytes, deletes;
-
-	if (h->state != HTTP1_VALUE || h->part || h->field || room->len - pos < HTTP1_DULL)
-		return 0;
-	__builtin_memcpy(&bytes, room->chunk + (pos & (HTTP1_TEXT - 1)), sizeof(bytes));
-	deletes = bytes ^ 0x7f * ones;
-	return !((((bytes - 0x20 * ones) & ~bytes) | ((deletes - ones) & ~deletes)) & highs);
-}

@@ -3,6 +3,7 @@
 /* What a parser of HTTP/1 requests keeps between bytes, and what it hands on. */
 #include <abi/flaw.h>
 #include <abi/http1.h>
+#include <parse/http1_class.h>
 #include <parse/input.h>
 
 enum http1_limits {
@@ -11,7 +12,9 @@ enum http1_limits {
 	HTTP1_HEAD_MAX = 8192, /* also of trailers, and of the line before a chunk */
 	HTTP1_METHOD_MAX = 24,
 	HTTP1_DIGITS = 15, /* of a length */
-	HTTP1_DULL = 8,	   /* bytes looked at in one step where nothing is to be found */
+	HTTP1_DULL = 8,	   /* bytes looked at at once where nothing is to be found */
+	HTTP1_RUN = 16,	   /* bytes looked at one by one in one step, at most */
+	HTTP1_WORD_LEN = 8,
 };
 
 enum http1_state {
@@ -82,7 +85,7 @@ struct http1_room {
 	__u32 len; /* of chunk, at most HTTP1_CHUNK */
 	__u32 text_len;
 	__u32 event;
-	__u8 chunk[HTTP1_TEXT + HTTP1_DULL];
+	__u8 chunk[HTTP1_TEXT + HTTP1_RUN]; /* a run is read to its end before its length is looked at */
 	__u8 text[HTTP1_TEXT]; /* NUL-terminated; no part has a NUL in it */
 };
 
@@ -97,11 +100,6 @@ static __always_inline void http1_put(struct http1_room *room, __u32 c)
 {
 	room->text[room->text_len & (HTTP1_TEXT - 1)] = c;
 	room->text_len++;
-}
-
-static __always_inline __u32 http1_lower(__u32 c)
-{
-	return c >= 'A' && c <= 'Z' ? c | 0x20 : c;
 }
 
 /* Appends a byte to the word that is compared when it is whole. Known words are shorter: none of a longer one's bytes is 0. */
@@ -130,18 +128,6 @@ static __always_inline void http1_unpack(struct http1 *h)
 static __always_inline int http1_is(const struct http1 *h, __u64 a, __u64 b, __u64 c)
 {
 	return h->word[0] == a && h->word[1] == b && h->word[2] == c;
-}
-
-/* RFC 9110, 5.6.2: what names and methods are made of. */
-static __always_inline int http1_is_token(__u32 c)
-{
-	/* Bits for the bytes of 0x20 to 0x3f: ! # $ % & ' * + - . and digits. */
-	const __u32 low = 0x03ff6cfa;
-
-	if (c < 0x40)
-		return c >= 0x20 && low >> (c & 31) & 1;
-	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '^' || c == '_' ||
-	       c == '`' || c == '|' || c == '~';
 }
 
 static __always_inline int http1_is_blank(__u32 c)

@@ -89,13 +89,6 @@ static __always_inline int http1_scheme(struct http1 *h, __u32 c)
 	return HTTP1_MORE;
 }
 
-/* What a host may be made of, so that none of it is taken for something else. */
-static __always_inline int http1_is_host(__u32 c)
-{
-	return c > ' ' && c < 0x7f && c != '/' && c != '?' && c != '#' && c != '@' && c != '\\' &&
-	       c != ',' && c != '"' && c != '<' && c != '>';
-}
-
 /* Begins what follows the path or what should: the query, or the version. */
 static __always_inline int http1_end_target(struct http1 *h, __u32 c)
 {

@@ -11,66 +11,37 @@ import (
 	"testing"
 
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/nginx"
 )
 
-// nginxPath is where Debian has it.
-const nginxPath = "/usr/sbin/nginx"
+// answering is a server of nginx that answers every request, over IPv4 and IPv6, and writes it into a log. Its arguments:
+// two addresses, and the log.
+const answering = `server { listen %s; listen %s; access_log %s requests; location / { return 200 "Ship landed"; } }`
 
-// nginxConfig answers every request, over IPv4 and IPv6, and writes it into a log. Its arguments: folder, two addresses.
-const nginxConfig = `
-daemon off;
-master_process off;
-user root root;
-pid %[1]s/pid;
-error_log %[1]s/errors;
-events {}
-http {
-	log_format requests "$request_method $request_uri $connection_requests";
-	access_log %[1]s/requests requests;
-	client_body_temp_path %[1]s/body;
-	proxy_temp_path %[1]s/proxy;
-	fastcgi_temp_path %[1]s/fastcgi;
-	uwsgi_temp_path %[1]s/uwsgi;
-	scgi_temp_path %[1]s/scgi;
-	server {
-		listen %[2]s;
-		listen %[3]s;
-		location / { return 200 "Ship landed"; }
-	}
-}
-`
-
-// nginx is a web server that writes down what it sees.
-type nginx struct {
+// webServer is an nginx that writes down what it sees.
+type webServer struct {
 	dir  string
 	args []string // that start it
 }
 
-func newNginx(t *testing.T, addrs ...netip.AddrPort) *nginx {
+func newNginx(t *testing.T, addrs ...netip.AddrPort) *webServer {
 	t.Helper()
-	if _, err := os.Stat(nginxPath); err != nil {
-		t.Fatal("nginx is needed: ", err)
-	}
-	n := &nginx{dir: t.TempDir()}
-	config := filepath.Join(n.dir, "config")
-	if err := os.WriteFile(config, fmt.Appendf(nil, nginxConfig, n.dir, addrs[0], addrs[1]), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n.args = []string{nginxPath, "-e", filepath.Join(n.dir, "errors"), "-p", n.dir, "-c", config}
-	return n
+	w := &webServer{dir: t.TempDir()}
+	w.args = nginx.Command(t, w.dir, fmt.Sprintf(answering, addrs[0], addrs[1], filepath.Join(w.dir, "requests")))
+	return w
 }
 
 // sees waits until it has seen these requests and no others, and forgets them.
-func (n *nginx) sees(t *testing.T, requests ...string) {
+func (w *webServer) sees(t *testing.T, requests ...string) {
 	t.Helper()
-	name := filepath.Join(n.dir, "requests")
+	name := filepath.Join(w.dir, "requests")
 	testutil.Eventually(t, "the log of nginx", func() error {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			return err
 		}
 		if got := strings.TrimSpace(string(b)); got != strings.Join(requests, "\n") {
-			complaints, err := os.ReadFile(filepath.Join(n.dir, "errors"))
+			complaints, err := os.ReadFile(filepath.Join(w.dir, "errors"))
 			return errors.Join(fmt.Errorf("it says %q, and complains %q", got, complaints), err)
 		}
 		return os.Truncate(name, 0)
