@@ -23,7 +23,9 @@ func TestClockJumps(t *testing.T) {
 	s := newScene(t, probes.Names{})
 	a := newInsider(t, s.a)
 	q := dnsmessage.Question{Name: dnsmessage.MustNewName("x.good.example."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}
-	s.resolver.with(func(query []byte, q dnsmessage.Question) [][]byte { return [][]byte{answer(query, q, 3600, unique(q)...)} })
+	s.resolver.with(func(query []byte, q dnsmessage.Question) [][]byte {
+		return [][]byte{answer(query, q, 3600, unique(q)...)}
+	})
 	s.ask(t, a, 1, query(1, q.Name.String(), q.Type), patience)
 	const day = 24 * time.Hour
 	for _, jump := range []time.Duration{day, -2 * day, day} {
