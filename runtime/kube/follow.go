@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,6 +62,8 @@ func restConfig(cfg Config) (*rest.Config, error) {
 	config.UserAgent = cfg.UserAgent
 	config.WarningHandlerWithContext = rest.NoWarnings{}
 	config.QPS, config.Burst = requestsPerSecond, requestBurst
+	wait := cmp.Or(cfg.AnswerTimeout, defaultAnswerTimeout)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return patience{next, wait} })
 	return config, nil
 }
 

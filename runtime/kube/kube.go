@@ -25,6 +25,8 @@ type Config struct {
 	NodeName   string // of this node, as the API has it
 	UserAgent  string
 
+	AnswerTimeout time.Duration // how long the first of an answer may take; 0: a minute
+
 	NetworkPolicies bool       // read Kubernetes' own
 	CiliumPolicies  bool       // read Cilium's, where the API has them
 	CallsNamespace  string     // of the Events in which a webhook tells of calls into pods; "": nobody does

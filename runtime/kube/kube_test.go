@@ -27,13 +27,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // start follows a fake API as node-1 until the test ends.
 func start(t *testing.T, api *fakeapi.Server, change func(*Source)) *Source {
 	t.Helper()
+	return startWith(t, api, Config{}, change)
+}
+
+// startWith does so with what cfg says apart from where and who.
+func startWith(t *testing.T, api *fakeapi.Server, cfg Config, change func(*Source)) *Source {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := os.WriteFile(path, []byte(api.Kubeconfig()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	log, _ := test.NewNullLogger()
 	log.SetLevel(logrus.DebugLevel)
-	s, err := New(Config{Kubeconfig: path, NodeName: "node-1"}, log)
+	cfg.Kubeconfig, cfg.NodeName = path, "node-1"
+	s, err := New(cfg, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,6 +42,7 @@ type conf struct {
 	unknown    string // unknownWorkload
 	metrics    string // address
 	alerts     string // the section; "": JSON lines only
+	sizes      string // of the kernel's maps
 	extra      string // lines at the end
 }
 
@@ -96,7 +97,7 @@ func (a *agent) configure(t *testing.T) {
 	}
 	text := fmt.Sprintf(`policies: {dir: %s}
 enforcement: {unknownWorkload: %s}
-kernel: {bpffs: %s}
+kernel: {bpffs: %s, maps: %s}
 runtime:
   containerd: %s
   nri: {enabled: never} # that would be the machine's own runtime
@@ -105,7 +106,7 @@ alerts: %s
 api: {socket: %s}
 metrics: {address: %q}
 log: {format: json}
-%s`, a.path("policies"), or(a.conf.unknown, "allow"), a.path("bpf"), containerd, or(a.conf.parent, "/none"),
+%s`, a.path("policies"), or(a.conf.unknown, "allow"), a.path("bpf"), or(a.conf.sizes, "{}"), containerd, or(a.conf.parent, "/none"),
 		or(a.conf.alerts, "{jsonl: {path: "+a.path("alerts.jsonl")+"}}"), a.path("api.sock"), a.conf.metrics, a.conf.extra)
 	if err := os.WriteFile(a.path("config.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -146,3 +146,43 @@ func TestTooManyParents(t *testing.T) {
 		}
 	}
 }
+
+// TestContainersComeAndGo: as many containers as a node has in months leave nothing behind, and the next is governed.
+func TestContainersComeAndGo(t *testing.T) {
+	churn := 10_000
+	if testutil.InVM() || testing.Short() {
+		churn = 500
+	}
+	r := newFullRig(t, probes.Sizes{Containers: 64})
+	r.govern(t)
+	before, err := r.labels.Containers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := r.Cgroup(t, "slice")
+	for i := range churn {
+		dir := filepath.Join(parent, fmt.Sprintf("%064x", i))
+		if err := errors.Join(os.Mkdir(dir, 0o755), os.Remove(dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after, err := r.labels.Containers()
+	if err != nil || len(after) != len(before) {
+		t.Errorf("the kernel knows %d containers, and knew %d: %v", len(after), len(before), err)
+	}
+	if n := r.lost(t, "container_map"); n != 0 {
+		t.Errorf("%d containers found no room", n)
+	}
+	// Each was told, coming and going, or counted as lost.
+	testutil.Eventually(t, "what is told of them", func() error {
+		told := len(r.events.Find(func(e event.Event) bool { return e.Kind == event.KindCgroup && strings.Contains(e.Path, "/slice/") }))
+		if lost := r.lost(t, "alert_ring"); told+lost != 2*churn {
+			return fmt.Errorf("%d are told, %d lost", told, lost)
+		}
+		return nil
+	})
+	c := r.container(t, "web")
+	r.swap(t, webPolicy)
+	r.expect(t, c, "connect-tcp SERVER4 OPEN", "ok")
+	r.expect(t, c, "connect-tcp SERVER4 OPEN", "EPERM")
+}

@@ -23,6 +23,7 @@ type Server struct {
 	resources map[string]*resource // by path: /api/v1/pods
 	revision  int
 	away      bool
+	instead   http.HandlerFunc // nil: the server answers
 	noStream  bool
 	lists     map[string]int // requests, by path
 	watches   map[string]int
@@ -167,6 +168,14 @@ func (s *Server) Away(away bool) {
 	}
 }
 
+// Instead lets somebody else answer, on connections that are new; nil: the server does again.
+func (s *Server) Instead(answer http.HandlerFunc) {
+	s.mu.Lock()
+	s.instead = answer
+	s.mu.Unlock()
+	s.http.CloseClientConnections()
+}
+
 // Compact makes the server forget what happened until now.
 func (s *Server) Compact() {
 	s.mu.Lock()
@@ -193,12 +202,16 @@ func (s *Server) Asked(path string) (lists, watches int) {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	s.mu.Lock()
-	away, r := s.away, s.resources[q.URL.Path]
+	away, instead, r := s.away, s.instead, s.resources[q.URL.Path]
 	s.mu.Unlock()
 	if away {
 		panic(http.ErrAbortHandler) // breaks the connection
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if instead != nil {
+		instead(w, q)
+		return
+	}
 	query := q.URL.Query()
 	switch {
 	case r == nil:
