@@ -75,7 +75,7 @@ type tlsConn struct {
 	_          [32]byte
 	Request    struct {
 		_    structs.HostLayout
-		_    [8]uint64
+		_    [7]uint64
 		Head uint16 // bytes of the head being read
 		_    [46]byte
 	}
