@@ -67,10 +67,11 @@ func (p Program) explain() *cobra.Command {
 
 // explainFiles asks policies alone.
 func (p Program) explainFiles(c *cobra.Command, f *explainFlags, q policy.Question, output *outputFlag) error {
-	in, process, err := f.process()
+	process, err := f.process()
 	if err != nil {
 		return usageError{err}
 	}
+	var in policy.Input
 	if in.Node, in.World, err = p.known(f.addresses, f.cluster); err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func (p Program) explainFiles(c *cobra.Command, f *explainFlags, q policy.Questi
 // known is what flags say of the node and the cluster.
 func (p Program) known(addresses []string, cluster string) (node policy.Node, world policy.World, err error) {
 	if cluster != "" {
-		data, err := p.readFile(cluster, policy.MaxFileSize)
+		data, err := p.readFile(cluster)
 		if err != nil {
 			return node, world, err
 		}

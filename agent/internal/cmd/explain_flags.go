@@ -91,12 +91,12 @@ func (f *callFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.headers, "header", nil, "header of --request, as Name: value")
 }
 
-// process turns the flags into what match is asked about, but for the policies.
-func (f *explainFlags) process() (in policy.Input, p policy.Process, err error) {
+// process turns the flags into who asks.
+func (f *explainFlags) process() (p policy.Process, err error) {
 	who := &f.who
 	origins := policy.Origins()
 	if !slices.Contains(origins[:], policy.Origin(who.origin)) {
-		return in, p, fmt.Errorf("reading --origin: %q is none of Main, Exec, Probe, Host, Unknown", who.origin)
+		return p, fmt.Errorf("reading --origin: %q is none of Main, Exec, Probe, Host, Unknown", who.origin)
 	}
 	if who.unit == "" && who.cgroup != "" {
 		who.unit = policy.UnitOf(who.cgroup)
@@ -106,15 +106,15 @@ func (f *explainFlags) process() (in policy.Input, p policy.Process, err error) 
 	}
 	p = policy.Process{Workload: who.workload, Origin: policy.Origin(who.origin), Exe: who.binary, Script: who.script}
 	if p.User, err = policy.ParseIDs(who.user); err != nil {
-		return in, p, fmt.Errorf("reading --user: %w", err)
+		return p, fmt.Errorf("reading --user: %w", err)
 	}
 	if p.Group, err = policy.ParseIDs(who.group); err != nil {
-		return in, p, fmt.Errorf("reading --group: %w", err)
+		return p, fmt.Errorf("reading --group: %w", err)
 	}
 	for _, id := range who.groups {
 		p.Groups = append(p.Groups, uint32(min(id, uint(policy.NoID))))
 	}
-	return in, p, nil
+	return p, nil
 }
 
 // question turns the flags into what is asked.
