@@ -67,7 +67,8 @@ func (p Program) explain() *cobra.Command {
 
 // explainFiles asks policies alone.
 func (p Program) explainFiles(c *cobra.Command, f *explainFlags, q policy.Question, output *outputFlag) error {
-	in, process, err := f.process()
+	var in policy.Input
+	process, err := f.who.process()
 	if err != nil {
 		return usageError{err}
 	}
@@ -96,7 +97,7 @@ func (p Program) explainFiles(c *cobra.Command, f *explainFlags, q policy.Questi
 // known is what flags say of the node and the cluster.
 func (p Program) known(addresses []string, cluster string) (node policy.Node, world policy.World, err error) {
 	if cluster != "" {
-		data, err := p.readFile(cluster, policy.MaxFileSize)
+		data, err := p.readFile(cluster)
 		if err != nil {
 			return node, world, err
 		}

@@ -10,7 +10,6 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
 
-	"github.com/sallyport/sallyport/policy"
 	"github.com/sallyport/sallyport/policy/format"
 )
 
@@ -78,7 +77,7 @@ func (p Program) formatFile(path string, f formatFlags) (changed bool, err error
 	if f.write && path == "-" {
 		return false, usageError{errors.New("standard input cannot be written back: leave -w out")}
 	}
-	before, err := p.readFile(path, policy.MaxFileSize)
+	before, err := p.readFile(path)
 	if err != nil {
 		return false, err
 	}

@@ -60,7 +60,7 @@ func (p Program) readPath(path string) ([]policy.File, error) {
 			return readDir(path)
 		}
 	}
-	data, err := p.readFile(path, policy.MaxFileSize)
+	data, err := p.readFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -112,15 +112,15 @@ func (p Program) open(path string) (io.ReadCloser, error) {
 	return f, nil
 }
 
-// readFile reads a file, or for "-" standard input, and of what is larger than most bytes one byte
+// readFile reads a file, or for "-" standard input, and of what is larger than policy.MaxFileSize one byte
 // more: enough for the parser to refuse it.
-func (p Program) readFile(path string, most int64) ([]byte, error) {
+func (p Program) readFile(path string) ([]byte, error) {
 	f, err := p.open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // it was only read
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	data, err := io.ReadAll(io.LimitReader(f, policy.MaxFileSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", nameOf(path), err)
 	}

@@ -172,7 +172,7 @@ func (p Program) runTests(paths, policies []string, only *regexp.Regexp) (testRe
 		return result, err
 	}
 	for _, path := range paths {
-		data, err := p.readFile(path, policy.MaxFileSize)
+		data, err := p.readFile(path)
 		if err != nil {
 			return result, err
 		}
