@@ -52,7 +52,9 @@ const (
 	badWorkload  = "no policy can name the namespace or the labels"
 	badUnit      = "no policy can name the unit or its cgroup"
 	badProtocol  = "no policy can name the protocol and port"
-	isSaid       = "what is said on connections is not learnt, the connections are"
+	badQuery     = "no policy can name what was asked for"
+	badRequest   = "no policy can name the request"
+	isHello      = "names that TLS clients ask for are not learnt, their connections are"
 )
 
 // Learn makes policies of flows.
@@ -102,8 +104,8 @@ func Learn(log flows.Log, o Options) (Result, error) {
 func (o *Options) leaveOut(f *flows.Flow) string {
 	p, c := &f.Process, &f.Call
 	switch {
-	case f.Said() != "":
-		return isSaid
+	case f.ServerName != nil:
+		return isHello
 	case p.Origin == policy.OriginExec && !o.IncludeExec:
 		return execSession
 	case f.Denied() && !o.IncludeDenied:
@@ -122,8 +124,18 @@ func (o *Options) leaveOut(f *flows.Flow) string {
 		return badContainer
 	case portOf(c) == nil:
 		return badProtocol
+	case f.Query != nil && !isName(*f.Query):
+		return badQuery
+	case f.Request != nil && !isRequest(f.Request):
+		return badRequest
 	}
 	return ""
+}
+
+// isName says whether a policy can name what a query asks for. It is text of a workload.
+func isName(text string) bool {
+	n, err := policy.ParseName(text)
+	return err == nil && policy.FQDNSelector{MatchName: n}.String() == text
 }
 
 // program returns the pattern that matches a process's script or else its executable and nothing else;
@@ -258,9 +270,10 @@ func (g *group) add(f *flows.Flow) {
 	peers := g.rules[key].peers[f.Call.Direction]
 	to := peer{f.PeerName, f.Call.Peer}
 	if peers[to] == nil {
-		peers[to] = &ports{used: map[policy.Port]bool{}}
+		peers[to] = newPorts()
 	}
 	peers[to].used[*portOf(&f.Call)] = true
+	peers[to].said(f)
 	peers[to].seen.add(seen)
 }
 

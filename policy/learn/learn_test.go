@@ -212,6 +212,55 @@ func TestLearnNames(t *testing.T) {
 	}
 }
 
+// TestLearnWhatWasSaid: queries and requests that were seen are what may be asked for.
+func TestLearnWhatWasSaid(t *testing.T) {
+	t.Parallel()
+	web := labelled + `"peer":"192.0.2.1:80/TCP"`
+	text := line("01", labelled+`"peer":"10.96.0.10:53/UDP"`) +
+		line("02", labelled+`"kind":"dns","peer":"10.96.0.10:53/UDP","query":"www.example.com","answer":true,"verdict":"Allow"`) +
+		line("03", labelled+`"kind":"dns","peer":"10.96.0.10:53/UDP","query":"bad.example","verdict":"Deny"`) +
+		line("04", labelled+`"kind":"dns","peer":"10.96.0.10:53/UDP","query":"no name","answer":true,"verdict":"Allow"`) +
+		line("05", labelled+`"peer":"203.0.113.9:443/TCP","peerName":"api.payments.example"`) +
+		line("06", web) + line("06", labelled+`"peer":"192.0.2.1:81/TCP"`) +
+		line("07", web+`,"kind":"request","call":"packet-out","method":"GET","path":"/a.b","host":"h.example","verdict":"Allow"`)
+	for i := range 20 {
+		text += line("08", labelled+fmt.Sprintf(`"peer":"192.0.2.2:80/TCP","kind":"request","call":"packet-out","method":"PUT","path":"/%d","verdict":"Allow"`, i))
+	}
+	r := learnFrom(t, text, learn.Options{Mode: policy.ModeEnforce})
+	for _, want := range []string{
+		"rules: {dns: [{matchName: api.payments.example}, {matchName: www.example.com}]}",
+		`      - ports: [{port: "81", protocol: TCP}]
+      - ports: [{port: "80", protocol: TCP}]
+        rules: {http: [{method: GET, path: /a\.b, host: h\.example}]}`,
+		"rules: {http: [{method: PUT}]}",
+	} {
+		if !strings.Contains(string(r.YAML), want) {
+			t.Errorf("no %s in\n%s", want, r.YAML)
+		}
+	}
+	if r.LeftOut["it was denied (--include-denied)"] != 1 || r.LeftOut["no policy can name what was asked for"] != 1 {
+		t.Errorf("left out are %v", r.LeftOut)
+	}
+	in := policy.Input{Policies: r.Policies}
+	p := policy.Process{
+		Workload: policy.Workload{Namespace: "shop", Container: "checkout", Labels: map[string]string{"app": "checkout"}},
+		Origin:   policy.OriginMain, Exe: "/usr/bin/checkout",
+	}
+	log, err := flows.Read(strings.NewReader(text), flows.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range log.Flows { // what was learnt from is allowed, and no other name
+		if f.Query != nil && (*f.Query == "bad.example" || *f.Query == "no name") {
+			if d := match.Decide(in, p, f.Question()); !d.Denies() {
+				t.Errorf("%s is allowed", f.Said())
+			}
+		} else if d := match.Decide(in, p, f.Question()); d.Denies() {
+			t.Errorf("%s %s is denied", f.Call, f.Said())
+		}
+	}
+}
+
 // universe is what a random workload may do.
 type universe struct {
 	processes []policy.Process

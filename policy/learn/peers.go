@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sallyport/sallyport/policy"
+	"github.com/sallyport/sallyport/policy/flows"
 )
 
 // peer is the other end, and by which name it was looked up; "" where that is not known.
@@ -19,9 +20,47 @@ type peer struct {
 
 // ports are the protocols and ports that were used with one peer.
 type ports struct {
-	used map[policy.Port]bool
-	seen span
+	used     map[policy.Port]bool
+	queries  map[string]bool // names that were asked for there
+	requests map[policy.Port]map[request]bool
+	seen     span
 }
+
+func newPorts() *ports {
+	return &ports{used: map[policy.Port]bool{}, queries: map[string]bool{}, requests: map[policy.Port]map[request]bool{}}
+}
+
+// said takes in what was said inside of a flow.
+func (p *ports) said(f *flows.Flow) {
+	if f.Query != nil {
+		p.queries[*f.Query] = true
+	}
+	if r := f.Request; r != nil {
+		p.request(*portOf(&f.Call), request{r.Method, r.Host, r.Path})
+	}
+}
+
+func (p *ports) request(port policy.Port, r request) {
+	if p.requests[port] == nil {
+		p.requests[port] = map[request]bool{}
+	}
+	p.requests[port][r] = true
+}
+
+// copy takes in what was used of others.
+func (p *ports) copy(others *ports) {
+	maps.Copy(p.used, others.used)
+	maps.Copy(p.queries, others.queries)
+	for port, list := range others.requests {
+		for r := range list {
+			p.request(port, r)
+		}
+	}
+	p.seen.add(others.seen)
+}
+
+// alone says whether a port stands for itself, because of what is said there.
+func (p *ports) alone(port policy.Port) bool { return isDNS(port) || p.requests[port] != nil }
 
 // portOf returns the port of a call as a policy writes it; nil if none can be written that means this call
 // and no other.
@@ -56,7 +95,7 @@ func (p *ports) ranges() []policy.Port {
 		if len(out) > 0 {
 			last := &out[len(out)-1]
 			_, end, ok := last.Range()
-			if ok && last.Protocol == one.Protocol && end+1 == one.Port && !isDNS(one) && !isDNS(*last) {
+			if ok && last.Protocol == one.Protocol && end+1 == one.Port && !p.alone(one) && !p.alone(policy.Port{Port: end, Protocol: last.Protocol}) {
 				last.EndPort = one.Port
 				continue
 			}
@@ -71,6 +110,8 @@ type entry struct {
 	names    []string
 	prefixes []netip.Prefix
 	ports    []policy.Port
+	queries  map[string]bool
+	requests map[policy.Port]map[request]bool
 	seen     span
 }
 
@@ -83,10 +124,9 @@ func named(peers map[peer]*ports, names bool) map[peer]*ports {
 			to = peer{address: p.address}
 		}
 		if out[to] == nil {
-			out[to] = &ports{used: map[policy.Port]bool{}}
+			out[to] = newPorts()
 		}
-		maps.Copy(out[to].used, used.used)
-		out[to].seen.add(used.seen)
+		out[to].copy(used)
 	}
 	return out
 }
@@ -98,10 +138,10 @@ func entries(peers map[peer]*ports, o Options) []entry {
 	byPorts := map[string]*entry{}
 	for p, used := range named(peers, !o.Addresses) {
 		list := used.ranges()
-		key := fmt.Sprint(p.name != "", list)
+		key := fmt.Sprint(p.name != "", list, slices.Sorted(maps.Keys(used.queries)), used.requests) // maps are written in the order of their keys
 		e := byPorts[key]
 		if e == nil {
-			e = &entry{ports: list}
+			e = &entry{ports: list, queries: used.queries, requests: used.requests}
 			byPorts[key] = e
 		}
 		if p.name != "" {

@@ -158,24 +158,28 @@ func (r *rule) write(b *strings.Builder, key ruleKey, name string, o Options) {
 		}
 		fmt.Fprintf(b, "    %s:\n", d)
 		for i := range list {
-			list[i].write(b, d, d == policy.Egress && !o.Addresses && r.names())
+			var names []string
+			if d == policy.Egress && !o.Addresses {
+				names = r.names()
+			}
+			list[i].write(b, d, names)
 		}
 	}
 }
 
-// names says whether a peer of the rule has a name.
-func (r *rule) names() bool {
+// names lists the names of the rule's peers.
+func (r *rule) names() (out []string) {
 	for p := range r.peers[policy.Egress] {
 		if p.name != "" {
-			return true
+			out = append(out, p.name)
 		}
 	}
-	return false
+	return out
 }
 
-// write writes one entry, with a comment that says how often and when it was seen. If answers is true the
-// kernel is to learn names from what the resolvers among the peers answer.
-func (e *entry) write(b *strings.Builder, d policy.Direction, answers bool) {
+// write writes one entry, with a comment that says how often and when it was seen. Where there are names the
+// kernel is to learn them from what the resolvers among the peers answer.
+func (e *entry) write(b *strings.Builder, d policy.Direction, names []string) {
 	fmt.Fprintf(b, "    # %s\n    - ", e.seen)
 	if len(e.names) > 0 {
 		parts := make([]string, len(e.names))
@@ -193,20 +197,52 @@ func (e *entry) write(b *strings.Builder, d policy.Direction, answers bool) {
 	}
 	var dns, others []string
 	for _, p := range e.ports {
-		if answers && isDNS(p) {
+		if isDNS(p) && (len(names) > 0 || len(e.queries) > 0) {
 			dns = append(dns, portText(p))
-		} else {
+		} else if e.requests[p] == nil {
 			others = append(others, portText(p))
 		}
 	}
 	b.WriteString("      toPorts:\n")
 	if len(dns) > 0 {
-		fmt.Fprintf(b, "      # Every name may be asked for; the answers tell which addresses the names below have.\n"+
-			"      - ports: [%s]\n        rules: {dns: [{matchPattern: \"*\"}]}\n", strings.Join(dns, ", "))
+		e.asked(b, names)
+		fmt.Fprintf(b, "      - ports: [%s]\n        rules: {dns: [%s]}\n", strings.Join(dns, ", "), e.patterns(names))
 	}
 	if len(others) > 0 {
 		fmt.Fprintf(b, "      - ports: [%s]\n", strings.Join(others, ", "))
 	}
+	for _, p := range e.ports {
+		if seen := e.requests[p]; seen != nil {
+			fmt.Fprintf(b, "      - ports: [%s]\n        rules: {http: [%s]}\n", portText(p), requestRules(seen))
+		}
+	}
+}
+
+// asked says in a comment what may be asked for.
+func (e *entry) asked(b *strings.Builder, names []string) {
+	switch {
+	case len(e.queries) == 0:
+		b.WriteString("      # Every name may be asked for; the answers tell which addresses the names below have.\n")
+	case len(names) > 0:
+		b.WriteString("      # What was asked for; the answers tell which addresses the names below have.\n")
+	}
+}
+
+// patterns writes what may be asked for: what was, and the names of peers, which somebody asked for; every name where no query was
+// seen.
+func (e *entry) patterns(names []string) string {
+	if len(e.queries) == 0 {
+		return `{matchPattern: "*"}`
+	}
+	asked := maps.Clone(e.queries)
+	for _, name := range names {
+		asked[name] = true
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(asked)) {
+		out = append(out, "{matchName: "+quoted(name)+"}")
+	}
+	return strings.Join(out, ", ")
 }
 
 // portText writes a port.

@@ -67,11 +67,11 @@ func (p Program) explain() *cobra.Command {
 
 // explainFiles asks policies alone.
 func (p Program) explainFiles(c *cobra.Command, f *explainFlags, q policy.Question, output *outputFlag) error {
-	process, err := f.process()
+	var in policy.Input
+	process, err := f.who.process()
 	if err != nil {
 		return usageError{err}
 	}
-	var in policy.Input
 	if in.Node, in.World, err = p.known(f.addresses, f.cluster); err != nil {
 		return err
 	}

@@ -91,27 +91,26 @@ func (f *callFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.headers, "header", nil, "header of --request, as Name: value")
 }
 
-// process turns the flags into who asks.
-func (f *explainFlags) process() (p policy.Process, err error) {
-	who := &f.who
+// process is who calls.
+func (f *whoFlags) process() (p policy.Process, err error) {
 	origins := policy.Origins()
-	if !slices.Contains(origins[:], policy.Origin(who.origin)) {
-		return p, fmt.Errorf("reading --origin: %q is none of Main, Exec, Probe, Host, Unknown", who.origin)
+	if !slices.Contains(origins[:], policy.Origin(f.origin)) {
+		return p, fmt.Errorf("reading --origin: %q is none of Main, Exec, Probe, Host, Unknown", f.origin)
 	}
-	if who.unit == "" && who.cgroup != "" {
-		who.unit = policy.UnitOf(who.cgroup)
+	if f.unit == "" && f.cgroup != "" {
+		f.unit = policy.UnitOf(f.cgroup)
 	}
-	if who.unit != "" || who.cgroup != "" {
-		who.workload = policy.Workload{Host: &policy.HostUnit{Unit: who.unit, Cgroup: who.cgroup}}
+	if f.unit != "" || f.cgroup != "" {
+		f.workload = policy.Workload{Host: &policy.HostUnit{Unit: f.unit, Cgroup: f.cgroup}}
 	}
-	p = policy.Process{Workload: who.workload, Origin: policy.Origin(who.origin), Exe: who.binary, Script: who.script}
-	if p.User, err = policy.ParseIDs(who.user); err != nil {
+	p = policy.Process{Workload: f.workload, Origin: policy.Origin(f.origin), Exe: f.binary, Script: f.script}
+	if p.User, err = policy.ParseIDs(f.user); err != nil {
 		return p, fmt.Errorf("reading --user: %w", err)
 	}
-	if p.Group, err = policy.ParseIDs(who.group); err != nil {
+	if p.Group, err = policy.ParseIDs(f.group); err != nil {
 		return p, fmt.Errorf("reading --group: %w", err)
 	}
-	for _, id := range who.groups {
+	for _, id := range f.groups {
 		p.Groups = append(p.Groups, uint32(min(id, uint(policy.NoID))))
 	}
 	return p, nil

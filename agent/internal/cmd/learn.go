@@ -27,6 +27,9 @@ together, ports that follow one another are a range, and where an event tells by
 looked up, the name stands there instead of the address. A last rule makes everything else default-deny.
 A comment says how often and when each entry was seen.
 
+DNS queries and requests over HTTP are seen where rules ask for them (rules.dns, rules.http; one that allows all is enough):
+then only what was asked for may be asked for (of a port with more than 16 requests methods and hosts only).
+
 Never learnt from, unless asked: exec sessions, so that what somebody tried in a shell is not allowed for
 ever; what was denied; and what an Audit policy would have denied. What is left out is counted on standard
 error. Loopback and listening need no rule.
