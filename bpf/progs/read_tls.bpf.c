@@ -9,10 +9,11 @@
  * read_tls_unread    ways out that nobody reads (early data, sendfile)
  * read_tls_again     clear: OpenSSL itself begins every handshake with it
  * read_tls_end       free
- * read_go_begin      (*tls.Conn).clientHandshake
- * read_go_record     (*tls.Conn).writeRecordLocked: where bytes become records. Of Go functions the probes are behind
- *                    the check of the stack, since what is before it can run twice; nothing is where they return, since
- *                    their stacks move. On amd64 only.
+ * read_go_start      (*tls.Conn).clientHandshake
+ * read_go_call       (*tls.Conn).writeRecordLocked, where bytes become records: its first instruction
+ * read_go_record     the same, behind the check of the stack: what is before that can run twice in a call
+ *
+ * Of Go functions nothing is where they return, since their stacks move. On amd64 only.
  *
  * Minimum kernel 5.17. Probes cannot refuse a call: what is denied stops at the socket (lib/tie.h) and at
  * the gate, which also denies a connection that no probe has seen: closed.
@@ -90,9 +91,15 @@ int BPF_KPROBE(read_tls_end, void *object)
 #include <lib/tap_go.h>
 
 SEC("uprobe")
-int read_go_begin(struct pt_regs *ctx)
+int read_go_start(struct pt_regs *ctx)
 {
-	return go_begin(GO_PARM1(ctx));
+	return go_start(GO_PARM1(ctx));
+}
+
+SEC("uprobe")
+int read_go_call(struct pt_regs *ctx)
+{
+	return go_call(GO_PARM1(ctx));
 }
 
 SEC("uprobe")

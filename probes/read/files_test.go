@@ -127,22 +127,27 @@ func TestInspectGo(t *testing.T) {
 		}
 		return
 	}
-	if err != nil || lib != Go || len(points) != len(ofGo()) {
+	if err != nil || lib != Go || len(points) != 3 {
 		t.Fatalf("%q, %v, %v", lib, points, err)
 	}
 	file, err := elfsym.Open(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	begins, err := file.GoFuncs(names(ofGo())...)
+	const record, handshake = "crypto/tls.(*Conn).writeRecordLocked", "crypto/tls.(*Conn).clientHandshake"
+	at, err := file.GoFuncs(record, handshake)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, fn := range ofGo() {
-		p, begin := points[i], begins[fn.name]
-		if p.program != fn.program || p.returns || p.offset <= begin.Offset || p.offset >= begin.Offset+begin.Size {
-			t.Errorf("%s, which is at %#x, has %+v", fn.name, begin.Offset, p)
-		}
+	within := func(p point, fn elfsym.Func) bool { return p.offset > fn.Offset && p.offset < fn.Offset+fn.Size }
+	if call := (point{program: progCall, offset: at[record].Offset}); points[0] != call ||
+		points[1].program != progRecord || !within(points[1], at[record]) || points[2].program != progStart || !within(points[2], at[handshake]) {
+		t.Errorf("of %+v there are %+v", at, points)
+	}
+	// What starts a connection is attached after what reads it.
+	taps := &Taps{multi: true}
+	if groups := taps.groups(points); len(groups) != 3 || groups[2][0].program != progStart {
+		t.Errorf("they are attached in the order %+v", groups)
 	}
 }
 

@@ -48,8 +48,9 @@ const (
 	progUnread  = "read_tls_unread"
 	progAgain   = "read_tls_again"
 	progEnd     = "read_tls_end"
-	progBegin   = "read_go_begin"
+	progCall    = "read_go_call"
 	progRecord  = "read_go_record"
+	progStart   = "read_go_start"
 )
 
 // libraries lists what is watched of each library of C functions.
@@ -78,11 +79,19 @@ func libraries() map[Library][]function {
 	}
 }
 
-// ofGo lists what is watched of Go's crypto/tls. A program that is no client of TLS has no function that begins one.
-func ofGo() []function {
-	return []function{
-		{name: "crypto/tls.(*Conn).clientHandshake", program: progBegin, must: true},
-		{name: "crypto/tls.(*Conn).writeRecordLocked", program: progRecord, must: true},
+// goFunction is a function of Go's crypto/tls and the programs that watch it.
+type goFunction struct {
+	name  string
+	first string // watches its first instruction, which can run several times in a call, if any
+	body  string // watches where its body begins
+}
+
+// ofGo lists what is watched of Go's crypto/tls, all of which must be there. A program that is no client of TLS has no
+// function that starts a handshake. What starts a connection is to be in place last: programs are attached by name.
+func ofGo() []goFunction {
+	return []goFunction{
+		{name: "crypto/tls.(*Conn).writeRecordLocked", first: progCall, body: progRecord},
+		{name: "crypto/tls.(*Conn).clientHandshake", body: progStart},
 	}
 }
 
@@ -132,17 +141,30 @@ func inspect(r io.ReaderAt) (lib Library, points []point, err error) {
 
 // placeGo places the programs of Go's crypto/tls, where the bodies of its functions begin.
 func placeGo(f *elfsym.File) ([]point, error) {
-	found, err := f.GoFuncs(names(ofGo())...)
+	wanted := []string{}
+	for _, fn := range ofGo() {
+		wanted = append(wanted, fn.name)
+	}
+	found, err := f.GoFuncs(wanted...)
 	if err != nil {
 		return nil, err
 	}
-	for name, fn := range found {
-		if fn.Offset, err = f.GoBody(fn); err != nil {
+	var out []point
+	for _, fn := range ofGo() {
+		at, ok := found[fn.name]
+		if !ok {
+			return nil, fmt.Errorf("%w: %s", elfsym.ErrNotFound, fn.name)
+		}
+		body, err := f.GoBody(at)
+		if err != nil {
 			return nil, err
 		}
-		found[name] = fn
+		if fn.first != "" {
+			out = append(out, point{program: fn.first, offset: at.Offset})
+		}
+		out = append(out, point{program: fn.body, offset: body})
 	}
-	return place(ofGo(), found)
+	return out, nil
 }
 
 // place places the programs of a library.

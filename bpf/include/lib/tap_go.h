@@ -4,6 +4,8 @@
  * READ in crypto/tls of Go programs. It is followed by goroutine, for a goroutine moves between threads, and where
  * records are made: there the connection is locked, so that what is read comes in the order in which it is
  * encrypted. What is made into records is not made again: a connection on which sending fails sends nothing more.
+ * So all that is ahead is what the running call was given, for a second probe on the same file, which has the same
+ * inode below the file systems of several containers.
  *
  * Where a connection ends is not told. Its entry goes when another begins at its address, or when it is pushed out.
  */
@@ -14,12 +16,36 @@ enum go_record {
 };
 
 /* A client's handshake begins on an object: what had its address before is gone. */
-static __always_inline int go_begin(__u64 object)
+static __always_inline int go_start(__u64 object)
 {
 	tap_end(object);
 	if (label_current())
 		tap_conn(object);
 	return 0;
+}
+
+/* A call that makes records begins, perhaps once more: what the one before was given is made, or will never be. */
+static __always_inline int go_call(__u64 object)
+{
+	struct tls_key key = tap_key(object);
+	struct tls_conn *conn = bpf_map_lookup_elem(&conn_by_object, &key);
+
+	if (conn)
+		conn->ahead = 0;
+	return 0;
+}
+
+/* len bytes are made into records of a connection that is tied: read by the first probe that sees them. */
+static __always_inline void go_read(const struct tls_key *key, struct tls_conn *conn, const void *bytes, __u64 len)
+{
+	if (conn->ahead) {
+		if (conn->ahead != len)
+			conn->state = TLS_DENIED; /* closed: not what the first has seen */
+		return;
+	}
+	conn->ahead = len;
+	if (len)
+		tap_read(key, conn, bytes, len);
 }
 
 /* What goroutine sends next is of an object. No memory: the object gets no socket (closed). */
@@ -51,6 +77,6 @@ static __always_inline int go_record(const struct pt_regs *ctx)
 	if (conn->state == TLS_NEW)
 		conn->state = TLS_DENIED; /* closed: before there is a peer, nobody can judge */
 	if (conn->state == TLS_TIED)
-		tap_read(&key, conn, (const void *)GO_PARM3(ctx), GO_PARM4(ctx));
+		go_read(&key, conn, (const void *)GO_PARM3(ctx), GO_PARM4(ctx));
 	return 0;
 }

@@ -64,8 +64,9 @@ const (
 	ReadTLSMapStreamRefusals    = "stream_refusals"
 	ReadTLSMapTieBySock         = "tie_by_sock"
 	ReadTLSMapTlsByTask         = "tls_by_task"
-	ReadTLSProgReadGoBegin      = "read_go_begin"
+	ReadTLSProgReadGoCall       = "read_go_call"
 	ReadTLSProgReadGoRecord     = "read_go_record"
+	ReadTLSProgReadGoStart      = "read_go_start"
 	ReadTLSProgReadTlsAgain     = "read_tls_again"
 	ReadTLSProgReadTlsEnd       = "read_tls_end"
 	ReadTLSProgReadTlsUnread    = "read_tls_unread"
@@ -119,8 +120,9 @@ type ReadTLSSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ReadTLSProgramSpecs struct {
-	ReadGoBegin     *ebpf.ProgramSpec `ebpf:"read_go_begin"`
+	ReadGoCall      *ebpf.ProgramSpec `ebpf:"read_go_call"`
 	ReadGoRecord    *ebpf.ProgramSpec `ebpf:"read_go_record"`
+	ReadGoStart     *ebpf.ProgramSpec `ebpf:"read_go_start"`
 	ReadTlsAgain    *ebpf.ProgramSpec `ebpf:"read_tls_again"`
 	ReadTlsEnd      *ebpf.ProgramSpec `ebpf:"read_tls_end"`
 	ReadTlsUnread   *ebpf.ProgramSpec `ebpf:"read_tls_unread"`
@@ -325,8 +327,9 @@ type ReadTLSVariables struct {
 //
 // It can be passed to LoadReadTLSObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ReadTLSPrograms struct {
-	ReadGoBegin     *ebpf.Program `ebpf:"read_go_begin"`
+	ReadGoCall      *ebpf.Program `ebpf:"read_go_call"`
 	ReadGoRecord    *ebpf.Program `ebpf:"read_go_record"`
+	ReadGoStart     *ebpf.Program `ebpf:"read_go_start"`
 	ReadTlsAgain    *ebpf.Program `ebpf:"read_tls_again"`
 	ReadTlsEnd      *ebpf.Program `ebpf:"read_tls_end"`
 	ReadTlsUnread   *ebpf.Program `ebpf:"read_tls_unread"`
@@ -340,8 +343,9 @@ type ReadTLSPrograms struct {
 
 func (p *ReadTLSPrograms) Close() error {
 	return _ReadTLSClose(
-		p.ReadGoBegin,
+		p.ReadGoCall,
 		p.ReadGoRecord,
+		p.ReadGoStart,
 		p.ReadTlsAgain,
 		p.ReadTlsEnd,
 		p.ReadTlsUnread,

@@ -3,6 +3,7 @@ package tls
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,6 +47,31 @@ func goClients(t *testing.T, s *scene) {
 		})
 	}
 	t.Run("streams", func(t *testing.T) { goStreams(t, s) })
+	t.Run("probed twice", func(t *testing.T) { goTwice(t, s) })
+}
+
+// goTwice: a file that looks like another is probed once more, as that of an image is for each container whose file
+// system is made of the same layer; what is written is read once.
+func goTwice(t *testing.T, s *scene) {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o755); err != nil { // it gets another time of change
+		t.Fatal(err)
+	}
+	before := len(s.pinned(t))
+	c := s.start(t, ownProgram, talkArg, s.server.String())
+	if err := s.taps.Cover(s.box.ID+1, uint32(c.Process.Process.Pid)); err != nil {
+		t.Fatal(err)
+	}
+	if now := len(s.pinned(t)); now <= before {
+		t.Fatalf("%d links were pinned, and now %d", before, now)
+	}
+	for i, protocol := range []string{overHTTP1, overHTTP2} {
+		goPool(t, s, protocol, fmt.Sprintf("/go-twice-%d", i))
+	}
 }
 
 func goPool(t *testing.T, s *scene, protocol, mark string) {

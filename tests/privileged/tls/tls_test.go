@@ -67,7 +67,7 @@ func deniedMidway(t *testing.T, s *scene, p program) {
 	late := s.start(t, p.args(s)...)
 	late.ask(t, "/first")
 	s.arrived(t, "/first")
-	key, conn := s.connected(t, late.Process.Process.Pid)
+	key, conn := s.connected(t, p, late.Process.Process.Pid)
 	late.ask(t, "/second")
 	s.arrived(t, "/second")
 	s.deny(t, key, conn)
