@@ -87,25 +87,33 @@ func deniedMidway(t *testing.T, s *scene, p program) {
 // TestForgottenConnections: a connection that was pushed out of its table is one that nobody reads: nothing more of it leaves.
 func TestForgottenConnections(t *testing.T) {
 	onSteps(t, func(t *testing.T, step event.Step) {
-		s := newScene(t, step)
-		p := programs()[0]
-		early := s.start(t, p.args(s)...)
-		s.cover(t, early, p.library)
-		s.swap(t, "Enforce", asked) // not before, when nobody reads what the early one sends
-		late := s.start(t, p.args(s)...)
-		late.ask(t, "/allowed/first")
-		s.arrived(t, "/allowed/first")
-		key, _ := s.connected(t, late.Process.Process.Pid)
-		if err := s.kernel.Maps().Map("conn_by_object").Delete(&key); err != nil {
-			t.Fatal(err)
-		}
-		late.ask(t, "/allowed/second")
-		_ = late.in.Close() // it may have ended
-		late.ended(t)
-		if s.has("/allowed/second") {
-			t.Error("a request on a connection that nobody reads has reached the server")
+		for _, p := range programs() {
+			if p.library == read.GnuTLS {
+				continue // as OpenSSL
+			}
+			t.Run(p.name, func(t *testing.T) { forgotten(t, newScene(t, step), p) })
 		}
 	})
+}
+
+func forgotten(t *testing.T, s *scene, p program) {
+	t.Helper()
+	early := s.start(t, p.args(s)...)
+	s.cover(t, early, p.library)
+	s.swap(t, "Enforce", asked)
+	late := s.start(t, p.args(s)...)
+	late.ask(t, "/allowed/first")
+	s.arrived(t, "/allowed/first")
+	key, _ := s.connected(t, p, late.Process.Process.Pid)
+	if err := s.kernel.Maps().Map("conn_by_object").Delete(&key); err != nil {
+		t.Fatal(err)
+	}
+	late.ask(t, "/allowed/second")
+	_ = late.in.Close() // it may have ended
+	late.ended(t)
+	if s.has("/allowed/second") {
+		t.Error("a request on a connection that nobody reads has reached the server")
+	}
 }
 
 // Without a socket hook the taps still follow the library: writes are counted as the library takes them, what is
