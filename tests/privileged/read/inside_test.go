@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 		err = ask(os.Args[2])
 	case len(os.Args) == 5 && os.Args[1] == repairArg:
 		err = repaired(os.Args[2], os.Args[3], os.Args[4])
+	case len(os.Args) == 5 && os.Args[1] == waysArg:
+		err = sayIn(os.Args[2], os.Args[3], os.Args[4])
 	default:
 		os.Exit(m.Run())
 	}
