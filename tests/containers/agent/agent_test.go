@@ -276,6 +276,10 @@ type workloadStatus struct {
 	Name, Container, ContainerID, Cgroup, GateInterface, Note string
 	Ruleset                                                   uint32
 	Governed, Provisional                                     bool
+	TLS                                                       []struct {
+		Path         []byte
+		Library, Why string
+	}
 }
 
 type counter struct {
