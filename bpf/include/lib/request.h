@@ -209,18 +209,22 @@ static long request_demand(__u32 index, void *data)
 	return 0;
 }
 
-/* The rules with serverNames that match a connection; NULL: broken tables. */
-static __always_inline struct bits *request_served(struct ruleset *ruleset, const struct query *query)
+/* Puts the rules with serverNames that match the connection into selects, which allow whatever is in it. */
+static __always_inline void request_serve(struct ruleset *ruleset, const struct query *query, struct bits *selects)
 {
-	return query->server == SERVER_ANY ? &ruleset->tls : dfa_bits(query->revision, query->server);
+	struct bits *served = &ruleset->tls;
+	int i;
+
+	if (query->server != SERVER_ANY)
+		served = dfa_bits(query->revision, query->server);
+	for (i = 0; i < RULE_WORDS; i++)
+		selects->word[i] = served ? served->word[i] & ruleset->tls.word[i] : 0; /* broken tables: closed */
 }
 
-/* Puts the rules that allow the request into selects, of those that say what may be inside. */
+/* Adds the rules whose rules.http select the request. */
 static __always_inline void request_select(struct request *r, struct ruleset *ruleset,
-					   const struct query *query, struct bits *selects)
+					   __u64 revision, struct bits *selects)
 {
-	struct bits *served = request_served(ruleset, query);
-	__u64 revision = query->revision;
 	struct request_demands d = {.r = r, .selects = selects, .first = ruleset->first_demand};
 	struct bits *method, *path, *host;
 	int i;
@@ -229,15 +233,14 @@ static __always_inline void request_select(struct request *r, struct ruleset *ru
 	path = request_bits(revision, &ruleset->paths, r->row[REQUEST_ROW_PATH]);
 	host = request_bits(revision, &ruleset->hosts, r->row[REQUEST_ROW_HOST]);
 	d.demands = table(&demands, revision);
-	if (!method || !path || !host || !served || !d.demands) {
+	if (!method || !path || !host || !d.demands) {
 		count_error(SITE_TABLES);
 		return; /* closed: none */
 	}
 	for (i = 0; i < RULE_WORDS; i++)
-		selects->word[i] = (~ruleset->http.word[i] | ((ruleset->any_method.word[i] | method->word[i]) &
-							     (ruleset->any_path.word[i] | path->word[i]) &
-							     (ruleset->any_host.word[i] | host->word[i]))) &
-				   (~ruleset->tls.word[i] | served->word[i]);
+		selects->word[i] |= ruleset->http.word[i] & (ruleset->any_method.word[i] | method->word[i]) &
+				    (ruleset->any_path.word[i] | path->word[i]) &
+				    (ruleset->any_host.word[i] | host->word[i]);
 	if (ruleset->demands)
 		bpf_loop(ruleset->demands & 127, request_demand, &d, 0);
 }
@@ -264,9 +267,11 @@ __noinline int request_ask(struct request *r, struct request_room *room, struct 
 		return 0; /* closed: evaluate_pick() does not find them either */
 	for (i = 0; i < RULE_WORDS; i++)
 		selects->word[i] = 0;
-	if (!r->parser.flaw &&
-	    ruleset_of(query->revision, owner->container, &ruleset) == RULESET_FOUND)
-		request_select(r, ruleset, query, selects);
+	if (ruleset_of(query->revision, owner->container, &ruleset) != RULESET_FOUND)
+		return 0; /* closed: a container that is gone */
+	request_serve(ruleset, query, selects);
+	if (!r->parser.flaw)
+		request_select(r, ruleset, query->revision, selects);
 	return 0;
 }
 

@@ -2,6 +2,7 @@ package tls
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -26,6 +27,15 @@ func names(t *testing.T, s *scene) {
 		out := p.Run(t)
 		if code := p.ProcessState.ExitCode(); code != c.code || (code == ok) != (out == "welcome") || s.has(c.path) != (code == ok) {
 			t.Errorf("%s at %s: curl ends with %d and %q, complains %q", c.path, c.name, code, out, p.Complaint())
+		}
+	}
+	// What is no request passes by the name as well.
+	for name, want := range map[string]string{"named.example": "400 Bad Request", "other.example": ""} {
+		p := s.start(t, "openssl", "s_client", "-quiet", "-servername", name, "-connect", s.server.String())
+		p.say(t, "EHLO a.example\r\n\r\n")
+		p.ended(t)
+		if out := p.Result(); !strings.Contains(out, want) || (want == "") != (out == "") {
+			t.Errorf("no request at %s is answered with %q", name, out)
 		}
 	}
 }
