@@ -16,9 +16,26 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 shift
 
+# With a thread for each processor, QEMU before 8.1 translates code without keeping others from writing it. A guest that
+# attaches and detaches programs all the time patches its kernel's text all the time, and now and then a processor goes on
+# with what was there before, until the guest dies of a breakpoint that is long gone or, worse, calls what is no longer
+# attached. Where that happened the processors take turns; elsewhere they do not, since attacks race as well.
+takes_turns='/tests/privileged/ladder$'
+
 run() {
+	local status=0 some
+	mapfile -t some < <(printf '%s\n' "$@" | grep -Ev "$takes_turns")
+	[ ${#some[@]} = 0 ] || in_guests "${flags[*]}" "${some[@]}" || status=1
+	mapfile -t some < <(printf '%s\n' "$@" | grep -E "$takes_turns")
+	[ ${#some[@]} = 0 ] || in_guests "-turns ${flags[*]}" "${some[@]}" || status=1
+	return $status
+}
+
+in_guests() {
+	local options=$1
+	shift
 	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 "${GO:-go}" test -count=1 -timeout 30m -p "${VM_PARALLEL:-1}" \
-		-exec "$vmrun -kernel $kernel ${flags[*]}" "$@"
+		-exec "$vmrun -kernel $kernel $options" "$@"
 }
 
 flags=("$@")

@@ -180,12 +180,6 @@ func (m *machine) consoleTail() []string {
 	return lines[max(0, len(lines)-consoleTail):]
 }
 
-// accelerator has the guest's processors take turns on one thread. With a thread each, QEMU before 8.1 translates code without
-// keeping others from writing it: a guest that attaches and detaches many programs patches its kernel's text all the time, and
-// now and then a processor goes on with what was there before, until the guest dies of a breakpoint that is long gone or,
-// worse, calls a program that is no longer attached. Two guests side by side use two processors of the host as well.
-const accelerator = "tcg,thread=single"
-
 // qemuArgs describes the machine: emulated (stock kernels do not run under every /dev/kvm), two serial ports, nothing
 // else. The first port is the console, the second, on standard output, the wire.
 func (m *machine) qemuArgs() []string {
@@ -196,7 +190,10 @@ func (m *machine) qemuArgs() []string {
 	if m.opts.append != "" {
 		parameters += " " + m.opts.append
 	}
-	clock := []string(nil)
+	accelerator, clock := "tcg,thread=multi", []string(nil)
+	if m.opts.turns || m.opts.icount { // QEMU counts on one thread only
+		accelerator = "tcg,thread=single"
+	}
 	if m.opts.icount {
 		// One nanosecond an instruction, and no waiting where the guest is idle.
 		clock = []string{"-icount", "shift=0,sleep=off"}
