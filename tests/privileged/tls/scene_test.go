@@ -306,6 +306,11 @@ func (s *scene) cover(t *testing.T, p *talker, want read.Library) {
 				return nil
 			}
 		}
+		select {
+		case <-p.end:
+			t.Fatalf("%v has ended before its library was found: %s", p.Args, p.Complaint())
+		default:
+		}
 		return errors.New("not mapped yet")
 	})
 }
