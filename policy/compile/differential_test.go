@@ -98,6 +98,7 @@ func TestTablesJudgeAsTheReference(t *testing.T) {
 			t.Errorf("only %d cases of %s", outcomes[key], key)
 		}
 	}
+	t.Logf("%v", outcomes)
 	for _, r := range []policy.Reason{policy.ReasonRule, policy.ReasonUngoverned, policy.ReasonLoopback} {
 		if key := "Allow by " + string(r); outcomes[key] < least {
 			t.Errorf("only %d cases of %s", outcomes[key], key)

@@ -77,7 +77,7 @@ func random(seed uint64, questions int, k kernel) (Case, error) {
 		}
 		if g.requests || !g.enforced && q.Query == "" && g.IntN(3) == 0 {
 			q.Call.Listen, q.Call.Protocol, q.Call.Port = false, 6, pick[uint16](g, 80, 443, 8080)
-			if q.Request = g.request(q.Call); g.IntN(3) == 0 {
+			if q.Request = g.request(q.Call); g.IntN(2) == 0 {
 				q.Request, q.Hello = nil, &policy.Hello{Call: q.Call, ServerName: g.server()}
 			}
 		}
