@@ -124,8 +124,8 @@ int oracle_path(struct __sk_buff *skb)
 	return 1;
 }
 
-SEC("tc")
-int oracle_name(struct __sk_buff *skb)
+/* Puts into oracle_accept what the rules say of the name in oracle_text: serverNames, else rules.dns. */
+static __always_inline int oracle_names(int servers)
 {
 	struct control *c = control_get();
 	struct ruleset *ruleset;
@@ -135,23 +135,20 @@ int oracle_name(struct __sk_buff *skb)
 	ruleset = oracle_ruleset(c->revision);
 	if (!ruleset)
 		return 0;
-	oracle_accept = dfa_index(c->revision, &ruleset->queries, oracle_text);
+	oracle_accept = dfa_index(c->revision, servers ? &ruleset->servers : &ruleset->queries, oracle_text);
 	return 1;
+}
+
+SEC("tc")
+int oracle_name(struct __sk_buff *skb)
+{
+	return oracle_names(0);
 }
 
 SEC("tc")
 int oracle_server(struct __sk_buff *skb)
 {
-	struct control *c = control_get();
-	struct ruleset *ruleset;
-
-	if (!c)
-		return 0;
-	ruleset = oracle_ruleset(c->revision);
-	if (!ruleset)
-		return 0;
-	oracle_accept = dfa_index(c->revision, &ruleset->servers, oracle_text);
-	return 1;
+	return oracle_names(1);
 }
 
 static long dns_address(struct dns_message *m, const __u8 *address, __u32 ttl)

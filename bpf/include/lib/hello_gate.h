@@ -105,23 +105,18 @@ __noinline int hello_ask(struct __sk_buff *skb, struct requests *requests, struc
 /* Tells the library's object, if there is a tap, whether the connection passes by its name, whatever is requested. */
 static __always_inline void hello_tell_tap(struct __sk_buff *skb, int served)
 {
-	struct bpf_sock *sk = skb->sk;
+	struct tls_tie *tie = tls_tie_of(skb);
 	struct tls_conn *conn;
-	struct tls_tie *tie;
 
-	if (sk)
-		sk = bpf_sk_fullsock(sk);
-	tie = sk ? bpf_sk_storage_get(&tie_by_sock, sk, 0, 0) : 0;
 	conn = tie ? bpf_map_lookup_elem(&conn_by_object, &tie->key) : 0;
 	if (conn && conn->serial == tie->serial)
 		conn->served = served;
 }
 
-/* Leaves what comes from here on to who reads requests, as something that cannot be read. */
+/* The connection cannot be read from here on. Returns 0: it does not go on unread. */
 static __always_inline int hello_give_up(struct requests *requests, __u32 flaw)
 {
-	requests->carries = CARRIES_REQUESTS;
-	http1_bad(&requests->now.parser, flaw);
+	requests_give_up(requests, flaw);
 	return 0;
 }
 

@@ -246,7 +246,7 @@ static __always_inline __u32 reading_run(struct reading *g)
 	else if (seg->out && seg->len > seg->free && segment_is_shared(g->skb))
 		flaw = FLAW_SHARED;
 	if (flaw)
-		hello_give_up(requests, flaw);
+		requests_give_up(requests, flaw);
 	if (!seg->out) {
 		requests->before = *r;
 		hello_keep(g->skb, requests, 0);

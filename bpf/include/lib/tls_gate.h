@@ -17,12 +17,18 @@ enum tls_records {
 	TLS_HANDSHAKE = 0x16, /* type of the first one */
 };
 
-/* Leaves what comes from this segment on to who reads requests, as something that cannot be read. */
-static __always_inline int tls_give_up(struct requests *requests, const struct segment *seg, __u32 flaw)
+/* Leaves what comes from here on to who reads requests, as something that cannot be read. */
+static __always_inline void requests_give_up(struct requests *requests, __u32 flaw)
 {
 	requests->carries = CARRIES_REQUESTS;
-	requests->stream.next = seg->seq;
 	http1_bad(&requests->now.parser, flaw);
+}
+
+/* The same, from this segment on. */
+static __always_inline int tls_give_up(struct requests *requests, const struct segment *seg, __u32 flaw)
+{
+	requests_give_up(requests, flaw);
+	requests->stream.next = seg->seq;
 	return VERDICT_NONE;
 }
 
@@ -36,15 +42,21 @@ static __always_inline int tls_begins(struct __sk_buff *skb, const struct reques
 	       !bpf_skb_load_bytes(skb, seg->at, &type, sizeof(type)) && type == TLS_HANDSHAKE;
 }
 
-/* Whether a tap reads what the connection of this packet carries. Returns an enum tie_status. */
-static __always_inline int tls_status(struct __sk_buff *skb)
+/* The library's object that the connection of this packet is tied to; NULL: none. */
+static __always_inline struct tls_tie *tls_tie_of(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
-	struct tls_tie *tie;
 
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
-	tie = sk ? bpf_sk_storage_get(&tie_by_sock, sk, 0, 0) : 0;
+	return sk ? bpf_sk_storage_get(&tie_by_sock, sk, 0, 0) : 0;
+}
+
+/* Whether a tap reads what the connection of this packet carries. Returns an enum tie_status. */
+static __always_inline int tls_status(struct __sk_buff *skb)
+{
+	struct tls_tie *tie = tls_tie_of(skb);
+
 	return tie ? tie_status(tie) : TIE_NONE;
 }
 
