@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
-	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,19 +68,8 @@ func buildGoClient(t *testing.T) string {
 // serveTLSStar is the server of the demo over TLS.
 func (s *scene) serveTLSStar(t *testing.T) *star {
 	t.Helper()
-	d := &star{}
-	var listener net.Listener
-	s.net.Server.Do(t, func() (err error) {
-		listener, err = net.Listen("tcp", netip.AddrPortFrom(s.net.ServerAddr, 0).String())
-		return err
-	})
-	d.addr = netip.MustParseAddrPort(listener.Addr().String())
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.seen = append(d.seen, r.Method+" "+r.URL.Path)
-		_, _ = io.WriteString(w, "Ship landed") // who waits for it says that it did not come
-	}))
+	d, listener := s.newStar(t)
+	server := httptest.NewUnstartedServer(d)
 	_ = server.Listener.Close() // ours instead
 	server.Listener = listener
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that are denied

@@ -22,22 +22,31 @@ type star struct {
 	seen []string
 }
 
-// serveStar starts it behind the node.
-func (s *scene) serveStar(t *testing.T) *star {
+// ServeHTTP implements http.Handler.
+func (d *star) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.seen = append(d.seen, r.Method+" "+r.URL.Path)
+	_, _ = io.WriteString(w, "Ship landed\n") // who waits for it says that it did not come
+}
+
+// newStar gives it a place behind the node; the caller has it served there.
+func (s *scene) newStar(t *testing.T) (d *star, listener net.Listener) {
 	t.Helper()
-	d := &star{}
-	var listener net.Listener
+	d = &star{}
 	s.net.Server.Do(t, func() (err error) {
 		listener, err = net.Listen("tcp", netip.AddrPortFrom(s.net.ServerAddr, 0).String())
 		return err
 	})
 	d.addr = netip.MustParseAddrPort(listener.Addr().String())
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.seen = append(d.seen, r.Method+" "+r.URL.Path)
-		_, _ = io.WriteString(w, "Ship landed\n") // who waits for it says that it did not come
-	})}
+	return d, listener
+}
+
+// serveStar starts it behind the node.
+func (s *scene) serveStar(t *testing.T) *star {
+	t.Helper()
+	d, listener := s.newStar(t)
+	server := &http.Server{Handler: d}
 	go func() { _ = server.Serve(listener) }() // ends with Close
 	t.Cleanup(func() { _ = server.Close() })
 	return d
@@ -136,7 +145,9 @@ func TestRequestsInsideThePod(t *testing.T) {
 	s.agent.Start(t)
 	d := &star{addr: netip.AddrPortFrom(s.net.PodAddr, port)}
 	ask := strings.Replace(d.ask("PUT", "/v1/exhaust-port"), "-w 20", "-w 1000", 1)
-	loop := s.run(t, "loop", fmt.Sprintf("until [ -e /go ]; do sleep 0.1; done; nc -l -p %d >/got & sleep 1; %s; wait; echo got $(wc -c </got); sleep 1000", port, ask))
+	listens := fmt.Sprintf(`grep -q ":%04X .* 0A " /proc/net/tcp /proc/net/tcp6`, port)
+	loop := s.run(t, "loop", fmt.Sprintf("until [ -e /go ]; do sleep 0.1; done; nc -l -p %d >/got & until %s; do sleep 0.1; done; %s; wait; echo got $(wc -c </got); sleep 1000",
+		port, listens, ask))
 	s.agent.awaitGoverned(t, "loop")
 	if r := loop.Exec(t, "touch", "/go"); r.Code != 0 {
 		t.Fatalf("telling the main program to go: %+v", r)

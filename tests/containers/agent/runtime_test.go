@@ -11,12 +11,7 @@ import (
 // TestContainerdGoesAndComes kills containerd under a running agent.
 func TestContainerdGoesAndComes(t *testing.T) {
 	s := newScene(t)
-	s.agent.policy(t, "web.yaml", s.webPolicy())
-	s.agent.Start(t)
-	web := s.run(t, "web", s.load(testutil.EchoPort))
-	s.agent.awaitGoverned(t, "web")
-	web.ExecDetached(t, "shell", "sh", "-c", s.knock(forbiddenPort))
-	shell, main := func() string { return web.ExecLog(t, "shell") }, func() string { return web.Log(t) }
+	web, shell, main := s.knocking(t)
 	const away = `"message":"containerd is away; what is known stays in force"`
 
 	s.containerd.Kill(t)

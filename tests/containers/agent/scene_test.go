@@ -35,6 +35,17 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
+// knocking is a governed container under load, and a shell in it that tries what is denied; shell and main return what they say.
+func (s *scene) knocking(t *testing.T) (web *testutil.Container, shell, main func() string) {
+	t.Helper()
+	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Start(t)
+	web = s.run(t, "web", s.load(testutil.EchoPort))
+	s.agent.awaitGoverned(t, "web")
+	web.ExecDetached(t, "shell", "sh", "-c", s.knock(forbiddenPort))
+	return web, func() string { return web.ExecLog(t, "shell") }, func() string { return web.Log(t) }
+}
+
 // run starts a container app=web of the pod, whose entrypoint is a shell script.
 func (s *scene) run(t *testing.T, id, script string) *testutil.Container {
 	t.Helper()

@@ -7,20 +7,13 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
-
-	"github.com/sallyport/sallyport/tests/testutil"
 )
 
 // TestVersions: an agent finds the pins of one whose maps mean something else, older or newer, or are of another size. It refuses
 // them, says the way out, and leaves them in force; the agent that made them takes them over without a gap.
 func TestVersions(t *testing.T) {
 	s := newScene(t)
-	s.agent.policy(t, "web.yaml", s.webPolicy())
-	s.agent.Start(t)
-	web := s.run(t, "web", s.load(testutil.EchoPort))
-	s.agent.awaitGoverned(t, "web")
-	web.ExecDetached(t, "shell", "sh", "-c", s.knock(forbiddenPort))
-	shell, main := func() string { return web.ExecLog(t, "shell") }, func() string { return web.Log(t) }
+	web, shell, main := s.knocking(t)
 	refused := func(what string) {
 		t.Helper()
 		s.agent.launch(t)
