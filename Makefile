@@ -185,6 +185,17 @@ gauntlet: ## every attack against every step of the ladder, and every fault, as 
 	    -exec "$(CURDIR)/$(BUILD)/vmrun -kernel $$kernel $(VMRUN_FLAGS)" ./tests/gauntlet || status=1; \
 	done; exit $$status
 
+.PHONY: bpf-stats
+bpf-stats: ## how much of each program the verifiers look at: makes tests/bpf/loadgate/stats.md (root)
+	@contrib/tools/setup.sh test
+	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
+	@test='$(GO) test -count=1 -v -run ^TestEveryProgramLoads$$'; export CGO_ENABLED=0 REQUIRE_PRIVILEGED=1; \
+	{ $$test ./tests/bpf/loadgate; for version in $(KERNELS); do \
+	  $$test -exec "$(CURDIR)/$(BUILD)/vmrun -kernel $$(tests/vm/kernels.sh "$$version")" ./tests/bpf/loadgate; \
+	done; } >$(BUILD)/bpf-stats.log || true # what is not in the table yet, or has grown, fails
+	contrib/tools/bpfstats.sh <$(BUILD)/bpf-stats.log >$(BUILD)/stats.md
+	@mv $(BUILD)/stats.md tests/bpf/loadgate/stats.md; git diff --stat -- tests/bpf/loadgate/stats.md
+
 SOAK ?= 30m
 .PHONY: soak
 soak: ## an agent under mixed load for SOAK (30m): memory, files and tables must not grow (root)

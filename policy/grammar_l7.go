@@ -5,14 +5,20 @@ import "strings"
 // l7Rules decodes rules: what is said inside the connections.
 func (d *decoder) l7Rules(v value) *L7Rules {
 	r := &L7Rules{}
-	present, ok := d.object(v, append([]field{
+	fields := append([]field{
 		{name: "dns", parse: func(v value) {
 			r.DNS = some(d, v, "leave it out to allow every query; - matchPattern: \"*\" does too, and fills the names of toFQDNs", d.fqdn)
 		}},
 		{name: "http", parse: func(v value) {
 			r.HTTP = some(d, v, "leave it out to allow every request; - {} does too, and refuses what is no HTTP", d.httpRule)
 		}},
-	}, later("kafka", "l7", "l7proto")...))
+	}, later("kafka", "l7", "l7proto")...)
+	if !d.foreign {
+		fields = append(fields, field{name: "grpc", parse: func(v value) {
+			r.GRPC = some(d, v, "leave it out to allow every call", d.grpcRule)
+		}})
+	}
+	present, ok := d.object(v, fields)
 	switch {
 	case !ok:
 	case len(present) == 0:
@@ -27,6 +33,9 @@ func (d *decoder) l7Rules(v value) *L7Rules {
 func (d *decoder) l7Ports(v value, r *PortRule, dir Direction) {
 	if r.Rules.HTTP != nil {
 		d.tcpPorts(value{v.node, join(v.path, "http")}, r.Ports, "HTTP")
+	}
+	if r.Rules.GRPC != nil {
+		d.tcpPorts(value{v.node, join(v.path, "grpc")}, r.Ports, "gRPC")
 	}
 	if r.Rules.DNS == nil {
 		return
@@ -88,6 +97,50 @@ func (d *decoder) httpRule(v value) HTTPRule {
 	})
 	d.demandedOnce(v, &r)
 	return r
+}
+
+// grpcRule decodes one of grpc.
+func (d *decoder) grpcRule(v value) GRPCRule {
+	var r GRPCRule
+	present, ok := d.object(v, []field{
+		{name: "service", parse: func(v value) { r.Service = d.grpcName(v, "package.Service") }},
+		{name: "method", parse: func(v value) { r.Method = d.grpcName(v, "Method") }},
+	})
+	if ok {
+		d.require(v, present, "service", "service: package.Service")
+	}
+	return r
+}
+
+// grpcName decodes the full name of a service, or the name of a method: identifiers as protocol buffers have them.
+func (d *decoder) grpcName(v value, example string) string {
+	text, ok := d.text(v)
+	dotted := strings.Contains(example, ".")
+	if ok && (len(text) > maxGRPCName || !identifiers(text) || !dotted && strings.Contains(text, ".")) {
+		d.fail(v, "write it as it is in the .proto file, "+example+"; patterns are for http: {method: POST, path: /package\\.Service/Get.*}",
+			"%s is no name of gRPC", quote(text))
+		return ""
+	}
+	return text
+}
+
+// maxGRPCName bounds what one name adds to the automaton of all paths.
+const maxGRPCName = 255
+
+// identifiers says whether a text is identifiers with dots between them.
+func identifiers(text string) bool {
+	for part := range strings.SplitSeq(text, ".") {
+		for i := range len(part) {
+			c := part[i]
+			if letter := c|0x20 >= 'a' && c|0x20 <= 'z' || c == '_'; !letter && (i == 0 || c < '0' || c > '9') {
+				return false
+			}
+		}
+		if part == "" {
+			return false
+		}
+	}
+	return true
 }
 
 // demandedOnce refuses a rule that demands one header twice.

@@ -140,7 +140,7 @@ func split(out []Entry, e Entry, rules []PortRule) []Entry {
 		part := e
 		part.Ports, part.ServerNames = append([]Port{}, r.Ports...), r.ServerNames
 		if r.Rules != nil {
-			part.DNS, part.HTTP = r.Rules.DNS, r.Rules.HTTP
+			part.DNS, part.HTTP = r.Rules.DNS, r.Rules.Requests()
 		}
 		inside = append(inside, part)
 	}

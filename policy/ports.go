@@ -17,6 +17,13 @@ type PortRule struct {
 type L7Rules struct {
 	DNS  []FQDNSelector `json:"dns,omitzero"`  // names that may be asked for
 	HTTP []HTTPRule     `json:"http,omitzero"` // requests that may be made; OR-ed
+	GRPC []GRPCRule     `json:"grpc,omitzero"` // calls that may be made; OR-ed
+}
+
+// GRPCRule selects calls of gRPC by their exact names.
+type GRPCRule struct {
+	Service string `json:"service"`         // with its package: "grpc.health.v1.Health"
+	Method  string `json:"method,omitzero"` // "" selects each method of the service
 }
 
 // HTTPRule selects HTTP requests: all fields that are there must match. An empty one selects all.

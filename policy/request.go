@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -28,6 +29,32 @@ type Header struct {
 type Hello struct {
 	Call       Call
 	ServerName string // in the form of NormalName; "" if none is asked for, which no serverNames match
+}
+
+// Requests returns the requests that may be made; nil where nothing is said about requests. A call of gRPC is
+// one to the path "/" Service "/" Method, by POST (PROTOCOL-HTTP2.md of gRPC).
+func (r *L7Rules) Requests() []HTTPRule {
+	if r.GRPC == nil {
+		return r.HTTP
+	}
+	out := make([]HTTPRule, 0, len(r.GRPC))
+	for _, g := range r.GRPC {
+		method := regexp.QuoteMeta(g.Method)
+		if method == "" {
+			method = "[^/]+"
+		}
+		out = append(out, HTTPRule{Method: known("POST"), Path: known("/" + regexp.QuoteMeta(g.Service) + "/" + method)})
+	}
+	return out
+}
+
+// known parses an expression of the letters that grammar_l7.go lets through, which cannot fail.
+func known(text string) Regex {
+	r, err := ParseRegex(text)
+	if err != nil {
+		panic("policy: " + text + ": " + err.Error())
+	}
+	return r
 }
 
 // Demands returns the headers that a request must have, in lower case and in the order of their names.

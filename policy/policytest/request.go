@@ -6,7 +6,11 @@ import "github.com/sallyport/sallyport/policy"
 func (g *generator) inside() policy.PortRule {
 	r := policy.PortRule{Ports: some(g, 0,
 		policy.Port{Port: 443, Protocol: policy.ProtocolTCP}, policy.Port{Protocol: policy.ProtocolTCP}, policy.Port{Port: 80, EndPort: 8080, Protocol: policy.ProtocolTCP})}
-	if g.IntN(2) == 0 {
+	switch g.IntN(5) {
+	case 0:
+		r.Rules = &policy.L7Rules{GRPC: []policy.GRPCRule{{Service: "v1", Method: pick(g, "a", "b", "")}}}
+		return r
+	case 1, 2:
 		r.Rules = &policy.L7Rules{}
 		for range 1 + g.IntN(2) {
 			r.Rules.HTTP = append(r.Rules.HTTP, g.httpRule())

@@ -183,6 +183,8 @@ spec:
     - toPorts:
       - ports: [{port: "80", protocol: TCP}]
         rules: {http: [{method: GET, path: /a/.*, host: a, headers: [X-A], headerMatches: [{name: X-B, value: b}]}]}
+      - ports: [{port: "50051", protocol: TCP}]
+        rules: {grpc: [{service: a.v1.S, method: Get}]}
       - {ports: [{port: "443", protocol: TCP}], serverNames: ["*.example"]}
     ingress:
     - fromCIDR: [10.0.0.0/8]

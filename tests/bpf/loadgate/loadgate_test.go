@@ -50,6 +50,7 @@ const flowEntries = 1024
 
 func TestEveryProgramLoads(t *testing.T) {
 	testutil.RequireRoot(t)
+	kernel, verified := kernelVersion(t), committed(t)
 	missing := map[string]error{} // by need.prefix: what this kernel lacks
 	for _, n := range needs() {
 		missing[n.prefix] = n.probe()
@@ -69,7 +70,7 @@ func TestEveryProgramLoads(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(spec.Programs)) {
 			count++
 			t.Run(o.Name+"/"+name, func(t *testing.T) {
-				err := load(t, spec, name, types)
+				insns, err := load(t, spec, name, types)
 				n, conditional := needOf(name)
 				switch lack := missing[n.prefix]; {
 				case conditional && lack != nil && err == nil:
@@ -80,6 +81,8 @@ func TestEveryProgramLoads(t *testing.T) {
 					t.Logf("not on this kernel: %s (%v); one step down: %s", n.reason, lack, n.stepDown)
 				case err != nil:
 					t.Errorf("loading: %+v", err)
+				default:
+					verified.compare(t, o.Name+"/"+name, kernel, insns)
 				}
 			})
 		}
@@ -89,15 +92,23 @@ func TestEveryProgramLoads(t *testing.T) {
 	}
 }
 
-// load loads one program with its maps. types are the kernel's.
-func load(t *testing.T, spec *ebpf.CollectionSpec, name string, types *btf.Cache) error {
+// load loads one program with its maps, and returns how many instructions the verifier looked at. types are the kernel's.
+func load(t *testing.T, spec *ebpf.CollectionSpec, name string, types *btf.Cache) (uint32, error) {
 	t.Helper()
 	one := spec.Copy()
 	one.Programs = map[string]*ebpf.ProgramSpec{name: one.Programs[name]}
 	coll, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{Cache: types})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	coll.Close()
-	return nil
+	defer coll.Close()
+	info, err := coll.Programs[name].Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	insns, ok := info.VerifiedInstructions()
+	if !ok {
+		t.Error("the kernel does not say how much it verified, which all do that have what these programs need")
+	}
+	return insns, nil
 }
