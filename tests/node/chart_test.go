@@ -190,7 +190,7 @@ func (c *cluster) asked(t *testing.T) {
 		if err := c.execGets(t, "EPERM"); err != nil {
 			return err
 		}
-		events := parseEvents(t, c.plugged(t, "observe", "--verdict", "Deny", "--origin", "Exec", "-o", "json"))
+		events := program.Events[event](t, c.plugged(t, "observe", "--verdict", "Deny", "--origin", "Exec", "-o", "json"))
 		if !slices.ContainsFunc(events, func(e event) bool { return e.User == "admin" }) {
 			return fmt.Errorf("none of %+v", events)
 		}
@@ -204,7 +204,7 @@ func (c *cluster) plugin(t *testing.T) {
 	if out := c.plugged(t, "status", "--node", kubernetes.NodeName); !strings.Contains(out, "NODE "+kubernetes.NodeName) || !strings.Contains(out, "shop/web") {
 		t.Errorf("kubectl sallyport status wrote %q", out)
 	}
-	if out := c.plugged(t, "observe", "--verdict", "Deny", "--origin", "Exec", "-o", "json"); len(parseEvents(t, out)) == 0 {
+	if out := c.plugged(t, "observe", "--verdict", "Deny", "--origin", "Exec", "-o", "json"); len(program.Events[event](t, out)) == 0 {
 		t.Error("kubectl sallyport observe tells no denial")
 	}
 	if r, err := c.Plugin(t, "../../contrib/kubectl/kubectl-sallyport", "status", "--node", "none"); err != nil || r.Code != 1 {

@@ -13,7 +13,7 @@ import (
 func TestMainAndExec(t *testing.T) {
 	forEach(t, func(t *testing.T, r release) {
 		s := newScene(t, r)
-		s.agent.policy(t, "web.yaml", s.webPolicy())
+		s.agent.Policy(t, "web.yaml", s.webPolicy())
 		s.agent.start(t)
 		web := s.pod(t, podSpec{name: "web"}).run(t, "main", s.knock(testutil.EchoPort))
 		s.agent.awaitGoverned(t, web)

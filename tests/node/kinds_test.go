@@ -40,7 +40,7 @@ func (s *scene) both() string { return s.connect(testutil.EchoPort) + "; " + s.c
 // TestKindsOfPods has one pod of each kind that Kubernetes knows, made through its API or by the kubelet itself.
 func TestKindsOfPods(t *testing.T) {
 	c := newCluster(t, current)
-	c.agent.policy(t, "kinds.yaml", c.kindsPolicy())
+	c.agent.Policy(t, "kinds.yaml", c.kindsPolicy())
 	c.agent.start(t)
 	again := "while :; do " + c.both() + "; sleep 0.2; done"
 	container := func(name, script, more string) string {

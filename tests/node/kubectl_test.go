@@ -23,8 +23,8 @@ const atATime = 4
 func TestKubectl(t *testing.T) {
 	forEach(t, func(t *testing.T, r release) {
 		c := newCluster(t, r, r.calls())
-		c.agent.policy(t, "web.yaml", c.webPolicy())
-		c.agent.policy(t, "debug.yaml", debugPolicy)
+		c.agent.Policy(t, "web.yaml", c.webPolicy())
+		c.agent.Policy(t, "debug.yaml", debugPolicy)
 		c.agent.start(t)
 		c.run(t, manifest{name: "web", main: c.workers()})
 		t.Run("exec", c.execs)

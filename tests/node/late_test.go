@@ -78,7 +78,7 @@ func (s *scene) wantLate(t *testing.T, c *container, verdict string) {
 	t.Helper()
 	testutil.Eventually(t, "the late start is told", func() error {
 		for _, e := range s.agent.observe(t, "--kind", "late") {
-			if e.ContainerID == c.id && e.Verdict == verdict && e.Pod == c.pod.spec.name && strings.Contains(s.agent.alerts(t), e.Message) {
+			if e.ContainerID == c.id && e.Verdict == verdict && e.Pod == c.pod.spec.name && strings.Contains(s.agent.Alerts(t), e.Message) {
 				return nil
 			}
 		}
@@ -91,7 +91,7 @@ func (s *scene) wantLate(t *testing.T, c *container, verdict string) {
 func TestFirstInstructionIsGoverned(t *testing.T) {
 	forEach(t, func(t *testing.T, r release) {
 		s := newScene(t, r, r.calls())
-		s.agent.policy(t, "closed.yaml", denyAll)
+		s.agent.Policy(t, "closed.yaml", denyAll)
 		s.agent.start(t)
 		if now := s.agent.runtimeStatus(t, "nri"); r.nri && (now.State != "connected" || !strings.HasPrefix(now.Detail, "containerd ")) {
 			t.Errorf("status says of NRI: %+v", now)
@@ -125,7 +125,7 @@ func TestSlowAgent(t *testing.T) {
 func (s *scene) keepBusy(t *testing.T) (rest func()) {
 	t.Helper()
 	text, stop := heavyPolicy(), make(chan struct{})
-	s.agent.policy(t, "heavy.yaml", text)
+	s.agent.Policy(t, "heavy.yaml", text)
 	time.Sleep(2 * settle)
 	var writer sync.WaitGroup
 	writer.Go(func() {
@@ -136,7 +136,7 @@ func (s *scene) keepBusy(t *testing.T) (rest func()) {
 			case <-time.After(2 * settle):
 			}
 			// Other names of rules, so that nothing of the one before can be taken over.
-			s.agent.policy(t, "heavy.yaml", strings.ReplaceAll(text, "- name: r", fmt.Sprintf("- name: v%d-", i)))
+			s.agent.Policy(t, "heavy.yaml", strings.ReplaceAll(text, "- name: r", fmt.Sprintf("- name: v%d-", i)))
 		}
 	})
 	return func() {
@@ -159,7 +159,7 @@ func slowAgent(t *testing.T, r release, choice string) {
 		s.agent.nri = fmt.Sprintf("enabled: always, timeout: %s, onTimeout: %s", patience, choice)
 	}
 	s.agent.unknown = "deny"
-	s.agent.policy(t, "closed.yaml", denyAll)
+	s.agent.Policy(t, "closed.yaml", denyAll)
 	s.agent.start(t)
 	c := s.pod(t, podSpec{name: "web"}).create(t, "main", s.firstInstruction())
 	rest := s.keepBusy(t)
@@ -196,17 +196,17 @@ func TestStoppedAgent(t *testing.T) {
 	s := newScene(t, current)
 	s.agent.nri = "enabled: always, onTimeout: refuse"
 	s.agent.unknown = "deny"
-	s.agent.policy(t, "closed.yaml", denyAll)
+	s.agent.Policy(t, "closed.yaml", denyAll)
 	s.agent.start(t)
 	c := s.pod(t, podSpec{name: "web"}).create(t, "main", s.knock(forbiddenPort))
-	s.agent.signal(t, syscall.SIGSTOP)
+	s.agent.Signal(t, syscall.SIGSTOP)
 	begun := time.Now()
 	err := c.tryStart(call(t))
 	waited := time.Since(begun)
 	if err == nil {
 		more(t, "the container is denied while the agent does not answer", func() string { return c.output(t) }, "connect-tcp: EPERM", 5)
 	}
-	s.agent.signal(t, syscall.SIGCONT)
+	s.agent.Signal(t, syscall.SIGCONT)
 	if waited < pluginTimeout/2 {
 		t.Errorf("containerd has not waited for the plugin: %s (%v)", waited, err)
 	}
@@ -232,14 +232,14 @@ func TestHookWithoutAnswer(t *testing.T) {
 	for _, choice := range []string{"admit", "refuse"} {
 		t.Run(choice, func(t *testing.T) {
 			s := newScene(t, debian, hooked("--timeout=1s", "--on-failure="+choice))
-			s.agent.policy(t, "closed.yaml", denyAll)
+			s.agent.Policy(t, "closed.yaml", denyAll)
 			s.agent.unknown = "deny"
 			s.agent.start(t)
 			p := s.pod(t, podSpec{name: "web"})
-			s.agent.signal(t, syscall.SIGSTOP)
+			s.agent.Signal(t, syscall.SIGSTOP)
 			s.startUnanswered(t, p.create(t, "stopped", s.firstInstruction()), choice, "context deadline exceeded")
-			s.agent.signal(t, syscall.SIGCONT)
-			s.agent.end(t, syscall.SIGKILL)
+			s.agent.Signal(t, syscall.SIGCONT)
+			s.agent.End(t, syscall.SIGKILL)
 			s.startUnanswered(t, p.create(t, "ended", s.firstInstruction()), choice, "no agent is running")
 			s.forbidden.ExpectNone(t)
 		})

@@ -29,7 +29,7 @@ func (s *scene) use(t *testing.T) usage {
 	t.Helper()
 	u := usage{entries: map[string]int{}}
 	for _, name := range []string{"container_by_cgroup", "netns_by_cookie", "gate_by_ifindex", "probe_by_slot"} {
-		m, err := ebpf.LoadPinnedMap(filepath.Join(s.agent.path("bpf"), "sallyport", name), &ebpf.LoadPinOptions{ReadOnly: true})
+		m, err := ebpf.LoadPinnedMap(filepath.Join(s.agent.Path("bpf"), "sallyport", name), &ebpf.LoadPinOptions{ReadOnly: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,11 +43,11 @@ func (s *scene) use(t *testing.T) usage {
 		}
 		_ = m.Close() // read only
 	}
-	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.agent.cmd.Process.Pid))
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.agent.Cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	links, err := os.ReadDir(filepath.Join(s.agent.path("bpf"), "sallyport", "links"))
+	links, err := os.ReadDir(filepath.Join(s.agent.Path("bpf"), "sallyport", "links"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func (u usage) leaked(before usage) error {
 func TestNothingLeaks(t *testing.T) {
 	forEach(t, func(t *testing.T, r release) {
 		s := newScene(t, r, r.calls())
-		s.agent.policy(t, "web.yaml", s.webPolicy())
+		s.agent.Policy(t, "web.yaml", s.webPolicy())
 		s.agent.start(t)
 		s.churn(t, 1) // what is made once is there
 		before := s.idle(t)

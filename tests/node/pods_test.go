@@ -16,7 +16,7 @@ import (
 func TestPodsOfEveryKind(t *testing.T) {
 	forEach(t, func(t *testing.T, r release) {
 		s := newScene(t, r, r.calls())
-		s.agent.policy(t, "web.yaml", s.webPolicy())
+		s.agent.Policy(t, "web.yaml", s.webPolicy())
 		s.agent.start(t)
 		t.Run("several containers", s.severalContainers)
 		t.Run("shared PID namespace", s.sharedPIDs)

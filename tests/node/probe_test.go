@@ -15,7 +15,7 @@ const scriptProbe = "/tmp/probe.sh"
 func TestProbes(t *testing.T) {
 	forEach(t, func(t *testing.T, r release) {
 		s := newScene(t, r)
-		s.agent.policy(t, "web.yaml", s.webPolicy())
+		s.agent.Policy(t, "web.yaml", s.webPolicy())
 		s.agent.start(t)
 		plain := strings.Fields(s.connect(probePort))
 		shell := []string{"sh", "-c", "sleep 0.1; " + s.connect(probePort) + "; exit 0"}

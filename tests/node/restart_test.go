@@ -13,7 +13,7 @@ import (
 func TestRestarts(t *testing.T) {
 	forEach(t, func(t *testing.T, r release) {
 		s := newScene(t, r)
-		s.agent.policy(t, "web.yaml", s.webPolicy())
+		s.agent.Policy(t, "web.yaml", s.webPolicy())
 		s.agent.start(t)
 		// Their output goes to files: without containerd nobody reads their pipes.
 		web := s.pod(t, podSpec{name: "web"}).run(t, "main", "("+s.knock(testutil.EchoPort)+") >/tmp/main 2>&1")
@@ -28,7 +28,7 @@ func TestRestarts(t *testing.T) {
 			more(t, "the main program goes on "+when, main, "connect-tcp: ok", 3)
 		}
 		check("before")
-		s.agent.end(t, syscall.SIGKILL)
+		s.agent.End(t, syscall.SIGKILL)
 		check("without the agent")
 		want(t, "a new exec without the agent", web.exec(t, "sh", "-c", s.connect(testutil.EchoPort)).Stdout, "EPERM")
 		s.agent.start(t)

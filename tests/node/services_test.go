@@ -85,9 +85,9 @@ func TestServices(t *testing.T) {
 	c := newCluster(t, current, func(n *node) { n.cni = "ptp" }) // a bridge would need br_netfilter for the way back
 	c.StartProxy(t, netip.MustParsePrefix(podSubnet))
 	for client := range peers {
-		c.agent.policy(t, client+".yaml", clientPolicy(client))
+		c.agent.Policy(t, client+".yaml", clientPolicy(client))
 	}
-	c.agent.policy(t, "store.yaml", storePolicy)
+	c.agent.Policy(t, "store.yaml", storePolicy)
 	c.agent.start(t)
 	targets := c.serve(t)
 	pods := []manifest{{name: "stranger", labels: "{app: stranger}", main: "sleep 1000"}}

@@ -33,7 +33,7 @@ spec:
 // TestStarWars lets the empire's ship land on the deathstar, and the alliance's not.
 func TestStarWars(t *testing.T) {
 	c := newCluster(t, current)
-	c.agent.policy(t, "rule1.yaml", empireOnly)
+	c.agent.Policy(t, "rule1.yaml", empireOnly)
 	c.agent.start(t)
 	ships := []manifest{
 		{name: "deathstar", labels: "{org: empire, class: deathstar}", main: "exec httpd -f -p 80"},

@@ -21,7 +21,7 @@ const (
 // verdict, and nothing is left.
 func TestStorm(t *testing.T) {
 	c := newCluster(t, current)
-	c.agent.policy(t, "web.yaml", c.webPolicy())
+	c.agent.Policy(t, "web.yaml", c.webPolicy())
 	c.agent.start(t)
 	c.run(t, manifest{name: "first", main: c.knock(testutil.EchoPort)}) // what is made once is there
 	c.Must(t, "-n", "shop", "delete", "pod", "first", "--now")
@@ -107,7 +107,7 @@ func (c *cluster) awaitNoPods(t *testing.T) {
 // TestOutages kills and restarts each part of the node under traffic of a main program and of a shell.
 func TestOutages(t *testing.T) {
 	c := newCluster(t, current)
-	c.agent.policy(t, "web.yaml", c.webPolicy())
+	c.agent.Policy(t, "web.yaml", c.webPolicy())
 	c.agent.start(t)
 	// Their output goes to files: without containerd nobody reads their pipes.
 	c.run(t, manifest{name: "web", main: "(" + c.knock(testutil.EchoPort) + ") >/tmp/main 2>&1"})
@@ -127,7 +127,7 @@ func TestOutages(t *testing.T) {
 		{"the API server", func() { c.Stop(t, syscall.SIGKILL) }, func() { c.Start(t) }},
 		{"the kubelet", func() { c.StopKubelet(t, syscall.SIGKILL) }, func() { c.StartKubelet(t); c.AwaitNode(t) }},
 		{"containerd", func() { c.kill(t) }, func() { c.start(t); c.agent.awaitRuntime(t) }},
-		{"the agent", func() { c.agent.end(t, syscall.SIGKILL) }, func() { c.agent.start(t) }},
+		{"the agent", func() { c.agent.End(t, syscall.SIGKILL) }, func() { c.agent.start(t) }},
 	} {
 		part.stop()
 		check("without " + part.name)

@@ -57,7 +57,7 @@ func TestPureCgroupV2(t *testing.T) {
 	}
 	forEach(t, func(t *testing.T, r release) {
 		s := newScene(t, r, r.calls(), unified(t))
-		s.agent.policy(t, "web.yaml", s.webPolicy())
+		s.agent.Policy(t, "web.yaml", s.webPolicy())
 		s.agent.start(t)
 		p := s.pod(t, podSpec{name: "web"})
 		for i := range 3 {

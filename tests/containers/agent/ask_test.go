@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/program"
 )
 
 const (
@@ -28,7 +29,7 @@ const (
 func TestAgentTells(t *testing.T) {
 	s := newScene(t)
 	s.agent.conf.metrics = metricsAddress
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.agent.Start(t)
 	web := s.run(t, "web", s.load(testutil.EchoPort))
 	s.agent.awaitGoverned(t, "web")
@@ -71,7 +72,7 @@ func (s *scene) testStatus(t *testing.T) {
 	if want := []string{"label", "exec", "create", "connect", "sctp", "sendmsg", "bind", "listen", "accept", "option", "trace", "receive", "signal", "bpf", "packet", "veth"}; !slices.Equal(hooks, want) {
 		t.Errorf("the hooks are %q, want %q", hooks, want)
 	}
-	r := s.agent.run(t, "status", "--socket", s.agent.path("api.sock"), "-o", "columns")
+	r := s.agent.Run(t, "status", "--socket", s.agent.Path("api.sock"), "-o", "columns")
 	for _, line := range []string{
 		`agent +\S+, up \d+s`, `programs +loaded afresh`, `revision +\d+`,
 		`HOOK +STEP +STATE +PROGRAM +DOES NOT STOP`, `connect +(lsm|fmod_ret|cgroup) +attached +judge_\S+.*`, `veth +gate +attached +gate_tc on 1 veths +-`,
@@ -124,7 +125,7 @@ func (s *scene) testObserve(t *testing.T) {
 		}
 	}
 	for filter, value := range map[string]string{"--origin": "Somebody", "--peer": "nowhere", "--verdict": "Perhaps", "--kind": "odd"} {
-		r := s.agent.run(t, "observe", "--socket", s.agent.path("api.sock"), filter, value)
+		r := s.agent.Run(t, "observe", "--socket", s.agent.Path("api.sock"), filter, value)
 		wantRefusal(t, r, 2, value)
 	}
 }
@@ -132,7 +133,7 @@ func (s *scene) testObserve(t *testing.T) {
 // testFollow observes in columns what happens after the observer came.
 func (s *scene) testFollow(t *testing.T, web *testutil.Container) {
 	var out bytes.Buffer
-	cmd := exec.Command(s.agent.program, "observe", "-f", "-o", "columns", "--verdict", "Deny", "--socket", s.agent.path("api.sock"))
+	cmd := exec.Command(s.agent.Program, "observe", "-f", "-o", "columns", "--verdict", "Deny", "--socket", s.agent.Path("api.sock"))
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +156,7 @@ func (s *scene) testFollow(t *testing.T, web *testutil.Container) {
 		s.containerd.Namespace, s.net.ServerAddr, forbiddenPort))
 	again := time.NewTicker(500 * time.Millisecond) // when it listens is not known
 	defer again.Stop()
-	for deadline := time.After(startTime); !want.Match(out.Bytes()); {
+	for deadline := time.After(program.StartTime); !want.Match(out.Bytes()); {
 		select {
 		case line := <-lines:
 			out.WriteString(line)
@@ -178,11 +179,11 @@ func (s *scene) testFollow(t *testing.T, web *testutil.Container) {
 func (s *scene) testJSONLines(t *testing.T) {
 	want := fmt.Sprintf("%s:%d/TCP", s.net.ServerAddr, forbiddenPort)
 	testutil.Eventually(t, "the denial is in the file", func() error {
-		text, err := os.ReadFile(s.agent.path("alerts.jsonl"))
+		text, err := os.ReadFile(s.agent.Path("alerts.jsonl"))
 		if err != nil {
 			return err
 		}
-		for _, e := range parseEvents(t, string(text[:bytes.LastIndexByte(text, '\n')+1])) {
+		for _, e := range program.Events[event](t, string(text[:bytes.LastIndexByte(text, '\n')+1])) {
 			if e.Verdict == "Allow" || e.Kind == "exec" {
 				t.Fatalf("the alerts hold traffic: %+v", e)
 			}
@@ -192,7 +193,7 @@ func (s *scene) testJSONLines(t *testing.T) {
 		}
 		return errors.New("no such line")
 	})
-	info, err := os.Stat(s.agent.path("alerts.jsonl"))
+	info, err := os.Stat(s.agent.Path("alerts.jsonl"))
 	if err != nil || info.Mode() != 0o600 {
 		t.Errorf("the file's mode is %v, %v", info.Mode(), err)
 	}
@@ -259,7 +260,7 @@ func (s *scene) testMemory(t *testing.T, web *testutil.Container) {
 	if want := uint64(keptEvents + 2*execs); kept < want {
 		t.Errorf("%d events are kept or told to be lost, want at least %d", kept, want)
 	}
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.agent.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.agent.Cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ func (s *scene) hold(port int) string {
 // TestContainersBeforeTheAgent starts an agent on a node where everything runs already.
 func TestContainersBeforeTheAgent(t *testing.T) {
 	s := newScene(t)
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	web := s.run(t, "web", s.hold(testutil.EchoPort)+" & "+s.hold(forbiddenPort)+" & "+s.load(testutil.EchoPort))
 	web.ExecDetached(t, "shell", "sh", "-c", s.hold(testutil.EchoPort)+" & "+s.knock(forbiddenPort))
 	// A daemon that an exec left behind, whose lineage nothing proves any more.

@@ -12,11 +12,11 @@ import (
 // the kernel, and where it is attached and pinned, is what it was before.
 func TestCleanupRemovesEverything(t *testing.T) {
 	s := newScene(t)
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	web := s.run(t, "web", s.load(testutil.EchoPort))
 	main := func() string { return web.Log(t) }
 	more(t, "the main program connects", main, "loop-tcp: ok=200 ", 1)
-	at := inventory.Place{NetNS: s.net.Node, Cgroup: s.containerd.Namespace, Pins: s.agent.path("bpf")}
+	at := inventory.Place{NetNS: s.net.Node, Cgroup: s.containerd.Namespace, Pins: s.agent.Path("bpf")}
 	before := inventory.Take(t, at)
 	s.agent.Start(t)
 	s.agent.awaitGoverned(t, "web")
@@ -35,7 +35,7 @@ func TestCleanupRemovesEverything(t *testing.T) {
 		t.Errorf("no packets of a pod are gated:\n%s", here)
 	}
 
-	r := s.agent.run(t, "run", "--cleanup", "--config", s.agent.path("config.yaml"))
+	r := s.agent.Run(t, "run", "--cleanup", "--config", s.agent.Path("config.yaml"))
 	if r.Code != 0 || !strings.HasPrefix(r.Stdout, "removed ") {
 		t.Fatalf("cleanup ended with %d: %q %q", r.Code, r.Stdout, r.Stderr)
 	}
@@ -47,7 +47,7 @@ func TestCleanupRemovesEverything(t *testing.T) {
 			t.Errorf("an allowed connect failed: %q", line)
 		}
 	}
-	again := s.agent.run(t, "run", "--cleanup", "--config", s.agent.path("config.yaml"))
+	again := s.agent.Run(t, "run", "--cleanup", "--config", s.agent.Path("config.yaml"))
 	if again.Code != 0 || !strings.HasPrefix(again.Stdout, "removed 0 pins") {
 		t.Errorf("cleaning up again ended with %d: %q %q", again.Code, again.Stdout, again.Stderr)
 	}

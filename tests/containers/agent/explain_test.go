@@ -31,7 +31,7 @@ type explanation struct {
 // explain asks about a running process.
 func (a *agent) explain(t *testing.T, pid uint32, args ...string) explanation {
 	t.Helper()
-	r := a.run(t, append([]string{"policy", "explain", "--socket", a.path("api.sock"), "-o", "json", "--pid", strconv.Itoa(int(pid))}, args...)...)
+	r := a.Run(t, append([]string{"policy", "explain", "--socket", a.Path("api.sock"), "-o", "json", "--pid", strconv.Itoa(int(pid))}, args...)...)
 	if r.Code != 0 {
 		t.Fatalf("explain ended with %d: %s", r.Code, r.Stderr)
 	}
@@ -46,7 +46,7 @@ func (a *agent) explain(t *testing.T, pid uint32, args ...string) explanation {
 // kernel decides for both.
 func TestExplainOfRunningProcesses(t *testing.T) {
 	s := newScene(t)
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.agent.Start(t)
 	web := s.run(t, "web", s.load(testutil.EchoPort))
 	s.agent.awaitGoverned(t, "web")
@@ -76,7 +76,7 @@ func TestExplainOfRunningProcesses(t *testing.T) {
 			t.Errorf("the ids are %v, the rules %+v", p.User, e.Rules)
 		}
 	}
-	r := s.agent.run(t, "policy", "explain", "--socket", s.agent.path("api.sock"), "-o", "columns", "--pid", strconv.Itoa(int(shell)), "--to", server)
+	r := s.agent.Run(t, "policy", "explain", "--socket", s.agent.Path("api.sock"), "-o", "columns", "--pid", strconv.Itoa(int(shell)), "--to", server)
 	for _, part := range []string{fmt.Sprintf("process %d: Exec /bin/busybox ", shell), "in " + name + " (container web)", "Deny: rule " + name + "/shells matches", "> decides"} {
 		if !strings.Contains(r.Stdout, part) {
 			t.Errorf("no %q in %s%s", part, r.Stdout, r.Stderr)
@@ -90,7 +90,7 @@ func (s *scene) wantNoExplanation(t *testing.T, to string) {
 	t.Helper()
 	ask := func(code int, want string, args ...string) {
 		t.Helper()
-		r := s.agent.run(t, append([]string{"policy", "explain", "--socket", s.agent.path("api.sock"), "--to", to}, args...)...)
+		r := s.agent.Run(t, append([]string{"policy", "explain", "--socket", s.agent.Path("api.sock"), "--to", to}, args...)...)
 		if r.Code != code || !strings.Contains(r.Stderr, want) {
 			t.Errorf("%q ended with %d: %s, want %q", args, r.Code, r.Stderr, want)
 		}

@@ -51,7 +51,7 @@ func faults() []fault {
 		{name: "the agent is killed (SIGKILL)", begin: func(t *testing.T, f *faulty) { f.agent.Kill(t) }, end: func(t *testing.T, f *faulty) { f.agent.Start(t) }, uncounted: true},
 		{name: "the disk of the alerts is full", begin: fillDisk, end: func(t *testing.T, f *faulty) { check(t, os.Remove(f.filler())) }},
 		{name: "the syslog collector hangs", begin: func(_ *testing.T, f *faulty) { f.hangs.Store(true) }, end: func(_ *testing.T, f *faulty) { f.hangs.Store(false) }},
-		{name: "the pins are wiped", begin: func(t *testing.T, f *faulty) { check(t, os.RemoveAll(f.agent.path("bpf/sallyport"))) }, end: func(*testing.T, *faulty) {}},
+		{name: "the pins are wiped", begin: func(t *testing.T, f *faulty) { check(t, os.RemoveAll(f.agent.Path("bpf/sallyport"))) }, end: func(*testing.T, *faulty) {}},
 		{name: "containerd hangs (SIGSTOP)", begin: containerdSignal(syscall.SIGSTOP), end: containerdSignal(syscall.SIGCONT)},
 		{name: "containerd is killed", begin: func(t *testing.T, f *faulty) { f.containerd.Kill(t) }, end: func(t *testing.T, f *faulty) { f.containerd.Start(t) }},
 		{name: "containerd answers a third of a second late", begin: proxyMood(slow), end: proxyMood(faithful)},
@@ -88,7 +88,7 @@ func newFaulty(t *testing.T) *faulty {
 	f.agent.conf.containerd = f.proxy.socket
 	f.agent.conf.alerts = fmt.Sprintf("{queue: %d, jsonl: {path: %s}, syslog: {enabled: true, network: tcp, address: %q}}",
 		faultQueue, filepath.Join(f.disk, "alerts.jsonl"), collector)
-	f.agent.policy(t, "web.yaml", f.webPolicy())
+	f.agent.Policy(t, "web.yaml", f.webPolicy())
 	f.agent.Start(t)
 	f.web = f.run(t, "web", f.load(testutil.EchoPort))
 	f.agent.awaitGoverned(t, "web")
@@ -149,7 +149,7 @@ func fillDisk(t *testing.T, f *faulty) {
 }
 
 func agentSignal(signal syscall.Signal) func(*testing.T, *faulty) {
-	return func(t *testing.T, f *faulty) { check(t, f.agent.cmd.Process.Signal(signal)) }
+	return func(t *testing.T, f *faulty) { check(t, f.agent.Cmd.Process.Signal(signal)) }
 }
 
 func containerdSignal(signal syscall.Signal) func(*testing.T, *faulty) {
@@ -164,8 +164,8 @@ func proxyMood(m mood) func(*testing.T, *faulty) {
 func starve(t *testing.T, f *faulty) {
 	t.Helper()
 	f.memory.Leave(t, 64<<10)
-	f.memory.Enter(t, f.agent.cmd.Process.Pid)
-	f.agent.awaitEnd(t)
+	f.memory.Enter(t, f.agent.Cmd.Process.Pid)
+	f.agent.AwaitEnd(t)
 }
 
 func feed(t *testing.T, f *faulty) {

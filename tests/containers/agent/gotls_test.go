@@ -84,7 +84,7 @@ func TestGoProgramOfThePod(t *testing.T) {
 	s := newScene(t)
 	d := s.serveTLSStar(t)
 	s.containerd.Image(t, goImage, testutil.File{Path: goPath, Source: buildGoClient(t)})
-	s.agent.policy(t, "web.yaml", s.starPolicy(d))
+	s.agent.Policy(t, "web.yaml", s.starPolicy(d))
 	s.agent.Start(t)
 	url := "https://" + d.addr.String() + "/v1/"
 	web := s.containerd.Run(t, testutil.RunSpec{

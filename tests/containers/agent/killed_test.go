@@ -26,7 +26,7 @@ func rounds() int {
 func TestKilledAgentLeavesNoGap(t *testing.T) {
 	s := newScene(t)
 	fresh := testutil.NewEcho(t, s.net.Server, netip.AddrPortFrom(s.net.ServerAddr, freshPort))
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.agent.Start(t)
 	web := s.run(t, "web", s.load(testutil.EchoPort))
 	s.agent.awaitGoverned(t, "web")

@@ -21,7 +21,7 @@ func TestLearntPolicyHolds(t *testing.T) {
 
 	seen := filepath.Join(t.TempDir(), "seen.jsonl")
 	testutil.Eventually(t, "both are observed", func() error {
-		r := s.agent.run(t, "observe", "--socket", s.agent.path("api.sock"), "-o", "json")
+		r := s.agent.Run(t, "observe", "--socket", s.agent.Path("api.sock"), "-o", "json")
 		for _, part := range []string{`"origin":"Main"`, `"origin":"Exec"`, fmt.Sprintf(`"peer":"%s:%d/TCP"`, s.net.ServerAddr, forbiddenPort), `"podLabels":"app=web`} {
 			if !strings.Contains(r.Stdout, part) {
 				return fmt.Errorf("no %s in %d bytes of events (%s)", part, len(r.Stdout), r.Stderr)
@@ -29,17 +29,17 @@ func TestLearntPolicyHolds(t *testing.T) {
 		}
 		return os.WriteFile(seen, []byte(r.Stdout), 0o600)
 	})
-	learnt := s.agent.run(t, "policy", "learn", "--mode", "Enforce", seen)
+	learnt := s.agent.Run(t, "policy", "learn", "--mode", "Enforce", seen)
 	if learnt.Code != 0 || !strings.Contains(learnt.Stdout, "binaries: [/bin/victim]") || !strings.Contains(learnt.Stdout, "app: web") {
 		t.Fatalf("learn ended with %d: %s\n%s", learnt.Code, learnt.Stderr, learnt.Stdout)
 	}
 	if !strings.Contains(learnt.Stderr, "it is from an exec session") {
 		t.Errorf("nothing was left out: %s", learnt.Stderr)
 	}
-	s.agent.policy(t, "learnt.yaml", learnt.Stdout)
+	s.agent.Policy(t, "learnt.yaml", learnt.Stdout)
 	s.agent.awaitGoverned(t, "web")
 
-	diff := s.agent.run(t, "policy", "diff", "--policies", s.agent.path("policies"), "--events", seen, "-o", "columns", "--exit-code")
+	diff := s.agent.Run(t, "policy", "diff", "--policies", s.agent.Path("policies"), "--events", seen, "-o", "columns", "--exit-code")
 	if want := fmt.Sprintf("%s:%d/TCP", s.net.ServerAddr, forbiddenPort); diff.Code != 1 || !strings.Contains(diff.Stdout, want) || strings.Contains(diff.Stdout, "Main /bin/victim") {
 		t.Errorf("diff ended with %d: %s\n%s", diff.Code, diff.Stderr, diff.Stdout)
 	}

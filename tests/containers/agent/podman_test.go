@@ -46,7 +46,7 @@ func TestPodman(t *testing.T) {
 			s := &scene{net: testutil.NewNet(t, testutil.NetOptions{})}
 			s.forbidden = testutil.NewEcho(t, s.net.Server, netip.AddrPortFrom(s.net.ServerAddr, forbiddenPort))
 			s.agent = newAgent(t, s.net.Node, conf{})
-			s.agent.policy(t, "main-only.yaml", fmt.Sprintf(mainOnly, s.net.ServerAddr, testutil.EchoPort))
+			s.agent.Policy(t, "main-only.yaml", fmt.Sprintf(mainOnly, s.net.ServerAddr, testutil.EchoPort))
 			s.agent.Start(t)
 			p.Image(t, image, testutil.File{Path: "/bin/victim", Source: victim.Build(t)})
 			s.hookOf(t, p)
@@ -81,7 +81,7 @@ func (s *scene) hookOf(t *testing.T, p *testutil.Podman) {
 		t.Fatal(err)
 	}
 	spec.Hook.Path, spec.Hook.Timeout = program.Hook(t), 60
-	spec.Hook.Args = []string{"sallyport-hook", "createRuntime", "--timeout", "20s", "--on-failure", "refuse", "--socket", s.agent.path("api.sock")}
+	spec.Hook.Args = []string{"sallyport-hook", "createRuntime", "--timeout", "20s", "--on-failure", "refuse", "--socket", s.agent.Path("api.sock")}
 	if text, err = json.Marshal(spec); err != nil {
 		t.Fatal(err)
 	}

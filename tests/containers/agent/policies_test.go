@@ -39,7 +39,7 @@ func (s *scene) awaitShell(t *testing.T, k *testutil.Container, what, want strin
 
 func (a *agent) removePolicy(t *testing.T, name string) {
 	t.Helper()
-	if err := os.Remove(filepath.Join(a.path("policies"), name)); err != nil {
+	if err := os.Remove(filepath.Join(a.Path("policies"), name)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -55,11 +55,11 @@ func TestPolicyFilesAreFollowed(t *testing.T) {
 	s.agent.Start(t)
 	web := s.run(t, "web", "sleep 1000")
 	s.wantShell(t, web, "ok")
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.agent.awaitGoverned(t, "web")
 	s.wantShell(t, web, "EPERM")
 
-	s.agent.policy(t, "web.yaml", strings.Replace(s.onlyMain(), "toCIDR:", "toCIDRs:", 1))
+	s.agent.Policy(t, "web.yaml", strings.Replace(s.onlyMain(), "toCIDR:", "toCIDRs:", 1))
 	s.agent.awaitPolicy(t, "the broken file is told", "web.yaml", func(p policyStatus) bool {
 		return strings.Contains(p.Error, "web.yaml:10:") && strings.Contains(p.Error, "spec.rules[0].egress[0].toCIDRs") && strings.Contains(p.Error, "toCIDR")
 	})
@@ -79,12 +79,12 @@ func TestPolicyFilesAreFollowed(t *testing.T) {
 	})
 	s.wantShell(t, web, "EPERM")
 
-	s.agent.policy(t, "web.yaml", s.onlyMain())
+	s.agent.Policy(t, "web.yaml", s.onlyMain())
 	s.awaitShell(t, web, "the mended file takes effect", "ok")
 
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.awaitShell(t, web, "the file changed back takes effect", "EPERM")
-	s.agent.policy(t, "zz.yaml", s.onlyMain())
+	s.agent.Policy(t, "zz.yaml", s.onlyMain())
 	s.agent.awaitPolicy(t, "the second file of the same policy is told", "zz.yaml", func(p policyStatus) bool {
 		return strings.Contains(p.Error, "zz.yaml:1:1: metadata.name: ") && strings.Contains(p.Error, "is also in web.yaml")
 	})
@@ -110,11 +110,11 @@ func TestPolicyFilesAreFollowed(t *testing.T) {
 
 func TestPolicyDirectoryGoesAndComes(t *testing.T) {
 	s := newScene(t)
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.agent.Start(t)
 	web := s.run(t, "web", "sleep 1000")
 	s.agent.awaitGoverned(t, "web")
-	if err := os.RemoveAll(s.agent.path("policies")); err != nil {
+	if err := os.RemoveAll(s.agent.Path("policies")); err != nil {
 		t.Fatal(err)
 	}
 	testutil.Eventually(t, "the missing directory is told", func() error {
@@ -125,18 +125,18 @@ func TestPolicyDirectoryGoesAndComes(t *testing.T) {
 	})
 	s.agent.awaitGoverned(t, "web")
 	s.wantShell(t, web, "EPERM")
-	if err := os.Mkdir(s.agent.path("policies"), 0o700); err != nil {
+	if err := os.Mkdir(s.agent.Path("policies"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s.agent.policy(t, "web.yaml", s.onlyMain())
+	s.agent.Policy(t, "web.yaml", s.onlyMain())
 	s.awaitShell(t, web, "the directory made again is read", "ok")
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.awaitShell(t, web, "and watched", "EPERM")
 }
 
 func TestPoliciesThatDoNotCompileLeaveTheFormer(t *testing.T) {
 	s := newScene(t)
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.agent.Start(t)
 	web := s.run(t, "web", "sleep 1000")
 	s.agent.awaitGoverned(t, "web")
@@ -146,7 +146,7 @@ func TestPoliciesThatDoNotCompileLeaveTheFormer(t *testing.T) {
 		fmt.Fprintf(&many, "  - {name: r%d, processes: [{origins: [Main]}], egress: [{toCIDR: [203.0.113.%d/32]}]}\n", i, i%256)
 	}
 	revision := s.agent.Status(t).Revision
-	s.agent.policy(t, "many.yaml", s.policyOf("many", many.String()))
+	s.agent.Policy(t, "many.yaml", s.policyOf("many", many.String()))
 	s.agent.awaitPolicy(t, "too many rules are told", "many.yaml", func(p policyStatus) bool {
 		return strings.Contains(p.Error, "not in force: ") && strings.Contains(p.Error, fmt.Sprint(compile.MaxRules))
 	})
@@ -161,13 +161,13 @@ func TestPoliciesThatDoNotCompileLeaveTheFormer(t *testing.T) {
 		t.Errorf("revision %d, want %d", now, revision+1)
 	}
 	s.agent.removePolicy(t, "many.yaml")
-	s.agent.policy(t, "web.yaml", s.onlyMain())
+	s.agent.Policy(t, "web.yaml", s.onlyMain())
 	s.awaitShell(t, web, "policies that compile again take effect", "ok")
 }
 
 func TestAuditReportsAndLetsPass(t *testing.T) {
 	s := newScene(t)
-	s.agent.policy(t, "web.yaml", strings.Replace(s.webPolicy(), "  rules:", "  mode: Audit\n  rules:", 1))
+	s.agent.Policy(t, "web.yaml", strings.Replace(s.webPolicy(), "  rules:", "  mode: Audit\n  rules:", 1))
 	s.agent.Start(t)
 	web := s.run(t, "web", "sleep 1000")
 	s.agent.awaitGoverned(t, "web")

@@ -33,12 +33,12 @@ func kills(t *testing.T) int {
 func TestKilledAtRandom(t *testing.T) {
 	s := newScene(t)
 	web := s.run(t, "web", s.load(testutil.EchoPort))
-	at := inventory.Place{NetNS: s.net.Node, Cgroup: s.containerd.Namespace, Pins: s.agent.path("bpf")}
+	at := inventory.Place{NetNS: s.net.Node, Cgroup: s.containerd.Namespace, Pins: s.agent.Path("bpf")}
 	before := inventory.Take(t, at)
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.agent.Start(t)
 	s.agent.awaitGoverned(t, "web")
-	attached, pins := s.attached(t), s.tree(t, s.agent.path("bpf"))
+	attached, pins := s.attached(t), s.tree(t, s.agent.Path("bpf"))
 	web.ExecDetached(t, "shell", "sh", "-c", s.knock(forbiddenPort))
 	shell, main := func() string { return web.ExecLog(t, "shell") }, func() string { return web.Log(t) }
 	more(t, "the shell is denied", shell, "connect-tcp: EPERM", 2)
@@ -51,10 +51,10 @@ func TestKilledAtRandom(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	for i := range kills(t) {
 		s.agent.Kill(t)
-		s.agent.policy(t, "other.yaml", s.policyOf("other", "  rules: [{name: none"+strconv.Itoa(i%3)+", processes: [{binaries: [/nowhere]}], action: Deny}]\n"))
+		s.agent.Policy(t, "other.yaml", s.policyOf("other", "  rules: [{name: none"+strconv.Itoa(i%3)+", processes: [{binaries: [/nowhere]}], action: Deny}]\n"))
 		s.agent.launch(t)
 		time.Sleep(time.Duration(random.Int64N(int64(started)))) // how far it comes is what is tried
-		if s.agent.gone() {
+		if s.agent.Gone() {
 			t.Fatalf("after %d kills the agent ended by itself:\n%s", i, s.agent.Log(t))
 		}
 	}
@@ -70,7 +70,7 @@ func TestKilledAtRandom(t *testing.T) {
 	if n := s.attached(t); n != attached {
 		t.Errorf("%d hooks were attached, and only the first agent had to attach its %d", n, attached)
 	}
-	if now := s.tree(t, s.agent.path("bpf")); now != pins {
+	if now := s.tree(t, s.agent.Path("bpf")); now != pins {
 		t.Errorf("pinned is\n%s\nand was\n%s", now, pins)
 	}
 	s.forbidden.ExpectNone(t)
@@ -83,7 +83,7 @@ func TestKilledAtRandom(t *testing.T) {
 		t.Errorf("%d attempts of the shell were not denied", n)
 	}
 	s.agent.Stop(t)
-	if r := s.agent.run(t, "run", "--cleanup", "--config", s.agent.path("config.yaml")); r.Code != 0 {
+	if r := s.agent.Run(t, "run", "--cleanup", "--config", s.agent.Path("config.yaml")); r.Code != 0 {
 		t.Errorf("cleanup ended with %d: %s", r.Code, r.Stderr)
 	}
 	inventory.AwaitGone(t, at, before)

@@ -31,7 +31,7 @@ func wantRefusal(t *testing.T, r testutil.ExecResult, code int, parts ...string)
 
 func TestAgentRefusesToStart(t *testing.T) {
 	node := testutil.NewNetNS(t)
-	unmount := func(a *agent) error { return unix.Unmount(a.path("bpf"), unix.MNT_DETACH) }
+	unmount := func(a *agent) error { return unix.Unmount(a.Path("bpf"), unix.MNT_DETACH) }
 	for name, test := range map[string]struct {
 		extra string // of the configuration
 		setup func(*agent) error
@@ -42,21 +42,21 @@ func TestAgentRefusesToStart(t *testing.T) {
 		"senseless value": {extra: "gate: {enabled: perhaps}\n", code: 2, parts: []string{"config.yaml", "gate.enabled"}},
 		"no bpffs":        {setup: unmount, code: 1, parts: []string{"is no BPF file system", "mount -t bpf"}},
 		"absent bpffs": {
-			setup: func(a *agent) error { return errors.Join(unmount(a), os.Remove(a.path("bpf"))) },
+			setup: func(a *agent) error { return errors.Join(unmount(a), os.Remove(a.Path("bpf"))) },
 			code:  1, parts: []string{"/bpf: no such file or directory"},
 		},
 		"read-only bpffs": {
 			setup: func(a *agent) error {
-				return unix.Mount("bpf", a.path("bpf"), "bpf", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+				return unix.Mount("bpf", a.Path("bpf"), "bpf", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 			},
 			code: 1, parts: []string{"/bpf/sallyport", "read-only file system"},
 		},
 		"file in the socket's place": {
-			setup: func(a *agent) error { return os.WriteFile(a.path("api.sock"), nil, 0o600) },
+			setup: func(a *agent) error { return os.WriteFile(a.Path("api.sock"), nil, 0o600) },
 			code:  1, parts: []string{"api.sock", "there is a file that is no socket"},
 		},
 		"folder in the log's place": {
-			setup: func(a *agent) error { return os.Mkdir(a.path("alerts.jsonl"), 0o700) },
+			setup: func(a *agent) error { return os.Mkdir(a.Path("alerts.jsonl"), 0o700) },
 			code:  1, parts: []string{"JSON lines", "alerts.jsonl"},
 		},
 	} {
@@ -67,8 +67,8 @@ func TestAgentRefusesToStart(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			a.configure(t)
-			wantRefusal(t, a.run(t, "run", "--config", a.path("config.yaml")), test.code, test.parts...)
+			a.Configure(t, a.config())
+			wantRefusal(t, a.Run(t, "run", "--config", a.Path("config.yaml")), test.code, test.parts...)
 		})
 	}
 }
@@ -76,11 +76,11 @@ func TestAgentRefusesToStart(t *testing.T) {
 // TestAgentNeedsBTF holds that a kernel that does not show its types is said first, and that nothing is left in it.
 func TestAgentNeedsBTF(t *testing.T) {
 	a := newAgent(t, testutil.NewNetNS(t), conf{containerd: "/nowhere"})
-	a.configure(t)
-	args := []string{"-m", "sh", "-c", `mount -t tmpfs none /sys/kernel/btf && exec "$@"`, "sh", a.program, "run", "--config", a.path("config.yaml")}
-	a.program = "unshare"
-	wantRefusal(t, a.run(t, args...), 1, "BTF", "6.1", "CONFIG_DEBUG_INFO_BTF")
-	if _, err := os.Stat(filepath.Join(a.path("bpf"), "sallyport")); !errors.Is(err, os.ErrNotExist) {
+	a.Configure(t, a.config())
+	args := []string{"-m", "sh", "-c", `mount -t tmpfs none /sys/kernel/btf && exec "$@"`, "sh", a.Program, "run", "--config", a.Path("config.yaml")}
+	a.Program = "unshare"
+	wantRefusal(t, a.Run(t, args...), 1, "BTF", "6.1", "CONFIG_DEBUG_INFO_BTF")
+	if _, err := os.Stat(filepath.Join(a.Path("bpf"), "sallyport")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("there is a directory of pins: %v", err)
 	}
 }
@@ -116,20 +116,20 @@ func TestOneAgentOnly(t *testing.T) {
 	a := newAgent(t, testutil.NewNetNS(t), conf{containerd: "/nowhere"})
 	a.Start(t)
 	for _, args := range [][]string{{"run"}, {"run", "--cleanup"}} {
-		wantRefusal(t, a.run(t, append(args, "--config", a.path("config.yaml"))...), 5, a.path("api.sock"), "another agent has it")
+		wantRefusal(t, a.Run(t, append(args, "--config", a.Path("config.yaml"))...), 5, a.Path("api.sock"), "another agent has it")
 	}
 	if !strings.HasPrefix(a.Status(t).Agent.Platform, "linux/") {
 		t.Error("the first agent does not answer")
 	}
 	a.Kill(t)
-	if _, err := os.Stat(a.path("api.sock")); err != nil {
+	if _, err := os.Stat(a.Path("api.sock")); err != nil {
 		t.Errorf("the killed agent's socket is gone, so that nothing shows that it is replaced: %v", err)
 	}
-	wantRefusal(t, a.run(t, "status", "--socket", a.path("api.sock")), 4, "no agent is running")
+	wantRefusal(t, a.Run(t, "status", "--socket", a.Path("api.sock")), 4, "no agent is running")
 	a.Start(t)
 	if !a.Status(t).Adopted {
 		t.Error("the pins of the killed agent were not adopted")
 	}
 	a.Stop(t)
-	wantRefusal(t, a.run(t, "observe", "-f", "--socket", a.path("api.sock")), 4, "no agent is running")
+	wantRefusal(t, a.Run(t, "observe", "-f", "--socket", a.Path("api.sock")), 4, "no agent is running")
 }

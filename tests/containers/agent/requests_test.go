@@ -85,7 +85,7 @@ func (s *scene) starPolicy(d *star) string {
 func TestRequestsOfThePod(t *testing.T) {
 	s := newScene(t)
 	d := s.serveStar(t)
-	s.agent.policy(t, "web.yaml", s.starPolicy(d))
+	s.agent.Policy(t, "web.yaml", s.starPolicy(d))
 	s.agent.Start(t)
 	web := s.run(t, "web", "until [ -e /go ]; do sleep 0.1; done; "+d.ask("POST", "/v1/request-landing")+"; "+d.ask("PUT", "/v1/exhaust-port?thermal=1")+"; echo; echo done; sleep 1000")
 	s.agent.awaitGoverned(t, "web")
@@ -120,7 +120,7 @@ func TestRequestsOfThePod(t *testing.T) {
 		}
 		return errors.New("no such event")
 	})
-	log, err := os.ReadFile(s.agent.path("alerts.jsonl"))
+	log, err := os.ReadFile(s.agent.Path("alerts.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestRequestsOfThePod(t *testing.T) {
 func TestRequestsInsideThePod(t *testing.T) {
 	s := newScene(t)
 	const port = 8090
-	s.agent.policy(t, "loop.yaml", s.policyOf("loop", fmt.Sprintf(`  rules:
+	s.agent.Policy(t, "loop.yaml", s.policyOf("loop", fmt.Sprintf(`  rules:
   - name: land
     egress:
     - toCIDR: [%s/32]

@@ -25,7 +25,7 @@ func TestContainerdGoesAndComes(t *testing.T) {
 	more(t, "the main program goes on", main, "loop-tcp: ok=200 ", 5)
 	s.agent.awaitGoverned(t, "web")
 	revision := s.agent.Status(t).Revision
-	s.agent.policy(t, "more.yaml", s.policyOf("more", "  rules: [{name: none, processes: [{origins: [Probe]}], action: Deny}]\n"))
+	s.agent.Policy(t, "more.yaml", s.policyOf("more", "  rules: [{name: none, processes: [{origins: [Probe]}], action: Deny}]\n"))
 	s.agent.awaitStatus(t, "a new policy takes effect meanwhile", func(st status) error {
 		if st.Revision == revision {
 			return errors.New("the same revision")
@@ -57,7 +57,7 @@ func TestContainerdGoesAndComes(t *testing.T) {
 // agent can, and stays in force until containerd says what runs.
 func TestAgentRestartsWithoutContainerd(t *testing.T) {
 	s := newScene(t)
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.agent.Start(t)
 	web := s.run(t, "web", s.load(testutil.EchoPort))
 	s.agent.awaitGoverned(t, "web")

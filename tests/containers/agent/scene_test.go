@@ -38,7 +38,7 @@ func newScene(t *testing.T) *scene {
 // knocking is a governed container under load, and a shell in it that tries what is denied; shell and main return what they say.
 func (s *scene) knocking(t *testing.T) (web *testutil.Container, shell, main func() string) {
 	t.Helper()
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.agent.Start(t)
 	web = s.run(t, "web", s.load(testutil.EchoPort))
 	s.agent.awaitGoverned(t, "web")

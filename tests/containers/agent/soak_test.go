@@ -46,7 +46,7 @@ func TestSoak(t *testing.T) {
 		check(t, err)
 	}
 	s := newScene(t)
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.agent.Start(t)
 	web := s.run(t, "web", s.load(testutil.EchoPort))
 	s.agent.awaitGoverned(t, "web")
@@ -72,7 +72,7 @@ func TestSoak(t *testing.T) {
 // churn is what a node does: a container comes and goes, somebody opens a shell in both, and the policy changes.
 func (s *scene) churn(t *testing.T, web *testutil.Container, i int) {
 	t.Helper()
-	s.agent.policy(t, "other.yaml", s.policyOf("other", fmt.Sprintf("  rules: [{name: none%d, processes: [{binaries: [/nowhere/%d]}], action: Deny}]\n", i%7, i)))
+	s.agent.Policy(t, "other.yaml", s.policyOf("other", fmt.Sprintf("  rules: [{name: none%d, processes: [{binaries: [/nowhere/%d]}], action: Deny}]\n", i%7, i)))
 	id := fmt.Sprintf("guest%d", i)
 	guest := s.run(t, id, s.load(testutil.EchoPort))
 	s.agent.awaitGoverned(t, id)
@@ -90,7 +90,7 @@ func (s *scene) churn(t *testing.T, web *testutil.Container, i int) {
 // sample looks at the agent's process and at the pinned tables.
 func (s *scene) sample(t *testing.T, web *testutil.Container) sample {
 	t.Helper()
-	proc := fmt.Sprintf("/proc/%d/", s.agent.cmd.Process.Pid)
+	proc := fmt.Sprintf("/proc/%d/", s.agent.Cmd.Process.Pid)
 	text, err := os.ReadFile(proc + "statm")
 	check(t, err)
 	pages, err := strconv.Atoi(strings.Fields(string(text))[1])
@@ -102,7 +102,7 @@ func (s *scene) sample(t *testing.T, web *testutil.Container) sample {
 		"container_by_cgroup", "ids_by_container", "mntns_by_container", "netns_by_cookie", "gate_by_ifindex", "probe_by_slot",
 		"name_by_hash", "names_by_addr", "names_of_cgrp", "refusals",
 	} {
-		out.maps[name], err = entries(filepath.Join(s.agent.path("bpf/sallyport"), name))
+		out.maps[name], err = entries(filepath.Join(s.agent.Path("bpf/sallyport"), name))
 		check(t, err)
 	}
 	return out

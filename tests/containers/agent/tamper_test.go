@@ -19,13 +19,13 @@ import (
 // so, a metric counts it, and a shell reaches nothing when it is.
 func TestTamperingIsRepairedAndTold(t *testing.T) {
 	s := newScene(t)
-	s.agent.policy(t, "web.yaml", s.webPolicy())
+	s.agent.Policy(t, "web.yaml", s.webPolicy())
 	s.agent.conf.metrics = metricsAddress
 	s.agent.Start(t)
 	web := s.run(t, "web", s.load(testutil.EchoPort))
 	s.agent.awaitGoverned(t, "web")
 	s.wantShell(t, web, "EPERM")
-	pins := s.agent.path("bpf/sallyport")
+	pins := s.agent.Path("bpf/sallyport")
 	before := s.tree(t, pins)
 	for _, k := range []struct {
 		name string
@@ -63,7 +63,7 @@ func TestTamperingIsRepairedAndTold(t *testing.T) {
 			t.Errorf("the metrics lack %s", want)
 		}
 	}
-	alerts, err := os.ReadFile(s.agent.path("alerts.jsonl"))
+	alerts, err := os.ReadFile(s.agent.Path("alerts.jsonl"))
 	if err != nil || !strings.Contains(string(alerts), `"kind":"tamper","severity":"critical"`) {
 		t.Errorf("the alerts do not say it: %v", err)
 	}

@@ -106,7 +106,7 @@ func TestUnitsOfThePlainHost(t *testing.T) {
 	h := newHost(t)
 	web, other := h.unit(t, "web.service"), h.unit(t, "other.service")
 	older := h.service(t, web, forbiddenPort)
-	h.agent.policy(t, "web.yaml", fmt.Sprintf(`apiVersion: sallyport.dev/v1alpha1
+	h.agent.Policy(t, "web.yaml", fmt.Sprintf(`apiVersion: sallyport.dev/v1alpha1
 kind: HostProcessPolicy
 metadata: {name: web}
 spec:
@@ -149,7 +149,7 @@ spec:
 
 	// Without the policy nobody is governed, whatever labels they have: neither now nor under the next agent.
 	before := h.service(t, web, forbiddenPort)
-	if err := os.Remove(filepath.Join(h.agent.path("policies"), "web.yaml")); err != nil {
+	if err := os.Remove(filepath.Join(h.agent.Path("policies"), "web.yaml")); err != nil {
 		t.Fatal(err)
 	}
 	h.await(t, "web.service", false)

@@ -17,7 +17,7 @@ func TestVersions(t *testing.T) {
 	refused := func(what string) {
 		t.Helper()
 		s.agent.launch(t)
-		if code := s.agent.awaitEnd(t); code != 1 {
+		if code := s.agent.AwaitEnd(t); code != 1 {
 			t.Errorf("%s: the agent ended with exit code %d", what, code)
 		}
 		log := s.agent.Log(t)
@@ -65,7 +65,7 @@ func TestVersions(t *testing.T) {
 // shiftABI changes the version that the pins say they are of. No agent runs.
 func (s *scene) shiftABI(t *testing.T, by uint32) {
 	t.Helper()
-	m, err := ebpf.LoadPinnedMap(filepath.Join(s.agent.path("bpf/sallyport"), "controls"), nil)
+	m, err := ebpf.LoadPinnedMap(filepath.Join(s.agent.Path("bpf/sallyport"), "controls"), nil)
 	check(t, err)
 	defer func() { _ = m.Close() }() // a handle
 	value, err := m.LookupBytes(uint32(0))

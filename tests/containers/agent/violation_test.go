@@ -13,7 +13,7 @@ import (
 // agent. The call has failed in any case.
 func TestViolationKills(t *testing.T) {
 	s := newScene(t)
-	s.agent.policy(t, "web.yaml", strings.Replace(s.webPolicy(), "{alert: critical}", "{verdict: Kill, alert: critical}", 1))
+	s.agent.Policy(t, "web.yaml", strings.Replace(s.webPolicy(), "{alert: critical}", "{verdict: Kill, alert: critical}", 1))
 	s.agent.Start(t)
 	web := s.run(t, "web", s.load(testutil.EchoPort))
 	s.agent.awaitGoverned(t, "web")
