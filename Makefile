@@ -154,6 +154,12 @@ setup-test:
 fuzz-short: ## every fuzz target for a few seconds each
 	FUZZTIME=$(FUZZTIME) contrib/tools/fuzz.sh
 
+RUNS ?= 1000000
+.PHONY: fuzz-parsers
+fuzz-parsers: ## libFuzzer on each parser of the kernel, RUNS (1000000) executions under the sanitizers (clang-19)
+	@contrib/tools/setup.sh fuzz
+	RUNS=$(RUNS) contrib/tools/fuzzparsers.sh
+
 .PHONY: bench
 bench: ## what it costs, as tables against a no-op natively and against no agent in the VM (root)
 	@contrib/tools/setup.sh test

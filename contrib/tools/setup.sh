@@ -1,10 +1,10 @@
 #!/bin/sh
 # Installs what a Debian machine lacks for the targets of the Makefile, and says nothing when it lacks nothing.
 #
-#   contrib/tools/setup.sh test|node|demo|generate…
+#   contrib/tools/setup.sh test|node|demo|generate|fuzz…
 #
 # test: QEMU, containerd, runc, podman, crun, rsyslog, nginx, wrk, wget, Python, Node, dig, unbound, a C compiler. node: containerd, runc, CNI plugins, etcd, a C compiler. demo:
-# containerd, runc, rsyslog. generate: clang and libbpf's headers.
+# containerd, runc, rsyslog. generate: clang and libbpf's headers. fuzz: clang with libFuzzer, xxd.
 # Installing needs root; daemons that come with a package are not started.
 set -eu
 
@@ -16,8 +16,9 @@ for set in "$@"; do
 	node) packages="$packages busybox-static containerd runc containernetworking-plugins etcd-server iproute2 iptables util-linux gcc libc6-dev" ;;
 	demo) packages="$packages busybox-static containerd runc rsyslog iproute2" ;;
 	generate) packages="$packages clang-19 llvm-19 libbpf-dev linux-libc-dev" ;;
+	fuzz) packages="$packages clang-19 libclang-rt-19-dev xxd" ;;
 	*)
-		echo "setup.sh: no set of packages is called $set; there are test, node, demo and generate" >&2
+		echo "setup.sh: no set of packages is called $set; there are test, node, demo, generate and fuzz" >&2
 		exit 2
 		;;
 	esac

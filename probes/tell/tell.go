@@ -14,7 +14,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/event"
@@ -74,6 +73,7 @@ func (r *Reader) Run(ctx context.Context) error {
 // read hands over one ring's records.
 func (r *Reader) read(ring *ringbuf.Reader, name string) error {
 	var rec ringbuf.Record
+	var times clock
 	for {
 		err := ring.ReadInto(&rec)
 		if errors.Is(err, os.ErrClosed) {
@@ -86,7 +86,7 @@ func (r *Reader) read(ring *ringbuf.Reader, name string) error {
 		if err != nil {
 			return fmt.Errorf("reading ring %s: %w", name, err)
 		}
-		e, err := decode.Record(rec.RawSample, wallClock)
+		e, err := decode.Record(rec.RawSample, times.wall)
 		if err != nil {
 			// A record of no program of ours: told as a loss, because something was not understood.
 			r.handle(event.Event{Time: time.Now(), Kind: event.KindLost, Lost: 1, Site: name + "_malformed"})
@@ -94,16 +94,6 @@ func (r *Reader) read(ring *ringbuf.Reader, name string) error {
 		}
 		r.handle(e)
 	}
-}
-
-// wallClock turns CLOCK_BOOTTIME into wall clock time by the difference of both clocks now, so that a
-// change of the wall clock counts at once.
-func wallClock(bootNS uint64) time.Time {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return time.Now() // cannot fail on Linux 2.6.39 and later
-	}
-	return time.Now().Add(time.Duration(int64(bootNS) - ts.Nano())) // nanoseconds since boot fit
 }
 
 // poll tells losses and errors as they are counted.

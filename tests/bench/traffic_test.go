@@ -143,7 +143,10 @@ func (l load) better(than load) load {
 func (w *traffic) under(t *testing.T, told bool, to netip.AddrPort) load {
 	t.Helper()
 	a := startAgent(t, w.node, w.pod, agentOptions{policy: webRules, told: told})
-	defer a.end(t, w.node)
+	defer func() {
+		a.end(t, w.node)
+		settle() // or the next side is still governed
+	}()
 	veth := gate.Veth{Ifindex: uint32(w.Gate.Attrs().Index), NetNS: w.Pod.Cookie(t), Container: w.pod.ID}
 	w.Node.Do(t, func() error { return a.gate.Govern(veth) })
 	denied := w.pod.Command("/usr/bin/curl", "-sS", "--max-time", "20", fmt.Sprintf("http://%s/other", to))

@@ -36,7 +36,7 @@ static int next(struct reader *r)
 {
 	int event;
 
-	if (!is_first(r) && r->h.state == HELLO_WHOLE)
+	if (!is_first(r) && r->h.state == HELLO_WHOLE && !r->h.skip)
 		return hello_follow(&r->h, &r->room);
 	event = hello_feed(&r->h, &r->room);
 	if (event != HELLO_DONE)

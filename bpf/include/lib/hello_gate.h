@@ -11,6 +11,14 @@
 #include <lib/tls_gate.h>
 #include <parse/clienthello_again.h>
 
+/* Whether rules say which names TLS clients of the socket's owner may ask for. */
+static __always_inline int hello_counts(const struct request_room *room)
+{
+	struct ruleset *ruleset;
+
+	return ruleset_of(room->query.revision, room->container, &ruleset) == RULESET_FOUND && ruleset->flags & RULESET_TLS;
+}
+
 /* Whether what is not known yet begins with a handshake where names count, or was judged under another policy. */
 static __always_inline int hello_is_next(struct __sk_buff *skb, struct requests *requests,
 					 const struct request_room *room)
@@ -20,7 +28,7 @@ static __always_inline int hello_is_next(struct __sk_buff *skb, struct requests 
 	if (requests->carries == CARRIES_HELLO)
 		return 1;
 	if (requests->carries == CARRIES_NOTHING)
-		return room->serves && seg->len && !(seg->flags & TCP_SYN) && tls_begins(skb, requests, seg);
+		return seg->len && !(seg->flags & TCP_SYN) && tls_begins(skb, requests, seg) && hello_counts(room);
 	return requests->stream.begun && requests->named && requests->named != room->query.revision;
 }
 

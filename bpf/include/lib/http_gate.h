@@ -153,7 +153,6 @@ __noinline int reading_ask(struct request_room *room, const struct flow_key *key
 			   const struct sock_state *state, __u32 direction)
 {
 	struct control *c = control_get();
-	struct ruleset *ruleset;
 	struct query *query;
 
 	if (!c || !room || !key || !state)
@@ -169,8 +168,7 @@ __noinline int reading_ask(struct request_room *room, const struct flow_key *key
 	recall_name(state, query);
 	room->flags = c->flags;
 	room->opened = state->opened;
-	room->serves = ruleset_of(c->revision, state->owner.container, &ruleset) == RULESET_FOUND &&
-		       ruleset->flags & RULESET_TLS;
+	room->container = state->owner.container;
 	return 1;
 }
 

@@ -36,9 +36,8 @@ struct request_room {
 	__u32 answered; /* 1: this one does, by a veth, so that it can be answered there */
 	__u32 ended;   /* in a tap: 1: all was read, or what it is has been judged */
 	__u32 opened;  /* at the gate: as the socket's, see struct sock_state */
-	__u32 serves;  /* at the gate: 1: rules say which names TLS clients may ask for */
 	__u32 unread;  /* at the gate: 1: the packet is of a connection of TLS that has begun */
-	__u32 pad;
+	__u64 container; /* at the gate: of the socket's owner */
 	__u64 socket;  /* at the gate: cookie of its socket where it cannot */
 };
 
