@@ -3,8 +3,8 @@
 #
 #   contrib/tools/setup.sh test|node|demo|generate|fuzz…
 #
-# test: QEMU, containerd, runc, podman, crun, rsyslog, nginx, wrk, wget, Python, Node, dig, unbound, a C compiler. node: containerd, runc, CNI plugins, etcd, a C compiler. demo:
-# containerd, runc, rsyslog. generate: clang and libbpf's headers. fuzz: clang with libFuzzer, xxd.
+# test: QEMU, containerd, runc, podman, crun, rsyslog, nginx, wrk, wget, git, Python, Node, Java, dig, unbound, a C compiler. node: containerd, runc,
+# CNI plugins, etcd, a C compiler. demo: containerd, runc, rsyslog. generate: clang and libbpf's headers. fuzz: clang with libFuzzer, xxd.
 # Installing needs root; daemons that come with a package are not started.
 set -eu
 
@@ -12,7 +12,7 @@ packages=
 for set in "$@"; do
 	case $set in
 	test) packages="$packages qemu-system-x86 qemu-system-common busybox-static containerd runc podman crun rsyslog rsyslog-gnutls
-		iproute2 procps gcc libc6-dev xz-utils cpio dpkg-dev curl openssl gnutls-bin nginx-light wrk wget python3 nodejs bind9-dnsutils unbound" ;;
+		iproute2 procps gcc libc6-dev xz-utils cpio dpkg-dev curl openssl gnutls-bin nginx-light wrk wget git python3 nodejs default-jre-headless bind9-dnsutils unbound" ;;
 	node) packages="$packages busybox-static containerd runc containernetworking-plugins etcd-server iproute2 iptables util-linux gcc libc6-dev" ;;
 	demo) packages="$packages busybox-static containerd runc rsyslog iproute2" ;;
 	generate) packages="$packages clang-19 llvm-19 libbpf-dev linux-libc-dev" ;;

@@ -22,12 +22,17 @@ shift
 # attached. Where that happened the processors take turns; elsewhere they do not, since attacks race as well.
 takes_turns='/tests/privileged/ladder$'
 
+# What has clients that are too large for every guest.
+has_clients='/tests/privileged/tls$'
+
 run() {
 	local status=0 some
-	mapfile -t some < <(printf '%s\n' "$@" | grep -Ev "$takes_turns")
+	mapfile -t some < <(printf '%s\n' "$@" | grep -Ev "$takes_turns|$has_clients")
 	[ ${#some[@]} = 0 ] || in_guests "${flags[*]}" "${some[@]}" || status=1
 	mapfile -t some < <(printf '%s\n' "$@" | grep -E "$takes_turns")
 	[ ${#some[@]} = 0 ] || in_guests "-turns ${flags[*]}" "${some[@]}" || status=1
+	mapfile -t some < <(printf '%s\n' "$@" | grep -E "$has_clients")
+	[ ${#some[@]} = 0 ] || in_guests "${flags[*]} $("${0%/*}/clients.sh")" "${some[@]}" || status=1
 	return $status
 }
 

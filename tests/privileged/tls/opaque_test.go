@@ -46,6 +46,8 @@ func client(args []string) func() error {
 		return func() error { return get(args[1]) }
 	case len(args) == 2 && args[0] == talkArg:
 		return func() error { return talk(args[1]) }
+	case len(args) == 3 && args[0] == callArg:
+		return func() error { return call(args[1], args[2]) }
 	case len(args) > 3 && args[0] == askArg:
 		return func() error { return ask(args[1], args[2], args[3:]) }
 	default:
@@ -110,6 +112,37 @@ func TestTLSWithoutTap(t *testing.T) {
 		s.swap(t, "Enforce", plain)
 		if said := try("/allowed/plain"); said != "welcome" {
 			t.Errorf("where requests are not asked about, the client says %q", said)
+		}
+	})
+}
+
+// TestJavaIsOpaque: Java has a TLS of its own that no tap reads. keytool shows the certificate of a server, for which it needs no
+// more than a handshake; not even that begins where requests are asked about.
+func TestJavaIsOpaque(t *testing.T) {
+	const keytool = "/usr/bin/keytool"
+	if testutil.InVM() {
+		t.Skip("the guest has no Java")
+	}
+	if _, err := os.Stat(keytool); err != nil {
+		testutil.Unsupported(t, "client-java", err.Error())
+	}
+	attached.OnEachEnforcingStep(t, func(t *testing.T, step event.Step) {
+		s := newScene(t, step)
+		look := func() string {
+			t.Helper()
+			return s.box.Command(keytool, "-J-Dsun.net.client.defaultConnectTimeout=5000", "-printcert", "-rfc", "-sslserver", s.server.String()).Run(t)
+		}
+		s.swap(t, "Enforce", plain)
+		if said := look(); !strings.Contains(said, "BEGIN CERTIFICATE") {
+			t.Errorf("where requests are not asked about, keytool says %q", said)
+		}
+		s.swap(t, "Enforce", asked)
+		if said := look(); strings.Contains(said, "BEGIN CERTIFICATE") {
+			t.Errorf("where they are, keytool says %q", said)
+		}
+		e := s.events.Wait(t, "an opaque connection", func(e event.Event) bool { return e.Flaw == event.FlawTLS })
+		if e.Verdict != event.VerdictDeny || e.Reason != event.ReasonOpaque || e.Remote != s.server || !strings.HasSuffix(e.Subject.Exe, "/keytool") {
+			t.Errorf("it is told as %+v", e)
 		}
 	})
 }

@@ -104,9 +104,15 @@ type scene struct {
 
 func newScene(t *testing.T, step event.Step) *scene {
 	t.Helper()
+	return newSceneOf(t, step, probes.Config{})
+}
+
+// newSceneOf is a scene with a kernel side of this configuration.
+func newSceneOf(t *testing.T, step event.Step, cfg probes.Config) *scene {
+	t.Helper()
 	node := pod.NewNode(t)
 	s := &scene{Net: testutil.NewNet(t, testutil.NetOptions{})}
-	s.kernel, s.judge = attached.Open(t, node, probes.Config{}, []event.Step{step, event.StepReport})
+	s.kernel, s.judge = attached.Open(t, node, cfg, []event.Step{step, event.StepReport})
 	var err error
 	if s.taps, err = read.OpenTaps(s.kernel, "/proc"); err != nil {
 		t.Fatal(err)
@@ -176,7 +182,7 @@ func (s *scene) serve(t *testing.T) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.seen = append(s.seen, r.URL.Path)
-		fmt.Fprint(w, "welcome")
+		fmt.Fprint(w, said(r.URL.Path))
 	}))
 	_ = srv.Listener.Close() // ours instead
 	srv.Listener = l
