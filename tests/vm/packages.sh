@@ -25,15 +25,24 @@ takes_turns='/tests/privileged/ladder$'
 # What has clients that are too large for every guest.
 has_clients='/tests/privileged/tls$'
 
+# The ladder runs beside the others: guests wait half of their time, and what takes turns is one thread.
 run() {
-	local status=0 some
-	mapfile -t some < <(printf '%s\n' "$@" | grep -Ev "$takes_turns|$has_clients")
-	[ ${#some[@]} = 0 ] || in_guests "${flags[*]}" "${some[@]}" || status=1
-	mapfile -t some < <(printf '%s\n' "$@" | grep -E "$takes_turns")
-	[ ${#some[@]} = 0 ] || in_guests "-turns ${flags[*]}" "${some[@]}" || status=1
-	mapfile -t some < <(printf '%s\n' "$@" | grep -E "$has_clients")
-	[ ${#some[@]} = 0 ] || in_guests "${flags[*]} $("${0%/*}/clients.sh")" "${some[@]}" || status=1
+	local status=0 turning rest
+	group "$takes_turns" "-turns ${flags[*]}" "$@" &
+	turning=$!
+	group "$has_clients" "${flags[*]} $("${0%/*}/clients.sh")" "$@" || status=1
+	mapfile -t rest < <(printf '%s\n' "$@" | grep -Ev "$takes_turns|$has_clients")
+	group . "${flags[*]}" "${rest[@]}" || status=1
+	wait "$turning" || status=1
 	return $status
+}
+
+# The packages whose names have the pattern, in guests with these flags.
+group() {
+	local pattern=$1 options=$2 some
+	shift 2
+	mapfile -t some < <(printf '%s\n' "$@" | grep -E "$pattern")
+	[ ${#some[@]} = 0 ] || in_guests "$options" "${some[@]}"
 }
 
 in_guests() {
