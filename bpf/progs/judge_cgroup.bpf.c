@@ -6,6 +6,7 @@
  * cgroup/sendmsg4, sendmsg6    UDP sends that name their peer
  * cgroup/bind4, bind6          ports the process may serve
  * cgroup/sock_create           raw sockets and MPTCP; ties every IP socket to its owner
+ * cgroup/setsockopt            keeps the kernel from encrypting what is to be read
  *
  * Minimum kernel 6.18 (measured; task storage is refused to cgroup programs on 6.1 and 6.12, where
  * this step does not load). What has no hook here is judged by gate_skb at its first packet: raw and
@@ -17,6 +18,7 @@
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include <lib/ktls.h>
 #include <lib/lost.h>
 #include <lib/socket.h>
 
@@ -203,4 +205,49 @@ int judge_cgroup_create(struct bpf_sock *ctx)
 	if (is_mptcp(&facts))
 		return enforce(judge_mptcp(&ask, label));
 	return enforce(verdict_errno(judge_create(&ask, label)));
+}
+
+static __always_inline void ends_of(struct ktls_ask *ask, struct bpf_sock *sk)
+{
+	__u32 *local = (__u32 *)ask->local, *remote = (__u32 *)ask->remote;
+	__u32 from = sk->src_ip4, to = sk->dst_ip4;
+
+	asm volatile("" : "+r"(from), "+r"(to)); /* loads of their own: no address of one or the other may be computed */
+	ask->local_port = sk->src_port;
+	ask->remote_port = bpf_ntohs(sk->dst_port);
+	if (sk->family == FAMILY_INET) {
+		address_from_ip4(ask->local, from);
+		address_from_ip4(ask->remote, to);
+		return;
+	}
+	local[0] = sk->src_ip6[0];
+	local[1] = sk->src_ip6[1];
+	local[2] = sk->src_ip6[2];
+	local[3] = sk->src_ip6[3];
+	remote[0] = sk->dst_ip6[0];
+	remote[1] = sk->dst_ip6[1];
+	remote[2] = sk->dst_ip6[2];
+	remote[3] = sk->dst_ip6[3];
+}
+
+/* The value that is set is not looked at, nor changed. */
+SEC("cgroup/setsockopt")
+int judge_cgroup_option(struct bpf_sockopt *ctx)
+{
+	__u32 part = ktls_part(ctx->level, ctx->optname);
+	struct bpf_sock *sk = ctx->sk;
+	struct ktls_ask ask = {};
+	struct label *label;
+
+	if (!part || !sk || !family_is_ip(sk->family))
+		return CGROUP_ALLOW;
+	ask.netns = bpf_get_netns_cookie(ctx);
+	label = label_subject(ask.netns);
+	if (!label || !ktls_refused(label))
+		return CGROUP_ALLOW;
+	ask.part = part;
+	ask.step = STEP_CGROUP;
+	ends_of(&ask, sk);
+	ktls_tell(&ask, label);
+	return enforce(-ERR_PERM);
 }

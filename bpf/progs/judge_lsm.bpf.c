@@ -13,6 +13,7 @@
  * lsm/socket_post_create  ties the socket to its owner, for the gate
  * lsm/bprm_check_security denies nothing: the file of a script, for the label
  * lsm/socket_setsockopt   keeps the kernel from encrypting what is to be read
+ * fexit/sock_common_setsockopt denies nothing: tells when the kernel was given keys of TLS
  * lsm/ptrace_access_check, file_receive  keep one label's holders out of another's
  * lsm/ptrace_access_check, task_kill, file_send_sigiotask, task_setrlimit, bpf  keep governed
  *                         containers away from the agent and what it has put into the kernel
@@ -110,7 +111,14 @@ int BPF_PROG(judge_lsm_option, struct socket *sock, int level, int option, int r
 {
 	if (ret)
 		return ret;
-	return bounded_errno(hook_option(sock, level, option));
+	return bounded_errno(hook_option(sock, level, option, STEP_LSM));
+}
+
+SEC("fexit/sock_common_setsockopt")
+int judge_lsm_ktls(unsigned long long *ctx)
+{
+	option_done((struct socket *)ctx[OPTION_SOCK], ctx);
+	return 0;
 }
 
 SEC("lsm/ptrace_access_check")

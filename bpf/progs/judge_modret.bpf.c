@@ -9,6 +9,7 @@
  * fmod_ret/security_task_kill, security_file_send_sigiotask, security_task_setrlimit, security_bpf
  * fentry and fmod_ret/security_sctp_bind_connect, fentry/security_sctp_sk_clone
  * fmod_ret/security_socket_setsockopt, fmod_ret/security_ptrace_access_check, fentry and fmod_ret/security_file_receive
+ * fexit/sock_common_setsockopt denies nothing: tells when the kernel was given keys of TLS
  * fentry/security_bprm_check denies nothing: the file of a script, for the label
  *
  * Minimum kernel 5.17. A labelled process whose call fentry did not judge is denied: closed. On a
@@ -169,7 +170,14 @@ int BPF_PROG(judge_modret_option, struct socket *sock, int level, int option, in
 {
 	if (ret)
 		return ret;
-	return bounded_errno(hook_option(sock, level, option));
+	return bounded_errno(hook_option(sock, level, option, STEP_MODRET));
+}
+
+SEC("fexit/sock_common_setsockopt")
+int judge_fexit_ktls(unsigned long long *ctx)
+{
+	option_done((struct socket *)ctx[OPTION_SOCK], ctx);
+	return 0;
 }
 
 SEC("fmod_ret/security_ptrace_access_check")

@@ -34,6 +34,7 @@ const (
 	KindRequest                      // an HTTP request was judged, or what is none where only requests may be
 	KindTamper                       // somebody took away or changed what enforces (Call is CallNone), or a process reached for the agent
 	KindHello                        // the name that a TLS client asks for was judged
+	KindKTLS                         // a process asked the kernel to encrypt or to decrypt on a socket (kTLS), and got it or was refused it
 )
 
 // Origin says how a process came into its container.
@@ -129,7 +130,27 @@ const (
 	CallSignal    // a signal to the agent
 	CallLimit     // a limit of the agent's resources
 	CallBPF       // bpf: something of another's by its number or pin, or a program that reaches other processes
+	CallOption    // setsockopt: the TLS of the kernel
 )
+
+// KTLSPart is what a process asks of the TLS of the kernel.
+type KTLSPart uint8
+
+// The parts, as in bpf/include/abi/ktls.h.
+const (
+	KTLSNone    KTLSPart = iota
+	KTLSULP              // TCP_ULP: the socket's upper layer protocol; no keys yet
+	KTLSSend             // TLS_TX: keys for what is sent
+	KTLSReceive          // TLS_RX: keys for what is received
+)
+
+// KTLS is what a process asked of the TLS of the kernel. Of the keys nothing is read.
+type KTLS struct {
+	Part    KTLSPart
+	Version uint16 // as TLS counts: 0x0303 is 1.2, 0x0304 is 1.3; 0: not known, as of what was refused
+	Cipher  uint16 // TLS_CIPHER_* of linux/tls.h; 0: not known
+	Tapped  bool   // it was asked for by a library that a tap reads, which encrypts by itself where it is refused
+}
 
 // Step is the rung of the enforcement ladder that judged.
 type Step uint8
@@ -211,4 +232,5 @@ type Event struct {
 	Host     string // for KindRequest: of the Host header; for KindHello: the name that the client asks for, "" for none
 	Flaw     Flaw   // for KindRequest and KindHello: why it cannot be read
 	Socket   uint64 // for KindRequest and KindHello: cookie of the socket whose connection the agent is to end; 0: none
+	KTLS     KTLS   // for KindKTLS
 }

@@ -171,7 +171,7 @@ func attachProgram(cgroup string, spec *ebpf.ProgramSpec, p *ebpf.Program) (link
 		return link.AttachLSM(link.LSMOptions{Program: p})
 	case ebpf.Tracing:
 		return link.AttachTracing(link.TracingOptions{Program: p})
-	case ebpf.CGroupSockAddr, ebpf.CGroupSock:
+	case ebpf.CGroupSockAddr, ebpf.CGroupSock, ebpf.CGroupSockopt:
 		return link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: spec.AttachType, Program: p})
 	case ebpf.Kprobe:
 		return link.Kprobe(spec.AttachTo, p, nil)

@@ -25,6 +25,7 @@ const (
 	traced    = "processes that reach into another label's process (ptrace, /proc/PID/mem, pidfd_getfd) and act as it"
 	signalled = "governed containers that signal the agent (hostPID) or change its limits"
 	opened    = "governed containers that may use bpf (CAP_BPF, CAP_SYS_ADMIN) and take the agent's maps and links, or trace it"
+	untold    = "nothing by kTLS: which connections the kernel encrypts is not told"
 	unrefused = "kTLS where rules.http govern: what it sends is denied at the gate, instead of the library encrypting by itself"
 	handed    = "sockets of another label that are handed over: their packets are judged by who made them"
 )
@@ -97,7 +98,7 @@ func socketHooks() []hook {
 			event.StepCgroup: {notStopped: []string{"the call: connections are denied at their first packet"}},
 			event.StepReport: {programs: []string{"judge_report_accept"}, notStopped: []string{"anything: reported only"}},
 		}},
-		optionHook(),
+		optionHook(), ktlsHook(),
 	}
 }
 
@@ -131,12 +132,25 @@ func taskHooks() []hook {
 	}
 }
 
+// hookKTLS is the hook that judges nothing, and tells of the connections that the kernel encrypts.
+const hookKTLS = "ktls"
+
+// ktlsHook is apart from optionHook: nothing that is refused depends on it.
+func ktlsHook() hook {
+	return hook{hookKTLS, map[event.Step]rung{
+		event.StepLSM:    {programs: []string{"judge_lsm_ktls"}},
+		event.StepModRet: {programs: []string{"judge_fexit_ktls"}},
+		event.StepCgroup: {notStopped: []string{untold}},
+		event.StepReport: {notStopped: []string{untold}},
+	}}
+}
+
 // optionHook keeps the kernel from encrypting what is to be read.
 func optionHook() hook {
 	return hook{"option", map[event.Step]rung{
 		event.StepLSM:    {programs: []string{"judge_lsm_option"}},
 		event.StepModRet: {programs: []string{"judge_modret_option"}, notStopped: []string{preempted}},
-		event.StepCgroup: {notStopped: []string{unrefused}},
+		event.StepCgroup: {programs: []string{"judge_cgroup_option"}},
 		event.StepReport: {notStopped: []string{"anything: " + unrefused}},
 	}}
 }

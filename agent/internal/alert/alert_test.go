@@ -86,6 +86,16 @@ func TestMessage(t *testing.T) {
 		{"heard again", &Record{Event: event.Event{Kind: event.KindStale}}, "the cluster's API is heard again"},
 		{"hello", &Record{Event: event.Event{Kind: event.KindHello, Host: "pay\n.example", Verdict: event.VerdictDeny, Reason: event.ReasonDefault, Remote: netip.MustParseAddrPort("192.0.2.1:443")}}, `denied TLS for pay\n.example to 192.0.2.1:443: no rule allows it, default of a rule`},
 		{"hello without a name", &Record{Event: event.Event{Kind: event.KindHello, Verdict: event.VerdictDeny, Reason: event.ReasonAmbiguous, Flaw: event.FlawHello, Remote: netip.MustParseAddrPort("192.0.2.1:443")}}, "denied TLS for no name to 192.0.2.1:443: its ClientHello cannot be read, or asks for a name in two ways"},
+		{"ktls", &Record{Event: event.Event{
+			Kind: event.KindKTLS, KTLS: event.KTLS{Part: event.KTLSSend, Version: 0x304, Cipher: 51}, Protocol: 6, Remote: netip.MustParseAddrPort("192.0.2.1:443"),
+			Subject: event.Subject{Exe: "/bin/ngi\nnx", Origin: event.OriginMain},
+		}}, `saw sending by the kernel with TLS 1.3 AES-GCM-128 to 192.0.2.1:443/TCP of Main /bin/ngi\nnx`},
+		{"ktls that is refused", &Record{Event: event.Event{
+			Kind: event.KindKTLS, KTLS: event.KTLS{Part: event.KTLSULP}, Verdict: event.VerdictDeny, Reason: event.ReasonOpaque, Subject: event.Subject{Exe: "/bin/a"},
+		}}, `denied encryption by the kernel of Unknown /bin/a: rules allow requests only, and nobody could read them`},
+		{"ktls that a library is refused", &Record{Event: event.Event{
+			Kind: event.KindKTLS, KTLS: event.KTLS{Part: event.KTLSULP, Tapped: true}, Verdict: event.VerdictDeny, Reason: event.ReasonOpaque, Subject: event.Subject{Exe: "/bin/a"},
+		}}, `denied encryption by the kernel of Unknown /bin/a: rules allow requests only, which are read in the library, so that it encrypts by itself`},
 		{"tamper", &Record{Event: event.Event{Kind: event.KindTamper, Site: "pin controls"}}, "somebody has tampered with what enforces; it was put back: pin controls"},
 		{"tamper for good", &Record{Event: event.Event{Kind: event.KindTamper, Removed: true, Site: "pin a: no\n"}}, `somebody has tampered with what enforces, and it could not be put back: pin a: no\n`},
 		{"bpf", &Record{Event: event.Event{
@@ -201,11 +211,12 @@ func TestNamesAreDistinct(t *testing.T) {
 	distinct("verdict", int(event.VerdictKill)+1, func(i uint8) string { return VerdictName(event.Verdict(i)) })
 	distinct("origin", int(event.OriginHost)+1, func(i uint8) string { return OriginName(event.Origin(i)) })
 	distinct("reason", int(event.ReasonProtected)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
-	distinct("call", int(event.CallBPF)+1, func(i uint8) string { return CallName(event.Call(i)) })
+	distinct("call", int(event.CallOption)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepTap)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
 	distinct("flaw", int(event.FlawHello), func(i uint8) string { return FlawName(event.Flaw(i + 1)) })
-	distinct("kind", int(event.KindHello), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+	distinct("part of kTLS", int(event.KTLSReceive)+1, func(i uint8) string { return KTLSPartName(event.KTLSPart(i)) })
+	distinct("kind", int(event.KindKTLS), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 
 func TestCut(t *testing.T) {

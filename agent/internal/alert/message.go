@@ -56,6 +56,8 @@ func (r *Record) Message() string {
 		return "the cluster's API is heard again"
 	case event.KindTamper:
 		return r.tamper()
+	case event.KindKTLS:
+		return r.ktls()
 	case event.KindLost:
 		return words("lost", strconv.FormatUint(r.Event.Lost, 10), "records at", Escape(r.Event.Site))
 	case event.KindLate:

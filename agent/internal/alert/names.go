@@ -55,6 +55,8 @@ func KindName(k event.Kind) string {
 		return "tamper"
 	case event.KindHello:
 		return "hello"
+	case event.KindKTLS:
+		return "ktls"
 	}
 	return number(k)
 }
@@ -167,6 +169,8 @@ func CallName(c event.Call) string {
 		return "limit"
 	case event.CallBPF:
 		return "bpf"
+	case event.CallOption:
+		return "setsockopt"
 	}
 	return number(c)
 }

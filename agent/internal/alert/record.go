@@ -48,7 +48,8 @@ func (r *Record) Important() bool {
 	case event.KindSessionStart, event.KindSessionEnd, event.KindForeign, event.KindLost, event.KindLate, event.KindStale, event.KindTamper:
 		return true
 	case event.KindExec, event.KindExit, event.KindConnect, event.KindListen, event.KindSocket,
-		event.KindFlow, event.KindCgroup, event.KindBorrow, event.KindDNS, event.KindRequest, event.KindHello:
+		event.KindFlow, event.KindCgroup, event.KindBorrow, event.KindDNS, event.KindRequest, event.KindHello,
+		event.KindKTLS:
 		return r.Event.Verdict >= event.VerdictAudit
 	}
 	return true // an unknown kind is kept rather than lost

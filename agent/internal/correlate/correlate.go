@@ -124,7 +124,7 @@ func (g *Registry) Join(e event.Event) *alert.Record {
 	case event.KindSessionStart:
 		g.sessions.started(&e, g.containers.keyOfCgroup)
 	case event.KindExec, event.KindExit, event.KindSessionEnd, event.KindConnect, event.KindListen,
-		event.KindSocket, event.KindFlow, event.KindForeign, event.KindLost, event.KindBorrow, event.KindLate, event.KindDNS, event.KindStale, event.KindRequest, event.KindTamper, event.KindHello:
+		event.KindSocket, event.KindFlow, event.KindForeign, event.KindLost, event.KindBorrow, event.KindLate, event.KindDNS, event.KindStale, event.KindRequest, event.KindTamper, event.KindHello, event.KindKTLS:
 	}
 	g.containers.name(r)
 	r.ExecID, r.Terminal = g.sessions.execOf(e.Subject.Session, now)

@@ -109,7 +109,7 @@ func (m *Metrics) Observe(e *event.Event) {
 	case event.KindFlow, event.KindForeign, event.KindDNS, event.KindRequest, event.KindHello:
 		m.gated.WithLabelValues(verdict, reason).Inc()
 	case event.KindExec, event.KindExit, event.KindSessionStart, event.KindSessionEnd, event.KindConnect,
-		event.KindListen, event.KindSocket, event.KindCgroup, event.KindLost, event.KindBorrow, event.KindTamper:
+		event.KindListen, event.KindSocket, event.KindCgroup, event.KindLost, event.KindBorrow, event.KindTamper, event.KindKTLS:
 		m.judged.WithLabelValues(known(alert.CallName(e.Call)), verdict, reason).Inc()
 	case event.KindLate, event.KindStale: // counted by their kinds
 	}

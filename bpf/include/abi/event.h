@@ -5,6 +5,7 @@
  * length. Text is raw bytes of the workload, NUL-padded, and may lack a terminator.
  */
 #include <linux/types.h>
+#include <abi/ktls.h>
 #include <abi/limits.h>
 #include <abi/request.h>
 
@@ -25,6 +26,7 @@ enum ev_kind {
 	EV_KIND_REQUEST = 16,
 	EV_KIND_TAMPER = 17, /* made in user space too */
 	EV_KIND_HELLO = 18, /* a struct ev_request whose host is the name that a TLS client asks for */
+	EV_KIND_KTLS = 19,
 };
 
 enum call {
@@ -42,6 +44,7 @@ enum call {
 	CALL_SIGNAL = 11,
 	CALL_LIMIT = 12,
 	CALL_BPF = 13,
+	CALL_OPTION = 14, /* made in user space only, of every KTLS */
 };
 
 enum step {
@@ -229,6 +232,24 @@ struct ev_request {
 	__u32 len[SAID_PARTS]; /* of the texts, which may be cut */
 	__u32 pad2;
 	__u8 text[SAID_PARTS][SAID_TEXT]; /* method; path, canonical, without the query; host */
+};
+
+/* KTLS: the kernel was asked to encrypt, or to decrypt, on a socket */
+struct ev_ktls {
+	struct ev_header header;
+	struct ev_subject subject;
+	__u64 revision;
+	__u64 netns;
+	__u8 local[16];
+	__u8 remote[16];
+	__u16 local_port;
+	__u16 remote_port;
+	struct ktls_suite suite;
+	__u8 part; /* enum ktls_part */
+	__u8 step; /* enum step: who refused it */
+	__u8 verdict; /* VERDICT_DENY; VERDICT_NONE: it was done */
+	__u8 tapped; /* 1: for a library that a tap reads */
+	__u32 pad2;
 };
 
 /* CGROUP */

@@ -7,7 +7,7 @@
  * the object's requests are judged by another peer, and the other socket's records have no tap.
  */
 #include <bpf/bpf_core_read.h>
-#include <lib/socket.h>
+#include <lib/ends.h>
 #include <lib/tie_status.h>
 
 /* The ends of the connection of a socket, by which requests on it are judged. */
@@ -19,13 +19,7 @@ static __always_inline void tie_ends_of(struct tls_conn *conn, struct sock *sk,
 	conn->netns = sk->__sk_common.skc_net.net->net_cookie;
 	conn->local_port = sk->__sk_common.skc_num;
 	conn->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	if (sk->__sk_common.skc_family == FAMILY_INET6) {
-		bpf_core_read(conn->local, sizeof(conn->local), &sk->__sk_common.skc_v6_rcv_saddr);
-		bpf_core_read(conn->remote, sizeof(conn->remote), &sk->__sk_common.skc_v6_daddr);
-	} else {
-		address_from_ip4(conn->local, sk->__sk_common.skc_rcv_saddr);
-		address_from_ip4(conn->remote, sk->__sk_common.skc_daddr);
-	}
+	ends_read(sk, conn->local, conn->remote);
 	address_canonical(conn->remote);
 	conn->name_serial = 0;
 	if (state->name_serial && is_address(state->peer, conn->remote)) {

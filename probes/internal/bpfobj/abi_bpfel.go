@@ -41,6 +41,7 @@ const (
 	ABICallCALL_SIGNAL     ABICall = 11
 	ABICallCALL_LIMIT      ABICall = 12
 	ABICallCALL_BPF        ABICall = 13
+	ABICallCALL_OPTION     ABICall = 14
 )
 
 type ABIContainer struct {
@@ -204,7 +205,30 @@ const (
 	ABIEvKindEV_KIND_REQUEST       ABIEvKind = 16
 	ABIEvKindEV_KIND_TAMPER        ABIEvKind = 17
 	ABIEvKindEV_KIND_HELLO         ABIEvKind = 18
+	ABIEvKindEV_KIND_KTLS          ABIEvKind = 19
 )
+
+type ABIEvKtls struct {
+	_          structs.HostLayout
+	Header     ABIEvHeader
+	Subject    ABIEvSubject
+	Revision   uint64
+	Netns      uint64
+	Local      [16]uint8
+	Remote     [16]uint8
+	LocalPort  uint16
+	RemotePort uint16
+	Suite      struct {
+		_       structs.HostLayout
+		Version uint16
+		Cipher  uint16
+	}
+	Part    uint8
+	Step    uint8
+	Verdict uint8
+	Tapped  uint8
+	Pad2    uint32
+}
 
 type ABIEvRequest struct {
 	_          structs.HostLayout
@@ -387,6 +411,15 @@ type ABIInferred struct {
 	StartTicks uint64
 	Label      ABILabel
 }
+
+type ABIKtlsPart uint32
+
+const (
+	ABIKtlsPartKTLS_NONE ABIKtlsPart = 0
+	ABIKtlsPartKTLS_ULP  ABIKtlsPart = 1
+	ABIKtlsPartKTLS_TX   ABIKtlsPart = 2
+	ABIKtlsPartKTLS_RX   ABIKtlsPart = 3
+)
 
 type ABILabel struct {
 	_            structs.HostLayout
@@ -824,6 +857,7 @@ const (
 	ABIVarAbiEvExec         = "abi_ev_exec"
 	ABIVarAbiEvExit         = "abi_ev_exit"
 	ABIVarAbiEvKind         = "abi_ev_kind"
+	ABIVarAbiEvKtls         = "abi_ev_ktls"
 	ABIVarAbiEvRequest      = "abi_ev_request"
 	ABIVarAbiEvTamper       = "abi_ev_tamper"
 	ABIVarAbiFlaw           = "abi_flaw"
@@ -834,6 +868,7 @@ const (
 	ABIVarAbiIdLimits       = "abi_id_limits"
 	ABIVarAbiIdPlaces       = "abi_id_places"
 	ABIVarAbiInferred       = "abi_inferred"
+	ABIVarAbiKtlsPart       = "abi_ktls_part"
 	ABIVarAbiLabelFlags     = "abi_label_flags"
 	ABIVarAbiLimits         = "abi_limits"
 	ABIVarAbiNameLimits     = "abi_name_limits"
@@ -966,6 +1001,7 @@ type ABIVariableSpecs struct {
 	AbiEvExec         *ebpf.VariableSpec `ebpf:"abi_ev_exec"`
 	AbiEvExit         *ebpf.VariableSpec `ebpf:"abi_ev_exit"`
 	AbiEvKind         *ebpf.VariableSpec `ebpf:"abi_ev_kind"`
+	AbiEvKtls         *ebpf.VariableSpec `ebpf:"abi_ev_ktls"`
 	AbiEvRequest      *ebpf.VariableSpec `ebpf:"abi_ev_request"`
 	AbiEvTamper       *ebpf.VariableSpec `ebpf:"abi_ev_tamper"`
 	AbiFlaw           *ebpf.VariableSpec `ebpf:"abi_flaw"`
@@ -976,6 +1012,7 @@ type ABIVariableSpecs struct {
 	AbiIdLimits       *ebpf.VariableSpec `ebpf:"abi_id_limits"`
 	AbiIdPlaces       *ebpf.VariableSpec `ebpf:"abi_id_places"`
 	AbiInferred       *ebpf.VariableSpec `ebpf:"abi_inferred"`
+	AbiKtlsPart       *ebpf.VariableSpec `ebpf:"abi_ktls_part"`
 	AbiLabelFlags     *ebpf.VariableSpec `ebpf:"abi_label_flags"`
 	AbiLimits         *ebpf.VariableSpec `ebpf:"abi_limits"`
 	AbiNameLimits     *ebpf.VariableSpec `ebpf:"abi_name_limits"`
@@ -1132,6 +1169,7 @@ type ABIVariables struct {
 	AbiEvExec         *ebpf.Variable `ebpf:"abi_ev_exec"`
 	AbiEvExit         *ebpf.Variable `ebpf:"abi_ev_exit"`
 	AbiEvKind         *ebpf.Variable `ebpf:"abi_ev_kind"`
+	AbiEvKtls         *ebpf.Variable `ebpf:"abi_ev_ktls"`
 	AbiEvRequest      *ebpf.Variable `ebpf:"abi_ev_request"`
 	AbiEvTamper       *ebpf.Variable `ebpf:"abi_ev_tamper"`
 	AbiFlaw           *ebpf.Variable `ebpf:"abi_flaw"`
@@ -1142,6 +1180,7 @@ type ABIVariables struct {
 	AbiIdLimits       *ebpf.Variable `ebpf:"abi_id_limits"`
 	AbiIdPlaces       *ebpf.Variable `ebpf:"abi_id_places"`
 	AbiInferred       *ebpf.Variable `ebpf:"abi_inferred"`
+	AbiKtlsPart       *ebpf.Variable `ebpf:"abi_ktls_part"`
 	AbiLabelFlags     *ebpf.Variable `ebpf:"abi_label_flags"`
 	AbiLimits         *ebpf.Variable `ebpf:"abi_limits"`
 	AbiNameLimits     *ebpf.Variable `ebpf:"abi_name_limits"`

@@ -18,6 +18,7 @@ import (
 const (
 	JudgeCgroupMapAlerts               = "alerts"
 	JudgeCgroupMapAnswersBySock        = "answers_by_sock"
+	JudgeCgroupMapConnByObject         = "conn_by_object"
 	JudgeCgroupMapContainerByCgroup    = "container_by_cgroup"
 	JudgeCgroupMapContainerParent      = "container_parent"
 	JudgeCgroupMapControls             = "controls"
@@ -42,6 +43,7 @@ const (
 	JudgeCgroupMapNamesOfCgrp          = "names_of_cgrp"
 	JudgeCgroupMapNamesRooms           = "names_rooms"
 	JudgeCgroupMapNetnsByCookie        = "netns_by_cookie"
+	JudgeCgroupMapObjectByGoroutine    = "object_by_goroutine"
 	JudgeCgroupMapQueriesBySock        = "queries_by_sock"
 	JudgeCgroupMapQueryBySock          = "query_by_sock"
 	JudgeCgroupMapRefusals             = "refusals"
@@ -55,11 +57,14 @@ const (
 	JudgeCgroupMapScriptByTask         = "script_by_task"
 	JudgeCgroupMapStateBySock          = "state_by_sock"
 	JudgeCgroupMapStreamRefusals       = "stream_refusals"
+	JudgeCgroupMapTieBySock            = "tie_by_sock"
+	JudgeCgroupMapTlsByTask            = "tls_by_task"
 	JudgeCgroupProgJudgeCgroupBind4    = "judge_cgroup_bind4"
 	JudgeCgroupProgJudgeCgroupBind6    = "judge_cgroup_bind6"
 	JudgeCgroupProgJudgeCgroupConnect4 = "judge_cgroup_connect4"
 	JudgeCgroupProgJudgeCgroupConnect6 = "judge_cgroup_connect6"
 	JudgeCgroupProgJudgeCgroupCreate   = "judge_cgroup_create"
+	JudgeCgroupProgJudgeCgroupOption   = "judge_cgroup_option"
 	JudgeCgroupProgJudgeCgroupSendmsg4 = "judge_cgroup_sendmsg4"
 	JudgeCgroupProgJudgeCgroupSendmsg6 = "judge_cgroup_sendmsg6"
 )
@@ -111,6 +116,7 @@ type JudgeCgroupProgramSpecs struct {
 	JudgeCgroupConnect4 *ebpf.ProgramSpec `ebpf:"judge_cgroup_connect4"`
 	JudgeCgroupConnect6 *ebpf.ProgramSpec `ebpf:"judge_cgroup_connect6"`
 	JudgeCgroupCreate   *ebpf.ProgramSpec `ebpf:"judge_cgroup_create"`
+	JudgeCgroupOption   *ebpf.ProgramSpec `ebpf:"judge_cgroup_option"`
 	JudgeCgroupSendmsg4 *ebpf.ProgramSpec `ebpf:"judge_cgroup_sendmsg4"`
 	JudgeCgroupSendmsg6 *ebpf.ProgramSpec `ebpf:"judge_cgroup_sendmsg6"`
 }
@@ -121,6 +127,7 @@ type JudgeCgroupProgramSpecs struct {
 type JudgeCgroupMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
 	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
+	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
@@ -145,6 +152,7 @@ type JudgeCgroupMapSpecs struct {
 	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.MapSpec `ebpf:"object_by_goroutine"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
@@ -158,6 +166,8 @@ type JudgeCgroupMapSpecs struct {
 	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
 	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
+	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
 }
 
 // JudgeCgroupVariableSpecs contains global variables before they are loaded into the kernel.
@@ -188,6 +198,7 @@ func (o *JudgeCgroupObjects) Close() error {
 type JudgeCgroupMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
 	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
+	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
 	Controls          *ebpf.Map `ebpf:"controls"`
@@ -212,6 +223,7 @@ type JudgeCgroupMaps struct {
 	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
 	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
 	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine *ebpf.Map `ebpf:"object_by_goroutine"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
@@ -225,12 +237,15 @@ type JudgeCgroupMaps struct {
 	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
 	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
+	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
+	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
 }
 
 func (m *JudgeCgroupMaps) Close() error {
 	return _JudgeCgroupClose(
 		m.Alerts,
 		m.AnswersBySock,
+		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
 		m.Controls,
@@ -255,6 +270,7 @@ func (m *JudgeCgroupMaps) Close() error {
 		m.NamesOfCgrp,
 		m.NamesRooms,
 		m.NetnsByCookie,
+		m.ObjectByGoroutine,
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
@@ -268,6 +284,8 @@ func (m *JudgeCgroupMaps) Close() error {
 		m.ScriptByTask,
 		m.StateBySock,
 		m.StreamRefusals,
+		m.TieBySock,
+		m.TlsByTask,
 	)
 }
 
@@ -286,6 +304,7 @@ type JudgeCgroupPrograms struct {
 	JudgeCgroupConnect4 *ebpf.Program `ebpf:"judge_cgroup_connect4"`
 	JudgeCgroupConnect6 *ebpf.Program `ebpf:"judge_cgroup_connect6"`
 	JudgeCgroupCreate   *ebpf.Program `ebpf:"judge_cgroup_create"`
+	JudgeCgroupOption   *ebpf.Program `ebpf:"judge_cgroup_option"`
 	JudgeCgroupSendmsg4 *ebpf.Program `ebpf:"judge_cgroup_sendmsg4"`
 	JudgeCgroupSendmsg6 *ebpf.Program `ebpf:"judge_cgroup_sendmsg6"`
 }
@@ -297,6 +316,7 @@ func (p *JudgeCgroupPrograms) Close() error {
 		p.JudgeCgroupConnect4,
 		p.JudgeCgroupConnect6,
 		p.JudgeCgroupCreate,
+		p.JudgeCgroupOption,
 		p.JudgeCgroupSendmsg4,
 		p.JudgeCgroupSendmsg6,
 	)

@@ -66,6 +66,7 @@ const (
 	JudgeLSMProgJudgeLsmConnect   = "judge_lsm_connect"
 	JudgeLSMProgJudgeLsmCreate    = "judge_lsm_create"
 	JudgeLSMProgJudgeLsmCreated   = "judge_lsm_created"
+	JudgeLSMProgJudgeLsmKtls      = "judge_lsm_ktls"
 	JudgeLSMProgJudgeLsmLimit     = "judge_lsm_limit"
 	JudgeLSMProgJudgeLsmListen    = "judge_lsm_listen"
 	JudgeLSMProgJudgeLsmOption    = "judge_lsm_option"
@@ -127,6 +128,7 @@ type JudgeLSMProgramSpecs struct {
 	JudgeLsmConnect   *ebpf.ProgramSpec `ebpf:"judge_lsm_connect"`
 	JudgeLsmCreate    *ebpf.ProgramSpec `ebpf:"judge_lsm_create"`
 	JudgeLsmCreated   *ebpf.ProgramSpec `ebpf:"judge_lsm_created"`
+	JudgeLsmKtls      *ebpf.ProgramSpec `ebpf:"judge_lsm_ktls"`
 	JudgeLsmLimit     *ebpf.ProgramSpec `ebpf:"judge_lsm_limit"`
 	JudgeLsmListen    *ebpf.ProgramSpec `ebpf:"judge_lsm_listen"`
 	JudgeLsmOption    *ebpf.ProgramSpec `ebpf:"judge_lsm_option"`
@@ -327,6 +329,7 @@ type JudgeLSMPrograms struct {
 	JudgeLsmConnect   *ebpf.Program `ebpf:"judge_lsm_connect"`
 	JudgeLsmCreate    *ebpf.Program `ebpf:"judge_lsm_create"`
 	JudgeLsmCreated   *ebpf.Program `ebpf:"judge_lsm_created"`
+	JudgeLsmKtls      *ebpf.Program `ebpf:"judge_lsm_ktls"`
 	JudgeLsmLimit     *ebpf.Program `ebpf:"judge_lsm_limit"`
 	JudgeLsmListen    *ebpf.Program `ebpf:"judge_lsm_listen"`
 	JudgeLsmOption    *ebpf.Program `ebpf:"judge_lsm_option"`
@@ -348,6 +351,7 @@ func (p *JudgeLSMPrograms) Close() error {
 		p.JudgeLsmConnect,
 		p.JudgeLsmCreate,
 		p.JudgeLsmCreated,
+		p.JudgeLsmKtls,
 		p.JudgeLsmLimit,
 		p.JudgeLsmListen,
 		p.JudgeLsmOption,

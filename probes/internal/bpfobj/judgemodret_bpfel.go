@@ -71,6 +71,7 @@ const (
 	JudgeModRetProgJudgeFentrySctp      = "judge_fentry_sctp"
 	JudgeModRetProgJudgeFentrySctpClone = "judge_fentry_sctp_clone"
 	JudgeModRetProgJudgeFentrySendmsg   = "judge_fentry_sendmsg"
+	JudgeModRetProgJudgeFexitKtls       = "judge_fexit_ktls"
 	JudgeModRetProgJudgeModretAccept    = "judge_modret_accept"
 	JudgeModRetProgJudgeModretBind      = "judge_modret_bind"
 	JudgeModRetProgJudgeModretBpf       = "judge_modret_bpf"
@@ -140,6 +141,7 @@ type JudgeModRetProgramSpecs struct {
 	JudgeFentrySctp      *ebpf.ProgramSpec `ebpf:"judge_fentry_sctp"`
 	JudgeFentrySctpClone *ebpf.ProgramSpec `ebpf:"judge_fentry_sctp_clone"`
 	JudgeFentrySendmsg   *ebpf.ProgramSpec `ebpf:"judge_fentry_sendmsg"`
+	JudgeFexitKtls       *ebpf.ProgramSpec `ebpf:"judge_fexit_ktls"`
 	JudgeModretAccept    *ebpf.ProgramSpec `ebpf:"judge_modret_accept"`
 	JudgeModretBind      *ebpf.ProgramSpec `ebpf:"judge_modret_bind"`
 	JudgeModretBpf       *ebpf.ProgramSpec `ebpf:"judge_modret_bpf"`
@@ -348,6 +350,7 @@ type JudgeModRetPrograms struct {
 	JudgeFentrySctp      *ebpf.Program `ebpf:"judge_fentry_sctp"`
 	JudgeFentrySctpClone *ebpf.Program `ebpf:"judge_fentry_sctp_clone"`
 	JudgeFentrySendmsg   *ebpf.Program `ebpf:"judge_fentry_sendmsg"`
+	JudgeFexitKtls       *ebpf.Program `ebpf:"judge_fexit_ktls"`
 	JudgeModretAccept    *ebpf.Program `ebpf:"judge_modret_accept"`
 	JudgeModretBind      *ebpf.Program `ebpf:"judge_modret_bind"`
 	JudgeModretBpf       *ebpf.Program `ebpf:"judge_modret_bpf"`
@@ -377,6 +380,7 @@ func (p *JudgeModRetPrograms) Close() error {
 		p.JudgeFentrySctp,
 		p.JudgeFentrySctpClone,
 		p.JudgeFentrySendmsg,
+		p.JudgeFexitKtls,
 		p.JudgeModretAccept,
 		p.JudgeModretBind,
 		p.JudgeModretBpf,

@@ -54,6 +54,8 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 		err = dns(raw, &e)
 	case event.KindRequest, event.KindHello:
 		err = request(raw, &e)
+	case event.KindKTLS:
+		err = ktls(raw, &e)
 	case event.KindLost, event.KindLate: // made in user space only
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
 	default:
@@ -232,6 +234,24 @@ func request(raw []byte, e *event.Event) error {
 	for i, to := range []*string{&e.Method, &e.Path, &e.Host} {
 		*to = string(r.Text[i][:min(int(r.Len[i]), len(r.Text[i]))])
 	}
+	return nil
+}
+
+func ktls(raw []byte, e *event.Event) error {
+	var r bpfobj.ABIEvKtls
+	if err := read(raw, &r); err != nil {
+		return err
+	}
+	e.Subject, e.Revision, e.NetNS = subject(&r.Subject), r.Revision, r.Netns
+	e.Local, e.Remote = endpoint(r.Local, r.LocalPort), endpoint(r.Remote, r.RemotePort)
+	e.Protocol, e.Call, e.Step, e.Verdict = unix.IPPROTO_TCP, event.CallOption, event.Step(r.Step), event.Verdict(r.Verdict)
+	if e.Verdict != event.VerdictNone {
+		e.Reason = event.ReasonOpaque
+		if r.Tapped == 0 {
+			e.Severity = event.SeverityWarning // a library without a tap, or a program that goes past those with one
+		}
+	}
+	e.KTLS = event.KTLS{Part: event.KTLSPart(r.Part), Version: r.Suite.Version, Cipher: r.Suite.Cipher, Tapped: r.Tapped != 0}
 	return nil
 }
 

@@ -132,6 +132,42 @@ func TestRecordKnowsWhatTheAgentIsProtectedFrom(t *testing.T) {
 	}
 }
 
+func TestRecordReadsKernelTLS(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		verdict event.Verdict
+		step    event.Step
+		reason  event.Reason
+		loud    event.Severity
+		tapped  bool
+	}{
+		{event.VerdictNone, event.StepNone, event.ReasonNone, event.SeverityInfo, false},
+		{event.VerdictDeny, event.StepCgroup, event.ReasonOpaque, event.SeverityWarning, false},
+		{event.VerdictDeny, event.StepLSM, event.ReasonOpaque, event.SeverityInfo, true},
+	} {
+		r := bpfobj.ABIEvKtls{
+			Revision: 4, Netns: 5, Remote: netip.MustParseAddr("::ffff:192.0.2.1").As16(), RemotePort: 443,
+			Part: uint8(bpfobj.ABIKtlsPartKTLS_RX), Step: uint8(tc.step), Verdict: uint8(tc.verdict),
+		}
+		r.Suite.Version, r.Suite.Cipher, r.Subject.Tgid = 0x304, 52, 7
+		if tc.tapped {
+			r.Tapped = 1
+		}
+		got, err := Record(raw(t, event.KindKTLS, r, &bpfobj.ABIEvHeader{}), clock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := event.Event{
+			Kind: event.KindKTLS, Time: time.Unix(0, 0), Revision: 4, NetNS: 5, Protocol: 6, Call: event.CallOption, Step: tc.step, Verdict: tc.verdict,
+			Reason: tc.reason, Severity: tc.loud, Subject: event.Subject{PID: 7}, Remote: netip.MustParseAddrPort("192.0.2.1:443"),
+			KTLS: event.KTLS{Part: event.KTLSReceive, Version: 0x304, Cipher: 52, Tapped: tc.tapped},
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+			t.Errorf("event (-want +got):\n%s", diff)
+		}
+	}
+}
+
 func TestRecordReadsDNS(t *testing.T) {
 	t.Parallel()
 	r := bpfobj.ABIEvDns{

@@ -31,6 +31,7 @@ func needs() []need {
 	return []need{
 		{"judge_lsm_", feature.LSMLoads, "BPF LSM is not built in or refused", "operation not permitted", "fmod_ret"},
 		{"judge_fentry_", feature.Fentry, "trampolines are refused", "operation not permitted", "cgroup programs"},
+		{"judge_fexit_", feature.Fentry, "trampolines are refused", "operation not permitted", "nobody: it judges nothing"},
 		{"judge_modret_", feature.ModRet, "trampolines are refused", "operation not permitted", "cgroup programs"},
 		{"judge_cgroup_", feature.CgroupTaskStorage, "no task storage in cgroup socket programs (before 6.18)", "bpf_task_storage_get", "report only"},
 	}

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
@@ -21,12 +19,12 @@ import (
 // insideArg makes the test binary a client with a TLS library that has no tap yet: crypto/tls, linked in.
 const insideArg = "sallyport-get"
 
-// ulpArg makes it one that asks the kernel to encrypt on a socket, and prints what it says.
+// ulpArg BY makes it one that asks the kernel to encrypt on a socket, by a call or by a ring, and prints what it says.
 const ulpArg = "sallyport-ulp"
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == ulpArg {
-		fmt.Print(askKernelTLS())
+	if len(os.Args) == 3 && os.Args[1] == ulpArg {
+		fmt.Print(askKernelTLS(os.Args[2]))
 		return
 	}
 	if run := client(os.Args[1:]); run != nil {
@@ -48,20 +46,13 @@ func client(args []string) func() error {
 		return func() error { return talk(args[1]) }
 	case len(args) == 3 && args[0] == callArg:
 		return func() error { return call(args[1], args[2]) }
+	case len(args) == 2 && args[0] == ktlsArg:
+		return func() error { return ktls(args[1]) }
 	case len(args) > 3 && args[0] == askArg:
 		return func() error { return ask(args[1], args[2], args[3:]) }
 	default:
 		return nil
 	}
-}
-
-// askKernelTLS asks on a socket that is not connected: the kernel refuses that too, with another error.
-func askKernelTLS() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	if err != nil {
-		return err
-	}
-	return unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_ULP, "tls")
 }
 
 // patience is how long the client waits: nobody tells it that its bytes do not pass.
@@ -164,24 +155,6 @@ func ending(t *testing.T, s *scene) {
 			return nil
 		default:
 			return fmt.Errorf("it goes on")
-		}
-	})
-}
-
-// TestKernelTLSIsRefused: where requests are asked about, the kernel does not encrypt in the library's place.
-func TestKernelTLSIsRefused(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	onSteps(t, func(t *testing.T, step event.Step) {
-		s := newScene(t, step)
-		for ports, want := range map[string]bool{asked: true, plain: false} {
-			s.swap(t, "Enforce", ports)
-			said := s.box.Command(self, ulpArg).Run(t)
-			if refused := said == unix.EPERM.Error(); refused != want {
-				t.Errorf("with the rule %q setsockopt says %q", ports, said)
-			}
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"structs"
@@ -96,6 +97,7 @@ type scene struct {
 	taps   *read.Taps
 	box    *pod.Container
 	server netip.AddrPort
+	pins   string // where the kernel side has its maps
 
 	mu     sync.Mutex
 	seen   []string // paths of the requests that reached the server
@@ -113,6 +115,7 @@ func newSceneOf(t *testing.T, step event.Step, cfg probes.Config) *scene {
 	node := pod.NewNode(t)
 	s := &scene{Net: testutil.NewNet(t, testutil.NetOptions{})}
 	s.kernel, s.judge = attached.Open(t, node, cfg, []event.Step{step, event.StepReport})
+	s.pins = filepath.Join(node.BPFFS, "sallyport")
 	var err error
 	if s.taps, err = read.OpenTaps(s.kernel, "/proc"); err != nil {
 		t.Fatal(err)

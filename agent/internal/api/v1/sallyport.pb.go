@@ -1956,7 +1956,11 @@ type Event struct {
 	Told          uint32                 `protobuf:"varint,33,opt,name=told,proto3" json:"told,omitempty"`
 	Method        []byte                 `protobuf:"bytes,34,opt,name=method,proto3" json:"method,omitempty"` // of request: this, path and host may be cut
 	Host          []byte                 `protobuf:"bytes,35,opt,name=host,proto3" json:"host,omitempty"`
-	Flaw          uint32                 `protobuf:"varint,36,opt,name=flaw,proto3" json:"flaw,omitempty"` // enum flaw
+	Flaw          uint32                 `protobuf:"varint,36,opt,name=flaw,proto3" json:"flaw,omitempty"`                               // enum flaw
+	KtlsPart      uint32                 `protobuf:"varint,37,opt,name=ktls_part,json=ktlsPart,proto3" json:"ktls_part,omitempty"`       // enum ktls_part
+	TlsVersion    uint32                 `protobuf:"varint,38,opt,name=tls_version,json=tlsVersion,proto3" json:"tls_version,omitempty"` // of ktls: as TLS counts
+	TlsCipher     uint32                 `protobuf:"varint,39,opt,name=tls_cipher,json=tlsCipher,proto3" json:"tls_cipher,omitempty"`    // of ktls: TLS_CIPHER_* of linux/tls.h
+	Tapped        bool                   `protobuf:"varint,65,opt,name=tapped,proto3" json:"tapped,omitempty"`                           // of ktls: by a library that a tap reads
 	Workload      []byte                 `protobuf:"bytes,40,opt,name=workload,proto3" json:"workload,omitempty"`
 	Namespace     string                 `protobuf:"bytes,41,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Pod           string                 `protobuf:"bytes,42,opt,name=pod,proto3" json:"pod,omitempty"`
@@ -2257,6 +2261,34 @@ func (x *Event) GetFlaw() uint32 {
 		return x.Flaw
 	}
 	return 0
+}
+
+func (x *Event) GetKtlsPart() uint32 {
+	if x != nil {
+		return x.KtlsPart
+	}
+	return 0
+}
+
+func (x *Event) GetTlsVersion() uint32 {
+	if x != nil {
+		return x.TlsVersion
+	}
+	return 0
+}
+
+func (x *Event) GetTlsCipher() uint32 {
+	if x != nil {
+		return x.TlsCipher
+	}
+	return 0
+}
+
+func (x *Event) GetTapped() bool {
+	if x != nil {
+		return x.Tapped
+	}
+	return false
 }
 
 func (x *Event) GetWorkload() []byte {
@@ -2681,8 +2713,7 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x0fObserveResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.sallyport.v1.EventH\x00R\x05event\x12\x14\n" +
 	"\x04lost\x18\x02 \x01(\x04H\x00R\x04lostB\x06\n" +
-	"\x04item\"\xd2\n" +
-	"\n" +
+	"\x04item\"\xc7\v\n" +
 	"\x05Event\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12/\n" +
@@ -2721,7 +2752,13 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x04told\x18! \x01(\rR\x04told\x12\x16\n" +
 	"\x06method\x18\" \x01(\fR\x06method\x12\x12\n" +
 	"\x04host\x18# \x01(\fR\x04host\x12\x12\n" +
-	"\x04flaw\x18$ \x01(\rR\x04flaw\x12\x1a\n" +
+	"\x04flaw\x18$ \x01(\rR\x04flaw\x12\x1b\n" +
+	"\tktls_part\x18% \x01(\rR\bktlsPart\x12\x1f\n" +
+	"\vtls_version\x18& \x01(\rR\n" +
+	"tlsVersion\x12\x1d\n" +
+	"\n" +
+	"tls_cipher\x18' \x01(\rR\ttlsCipher\x12\x16\n" +
+	"\x06tapped\x18A \x01(\bR\x06tapped\x12\x1a\n" +
 	"\bworkload\x18( \x01(\fR\bworkload\x12\x1c\n" +
 	"\tnamespace\x18) \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18* \x01(\tR\x03pod\x12\x1c\n" +
