@@ -39,7 +39,7 @@ struct tls_conn {
 	__u64 name_hash; /* of the name by which its socket was allowed */
 	__u64 name_serial; /* 0: by none */
 	__u32 served; /* 1: the gate lets it pass by the name that it asks for */
-	__u32 pad;
+	__u32 verdict; /* enum verdict, of the request that denied it; 0: it could not be read */
 	struct request request;
 };
 

@@ -103,7 +103,7 @@ static __always_inline int hook_sendmsg(struct socket *sock, struct msghdr *msg,
 	struct label *label;
 	struct ask ask;
 	__u8 addr[16];
-	int named;
+	int named, err = 0;
 
 	if (!sk || !c || !family_is_ip(sk->__sk_common.skc_family))
 		return 0;
@@ -112,8 +112,10 @@ static __always_inline int hook_sendmsg(struct socket *sock, struct msghdr *msg,
 	if (!label)
 		return lost_errno();
 	state = state_of(sk, label, facts.netns);
-	if (c->flags & CONTROL_TAPS && facts.type == TYPE_STREAM && state && tie_send(sk, state, label))
-		return -ERR_PERM;
+	if (c->flags & CONTROL_TAPS && facts.type == TYPE_STREAM && state)
+		err = tie_send(sk, state, label);
+	if (err)
+		return err;
 	named = msg->msg_name && address_read(&address, addr, msg->msg_name, msg->msg_namelen);
 	/* Streams ignore the name unless the send is also the connect. */
 	if (facts.type == TYPE_STREAM && !(msg->msg_flags & MESSAGE_FASTOPEN))

@@ -9,6 +9,7 @@
 
 enum errnos {
 	ERR_PERM = 1,
+	ERR_CONNRESET = 104,
 	ERR_CONNREFUSED = 111,
 	ERR_PROTONOSUPPORT = 93,
 };

@@ -90,6 +90,7 @@ __noinline int tap_judge(struct tls_conn *conn, struct request *r, struct reques
 	said_forget(&room->said);
 	if (verdict_passes(verdict))
 		return 1;
+	conn->verdict = verdict;
 	conn->state = TLS_DENIED;
 	if (verdict == VERDICT_KILL)
 		bpf_send_signal(SIGNAL_KILL);

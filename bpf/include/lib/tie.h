@@ -102,6 +102,14 @@ static __always_inline int tie_make(struct sock *sk, const struct sock_state *st
 	return TIE_GOOD;
 }
 
+/* What a send on a denied object's socket gets. The gate resets both ends with the next packet, which is a close's. */
+static __always_inline int tie_errno(const struct tls_tie *tie)
+{
+	const struct tls_conn *conn = bpf_map_lookup_elem(&conn_by_object, &tie->key);
+
+	return conn && conn->verdict == VERDICT_RESET ? -ERR_CONNRESET : -ERR_PERM;
+}
+
 /*
  * A send on a stream, by the running thread, whose label it is. Returns 0 or a
  * negative errno. What has no tie passes: it may be no TLS; the gate looks. Its stack is its own: the hook's
@@ -116,7 +124,7 @@ static __noinline int tie_send(struct sock *sk, const struct sock_state *state,
 	if (status == TIE_GOOD)
 		return 0;
 	if (status == TIE_DENIED)
-		return -ERR_PERM;
+		return tie_errno(tie);
 	if (tie_make(sk, state, label) == TIE_NONE && tie)
 		tie->serial = 0; /* no object has encrypted this: closed at the gate */
 	return 0;

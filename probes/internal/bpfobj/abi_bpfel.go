@@ -721,7 +721,7 @@ type ABITlsConn struct {
 	NameHash   uint64
 	NameSerial uint64
 	Served     uint32
-	Pad        uint32
+	Verdict    uint32
 	Request    struct {
 		_      structs.HostLayout
 		Parser struct {

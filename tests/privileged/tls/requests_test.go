@@ -147,9 +147,15 @@ func (s *scene) took(t *testing.T, pid int) {
 	})
 }
 
-// policies change while a connection lives, only audit, or say nothing of requests.
+// policies reset, only audit, change while a connection lives, or say nothing of requests.
 func policies(t *testing.T, s *scene) {
 	t.Helper()
+	s.swap(t, "Enforce\n  onViolation: {verdict: Reset}", asked)
+	c := s.box.Command("curl", "-skS", "--http1.1", "https://"+s.server.String()+"/denied/reset")
+	out := c.Run(t)
+	if code := c.ProcessState.ExitCode(); code != 55 || !strings.Contains(c.Complaint(), "reset by peer") || s.has("/denied/reset") {
+		t.Errorf("where the verdict is Reset, curl ends with %d, says %q, complains %q", code, out, c.Complaint())
+	}
 	p := programs()[0]
 	s.swap(t, "Audit", asked)
 	audited := s.start(t, p.args(s)...)
