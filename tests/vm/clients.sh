@@ -24,4 +24,5 @@ print(*sorted(files | {os.__file__}))'); do
 		esac
 	done
 fi
-echo "$out"
+openssl=$("${0%/*}/openssl.sh")
+echo "$out $openssl"

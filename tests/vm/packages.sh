@@ -27,10 +27,11 @@ has_clients='/tests/privileged/tls$'
 
 # The ladder runs beside the others: guests wait half of their time, and what takes turns is one thread.
 run() {
-	local status=0 turning rest
+	local status=0 turning rest clients
 	group "$takes_turns" "-turns ${flags[*]}" "$@" &
 	turning=$!
-	group "$has_clients" "${flags[*]} $("${0%/*}/clients.sh")" "$@" || status=1
+	clients=$("${0%/*}/clients.sh") || status=1
+	group "$has_clients" "${flags[*]} $clients" "$@" || status=1
 	mapfile -t rest < <(printf '%s\n' "$@" | grep -Ev "$takes_turns|$has_clients")
 	group . "${flags[*]}" "${rest[@]}" || status=1
 	wait "$turning" || status=1
