@@ -22,7 +22,9 @@ func libraryDirs() []string {
 
 // isLibrary says whether a file's name is that of a library that we can read.
 func isLibrary(name string) bool {
-	return strings.HasPrefix(name, "libssl.so") || strings.HasPrefix(name, "libgnutls.so")
+	return slices.ContainsFunc([]string{"libssl.so", "libgnutls.so", "libssl3.so"}, func(prefix string) bool {
+		return strings.HasPrefix(name, prefix)
+	})
 }
 
 // isArchitecture says whether a directory holds the libraries of an architecture: x86_64-linux-gnu.

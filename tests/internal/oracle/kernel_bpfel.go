@@ -424,7 +424,7 @@ type KernelTlsConn struct {
 	NameHash   uint64
 	NameSerial uint64
 	Served     uint32
-	Pad        uint32
+	Holds      uint32
 	Request    KernelRequest
 }
 
