@@ -37,7 +37,7 @@ func (f *File) goTable() (s *section, h pcln, err error) {
 // anywhere: it is where its header is. Up to Go 1.25.
 func (f *File) gathered() (*section, error) {
 	none := fmt.Errorf("%w: it has no table of Go functions", ErrNotFound)
-	if f.section(".note.go.buildid", ".go.buildinfo") == nil {
+	if !f.IsGo() {
 		return nil, none
 	}
 	s := f.section(".data.rel.ro")
