@@ -147,9 +147,29 @@ func inspect(r io.ReaderAt) (lib Library, points []point, err error) {
 	more, err = placeGo(f)
 	add(Go, more, err)
 	if len(libs) == 0 && len(errs) == 0 {
-		return "", nil, fmt.Errorf("%w: of no TLS library", elfsym.ErrNotFound)
+		return "", nil, unread(f)
 	}
 	return Library(strings.Join(libs, ", ")), points, errors.Join(errs...)
+}
+
+// unread says why no library of a file can be read: it has none, or one whose code nobody can follow.
+//
+// That of rustls depends on its version and on the compiler: what takes cleartext is inlined, or takes it in a form that
+// has changed with versions, and its object moves in memory between its beginning and its handshake, so that nothing ties
+// it to a socket. Compilers leave the paths of its sources in a program that can panic, stripped or not.
+func unread(f *elfsym.File) error {
+	none := fmt.Errorf("%w: of no TLS library", elfsym.ErrNotFound)
+	if f.IsGo() {
+		return none
+	}
+	has, err := f.Contains(".rodata", "/rustls-")
+	switch {
+	case err != nil:
+		return err
+	case has:
+		return fmt.Errorf("%w: it has rustls inside, which has no function that lasts", elfsym.ErrCode)
+	}
+	return none
 }
 
 // placeGo places the programs of Go's crypto/tls, where the bodies of its functions begin.

@@ -62,11 +62,14 @@ static __always_inline int nss_write(__u64 object, const void *bytes, __s64 len)
 
 	if (!conn)
 		return 0;
-	if (conn->state != TLS_NEW || len <= 0)
-		return tap_write(object, bytes, len, 0);
 	thread = tap_thread();
 	if (!thread)
 		return 0;
+	thread->held = 0;
+	if (conn->holds)
+		conn->state = TLS_DENIED; /* closed: one waits already, of another thread, or its end was not seen */
+	if (conn->state != TLS_NEW || len <= 0)
+		return tap_write(object, bytes, len, 0);
 	thread->writing = object;
 	thread->written_at = 0;
 	thread->held_at = (__u64)bytes;
@@ -85,8 +88,8 @@ static __always_inline int nss_send(__u64 object)
 	if (!thread || !thread->held || thread->writing != object)
 		return 0;
 	conn = bpf_map_lookup_elem(&conn_by_object, &key);
-	if (!conn || conn->state != TLS_HELD)
-		return 0; /* its ClientHello, or denied */
+	if (!conn || conn->state == TLS_NEW || conn->state == TLS_DENIED)
+		return 0; /* its ClientHello, or no more */
 	conn->state = TLS_TIED;
 	conn->holds = 0;
 	conn->ahead = thread->held;

@@ -48,3 +48,25 @@ func TestCalls(t *testing.T) {
 		t.Errorf("of another machine: %v, %v", calls, err)
 	}
 }
+
+// A text is found wherever it lies, where pieces meet that are read at a time too.
+func TestContains(t *testing.T) {
+	const text = "/rustls-0.20"
+	for _, at := range []int{0, window - 5, window, 2*window - len(text), 2*window + 7} {
+		data := make([]byte, 3*window)
+		copy(data[at:], text)
+		f := coded(elf.EM_X86_64, data)
+		if has, err := f.Contains(".text", text); err != nil || !has {
+			t.Errorf("at %d: %v, %v", at, has, err)
+		}
+		if has, err := f.Contains(".text", text+"x"); err != nil || has {
+			t.Errorf("another text at %d: %v, %v", at, has, err)
+		}
+		if has, err := f.Contains(".rodata", text); err != nil || has {
+			t.Errorf("in no section: %v, %v", has, err)
+		}
+	}
+	if _, err := coded(elf.EM_X86_64, make([]byte, 8)).Contains(".plt", text); !errors.Is(err, ErrFormat) {
+		t.Errorf("behind the end: %v", err)
+	}
+}
