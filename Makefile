@@ -28,7 +28,8 @@ UNRACED     = ./tests/arch ./tests/schema $$(grep -rl 'testing\.Short()' --inclu
 
 # What the guest of a VM test gets beside the test program. There is no compiler in it.
 VMRUN_FLAGS ?= -f $(CURDIR)/$(BUILD)/victim:/bin/victim -env SALLYPORT_VICTIM=/bin/victim \
-	-dyn /usr/bin/curl -dyn /usr/bin/openssl -dyn /usr/bin/gnutls-cli -dyn /usr/sbin/nginx
+	-dyn /usr/bin/curl -dyn /usr/bin/openssl -dyn /usr/bin/gnutls-cli -dyn /usr/sbin/nginx \
+	-dyn $(CURDIR)/$(BUILD)/victim-tls:/bin/victim-tls -env SALLYPORT_VICTIM_TLS=/bin/victim-tls
 VM_PARALLEL ?= 1
 
 # Include paths are relative to where bpf2go runs, so that no path of this machine gets into an object. libbpf's headers
@@ -104,6 +105,7 @@ test-vm: build ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernels in QE
 	@contrib/tools/setup.sh test
 	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
 	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
+	cc -O2 -Wall -Wextra -o $(BUILD)/victim-tls tests/victim/tls/*.c
 	for version in $(KERNELS); do tests/vm/kernels.sh "$$version" >/dev/null; done
 	@status=0; for version in $(KERNELS); do \
 	  $(MAKE) test-vm-kernel KERNEL="$$version" >"$(BUILD)/vm-$$version.log" 2>&1 & \
@@ -167,6 +169,7 @@ bench: ## what it costs, as tables against a no-op natively and against no agent
 	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v ./tests/bench
 	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
 	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
+	cc -O2 -Wall -Wextra -o $(BUILD)/victim-tls tests/victim/tls/*.c
 	for version in $(KERNELS); do \
 	  kernel=$$(tests/vm/kernels.sh "$$version"); \
 	  echo "== kernel $$version"; \
@@ -179,6 +182,7 @@ gauntlet: ## every attack against every step of the ladder, and every fault, as 
 	@contrib/tools/setup.sh test
 	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
 	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
+	cc -O2 -Wall -Wextra -o $(BUILD)/victim-tls tests/victim/tls/*.c
 	@status=0; \
 	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v ./tests/gauntlet | tee $(BUILD)/gauntlet.log || status=1; \
 	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v -run '^TestFault' ./tests/containers/agent | tee $(BUILD)/faults.log || status=1; \

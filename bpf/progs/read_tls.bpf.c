@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
  * READ in TLS libraries: probes on the functions of OpenSSL, BoringSSL and GnuTLS, which take the same
- * arguments in the same places: the object, the bytes, how many; and on those of Go's crypto/tls.
+ * arguments in the same places: the object, the bytes, how many; and on those of NSS and of Go's crypto/tls.
  *
  * read_tls_use       handshake, read: the object is used
  * read_tls_write     write: the bytes are judged before they are encrypted; returns how many it took
  * read_tls_write_ex  the same, for SSL_write_ex, which returns 1 and leaves the number in memory
+ * read_tls_write_ex2 the same with flags before that, for SSL_write_ex2
  * read_tls_unread    ways out that nobody reads (early data, sendfile)
  * read_tls_again     clear: OpenSSL itself begins every handshake with it
  * read_tls_end       free
+ * read_nss_import    SSL_ImportFD, where it returns: the descriptor has an object from now on
+ * read_nss_use       SSL_ForceHandshake, which takes the descriptor
+ * read_nss_write     ssl_SecureSend; returns how many it took
+ * read_nss_send      ssl_DefSend: what is encrypted goes to the socket
  * read_go_start      (*tls.Conn).clientHandshake
  * read_go_call       (*tls.Conn).writeRecordLocked, where bytes become records: its first instruction
  * read_go_record     the same, behind the check of the stack: what is before that can run twice in a call
  *
- * Of Go functions nothing is where they return, since their stacks move. On amd64 only.
+ * Of Go functions nothing is where they return, since their stacks move.
  *
  * Minimum kernel 5.17. Probes cannot refuse a call: what is denied stops at the socket (lib/tie.h) and at
  * the gate, which also denies a connection that no probe has seen: closed.
@@ -22,6 +27,8 @@
 #include <kernel/registers.h>
 #include <bpf/bpf_tracing.h>
 #include <lib/tap.h>
+#include <lib/tap_go.h>
+#include <lib/tap_nss.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -46,6 +53,12 @@ int BPF_KPROBE(read_tls_write_int, void *object, const void *bytes, int len)
 
 SEC("uprobe")
 int BPF_KPROBE(read_tls_write_ex, void *object, const void *bytes, __u64 len, __u64 *written)
+{
+	return tap_write((__u64)object, bytes, len, written);
+}
+
+SEC("uprobe")
+int BPF_KPROBE(read_tls_write_ex2, void *object, const void *bytes, __u64 len, __u64 flags, __u64 *written)
 {
 	return tap_write((__u64)object, bytes, len, written);
 }
@@ -87,8 +100,35 @@ int BPF_KPROBE(read_tls_end, void *object)
 	return 0;
 }
 
-#if defined(__TARGET_ARCH_x86)
-#include <lib/tap_go.h>
+SEC("uretprobe")
+int BPF_KRETPROBE(read_nss_import, void *descriptor)
+{
+	return nss_import((__u64)descriptor);
+}
+
+SEC("uprobe")
+int BPF_KPROBE(read_nss_use, void *descriptor)
+{
+	return nss_use((__u64)descriptor);
+}
+
+SEC("uprobe")
+int BPF_KPROBE(read_nss_write, void *object, const void *bytes, int len)
+{
+	return nss_write((__u64)object, bytes, len);
+}
+
+SEC("uretprobe")
+int BPF_KRETPROBE(read_nss_wrote, int took)
+{
+	return nss_wrote(took);
+}
+
+SEC("uprobe")
+int BPF_KPROBE(read_nss_send, void *object)
+{
+	return nss_send((__u64)object);
+}
 
 SEC("uprobe")
 int read_go_start(struct pt_regs *ctx)
@@ -107,4 +147,3 @@ int read_go_record(struct pt_regs *ctx)
 {
 	return go_record(ctx);
 }
-#endif

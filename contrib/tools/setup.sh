@@ -12,7 +12,7 @@ packages=
 for set in "$@"; do
 	case $set in
 	test) packages="$packages qemu-system-x86 qemu-system-common busybox-static containerd runc podman crun rsyslog rsyslog-gnutls
-		iproute2 procps gcc libc6-dev xz-utils cpio dpkg-dev curl openssl gnutls-bin nginx-light wrk wget git python3 nodejs default-jre-headless bind9-dnsutils unbound" ;;
+		iproute2 procps gcc libc6-dev xz-utils cpio dpkg-dev curl openssl gnutls-bin libnss3-tools nginx-light wrk wget git python3 nodejs default-jre-headless bind9-dnsutils unbound" ;;
 	node) packages="$packages busybox-static containerd runc containernetworking-plugins etcd-server iproute2 iptables util-linux gcc libc6-dev" ;;
 	demo) packages="$packages busybox-static containerd runc rsyslog iproute2" ;;
 	generate) packages="$packages clang-19 llvm-19 libbpf-dev linux-libc-dev" ;;

@@ -63,11 +63,12 @@ func (t *Taps) attach(r *os.File, key fileKey, points []point) ([]string, error)
 	return pins, nil
 }
 
-// groups gathers the points that one link serves: all of a program, or each by itself.
+// groups gathers the points that one link serves: all of a program, or each by itself. What begins a connection comes
+// last: with a connection that is followed, nothing is written that nobody reads.
 func (t *Taps) groups(points []point) [][]point {
 	var out [][]point
 	slices.SortFunc(points, func(a, b point) int {
-		return cmp.Or(cmp.Compare(a.program, b.program), cmp.Compare(a.offset, b.offset))
+		return cmp.Or(begins(a)-begins(b), cmp.Compare(a.program, b.program), cmp.Compare(a.offset, b.offset))
 	})
 	for _, p := range points {
 		if n := len(out) - 1; t.multi && n >= 0 && out[n][0].program == p.program {
@@ -77,6 +78,14 @@ func (t *Taps) groups(points []point) [][]point {
 		out = append(out, []point{p})
 	}
 	return out
+}
+
+// begins is 1 for a point whose program ties a connection to what it sends next, else 0.
+func begins(p point) int {
+	if slices.Contains([]string{progUse, progAgain, progUnread, progStart, progNSSImport, progNSSUse}, p.program) {
+		return 1
+	}
+	return 0
 }
 
 // probe attaches a program to the points of a group, which are all where functions begin, or all where they

@@ -18,6 +18,7 @@ type Library string
 const (
 	OpenSSL Library = "OpenSSL" // and BoringSSL, which kept these functions
 	GnuTLS  Library = "GnuTLS"
+	NSS     Library = "NSS"
 	Go      Library = "Go crypto/tls"
 )
 
@@ -45,12 +46,20 @@ const (
 	progWriteN  = "read_tls_write_int" // int len, int took
 	progWroteN  = "read_tls_wrote_int"
 	progWriteEx = "read_tls_write_ex"
-	progUnread  = "read_tls_unread"
-	progAgain   = "read_tls_again"
-	progEnd     = "read_tls_end"
-	progCall    = "read_go_call"
-	progRecord  = "read_go_record"
-	progStart   = "read_go_start"
+	// the same with flags before what it took
+	progWriteEx2 = "read_tls_write_ex2"
+	progUnread   = "read_tls_unread"
+	progAgain    = "read_tls_again"
+	progEnd      = "read_tls_end"
+	progCall     = "read_go_call"
+	progRecord   = "read_go_record"
+	progStart    = "read_go_start"
+
+	progNSSImport = "read_nss_import"
+	progNSSUse    = "read_nss_use"
+	progNSSWrite  = "read_nss_write"
+	progNSSWrote  = "read_nss_wrote"
+	progNSSSend   = "read_nss_send"
 )
 
 // libraries lists what is watched of each library of C functions.
@@ -61,8 +70,9 @@ func libraries() map[Library][]function {
 			{name: "SSL_connect", program: progUse, must: true},
 			{name: "SSL_read", program: progUse, must: true},
 			{name: "SSL_read_ex", program: progUse},
-			{name: "SSL_write", program: progWriteN, returns: progWroteN, must: true},
-			{name: "SSL_write_ex", program: progWriteEx, returns: progWroteN},
+			{name: sslWrite, program: progWriteN, returns: progWroteN, must: true},
+			{name: sslEx, program: progWriteEx, returns: progWroteN},
+			{name: sslEx2, program: progWriteEx2, returns: progWroteN},
 			{name: "SSL_write_early_data", program: progUnread},
 			{name: "SSL_sendfile", program: progUnread},
 			{name: "SSL_clear", program: progAgain, must: true},
@@ -87,7 +97,7 @@ type goFunction struct {
 }
 
 // ofGo lists what is watched of Go's crypto/tls, all of which must be there. A program that is no client of TLS has no
-// function that starts a handshake. What starts a connection is to be in place last: programs are attached by name.
+// function that starts a handshake.
 func ofGo() []goFunction {
 	return []goFunction{
 		{name: "crypto/tls.(*Conn).writeRecordLocked", first: progCall, body: progRecord},
@@ -123,20 +133,43 @@ func inspect(r io.ReaderAt) (lib Library, points []point, err error) {
 			errs = append(errs, fmt.Errorf("%s: %w", lib, err))
 		}
 	}
-	found, err := f.Funcs(names(slices.Concat(slices.Collect(maps.Values(libraries()))...))...)
+	wanted := names(slices.Concat(slices.Collect(maps.Values(libraries()))...))
+	found, err := f.Funcs(slices.Concat(wanted, opensslNames(), nssNames())...)
 	if err != nil && !errors.Is(err, elfsym.ErrNotFound) {
 		return "", nil, err
 	}
-	for _, lib := range slices.Sorted(maps.Keys(libraries())) {
-		more, err := place(libraries()[lib], found)
-		add(lib, more, err)
-	}
-	more, err := placeGo(f)
+	more, err := place(libraries()[GnuTLS], found)
+	add(GnuTLS, more, err)
+	more, err = placeOpenSSL(f, found)
+	add(OpenSSL, more, err)
+	more, err = placeNSS(f, found)
+	add(NSS, more, err)
+	more, err = placeGo(f)
 	add(Go, more, err)
 	if len(libs) == 0 && len(errs) == 0 {
-		return "", nil, fmt.Errorf("%w: of no TLS library", elfsym.ErrNotFound)
+		return "", nil, unread(f)
 	}
 	return Library(strings.Join(libs, ", ")), points, errors.Join(errs...)
+}
+
+// unread says why no library of a file can be read: it has none, or one whose code nobody can follow.
+//
+// That of rustls depends on its version and on the compiler: what takes cleartext is inlined, or takes it in a form that
+// has changed with versions, and its object moves in memory between its beginning and its handshake, so that nothing ties
+// it to a socket. Compilers leave the paths of its sources in a program that can panic, stripped or not.
+func unread(f *elfsym.File) error {
+	none := fmt.Errorf("%w: of no TLS library", elfsym.ErrNotFound)
+	if f.IsGo() {
+		return none
+	}
+	has, err := f.Contains(".rodata", "/rustls-")
+	switch {
+	case err != nil:
+		return err
+	case has:
+		return fmt.Errorf("%w: it has rustls inside, which has no function that lasts", elfsym.ErrCode)
+	}
+	return none
 }
 
 // placeGo places the programs of Go's crypto/tls, where the bodies of its functions begin.

@@ -12,8 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxNames bounds how many names of a directory are read.
-const maxNames = 1 << 15
+// Bounds of what is looked at in the file system of a container.
+const (
+	maxNames    = 1 << 15 // names of a directory
+	maxPrograms = 1 << 12 // files that may be programs
+)
 
 // libraryDirs are where loaders look by default; below each also directories of an architecture.
 func libraryDirs() []string {
@@ -22,7 +25,9 @@ func libraryDirs() []string {
 
 // isLibrary says whether a file's name is that of a library that we can read.
 func isLibrary(name string) bool {
-	return strings.HasPrefix(name, "libssl.so") || strings.HasPrefix(name, "libgnutls.so")
+	return slices.ContainsFunc([]string{"libssl.so", "libgnutls.so", "libssl3.so"}, func(prefix string) bool {
+		return strings.HasPrefix(name, prefix)
+	})
 }
 
 // isArchitecture says whether a directory holds the libraries of an architecture: x86_64-linux-gnu.
@@ -30,15 +35,57 @@ func isArchitecture(name string) bool {
 	return strings.HasSuffix(name, "-linux-gnu") || strings.HasSuffix(name, "-linux-musl")
 }
 
+// programDirs are where the programs of images lie; one of a directory that is not there costs nothing.
+func programDirs() []string {
+	return []string{".", "app", "usr/local/bin", "usr/local/sbin", "usr/bin", "usr/sbin", "bin", "sbin"}
+}
+
+// programFiles opens what may be programs in the file system that a process of a container sees, each file once, for
+// found, which closes them. Links of the container end inside of it.
+func programFiles(proc string, pid uint32, found func(f *os.File, path string)) error {
+	root, err := rootOf(proc, pid)
+	if root == nil {
+		return err
+	}
+	defer root.Close() //nolint:errcheck // read only
+	seen := map[fileKey]bool{}
+	for _, dir := range programDirs() {
+		for _, name := range namesIn(root, dir) {
+			if len(seen) >= maxPrograms {
+				return nil // what is beyond is covered when it is executed
+			}
+			openRegular(root, filepath.Join(dir, name), func(f *os.File, path string) {
+				key, err := keyOf(f)
+				if err != nil || seen[key] {
+					_ = f.Close() // read only
+					return
+				}
+				seen[key] = true
+				found(f, path)
+			})
+		}
+	}
+	return nil
+}
+
+// rootOf opens the file system that a process sees, nil where it has ended.
+func rootOf(proc string, pid uint32) (*os.File, error) {
+	root, err := os.OpenFile(filepath.Join(proc, strconv.FormatUint(uint64(pid), 10), "root"), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil, nil //nolint:nilnil // there is none to open
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the root of process %d: %w", pid, err)
+	}
+	return root, nil
+}
+
 // libraryFiles opens the TLS libraries in the file system that a process of a container sees, for found, which closes
 // them. Links of the container end inside of it.
 func libraryFiles(proc string, pid uint32, found func(f *os.File, path string)) error {
-	root, err := os.OpenFile(filepath.Join(proc, strconv.FormatUint(uint64(pid), 10), "root"), unix.O_PATH|unix.O_DIRECTORY, 0)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return nil // it has ended
-	}
-	if err != nil {
-		return fmt.Errorf("opening the root of process %d: %w", pid, err)
+	root, err := rootOf(proc, pid)
+	if root == nil {
+		return err
 	}
 	defer root.Close() //nolint:errcheck // read only
 	for _, dir := range libraryDirs() {

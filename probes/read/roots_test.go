@@ -75,3 +75,44 @@ func TestLibraryFiles(t *testing.T) {
 		t.Errorf("a process that has ended: %v", err)
 	}
 }
+
+// What may be a program is found once, by whatever names, and no link leads out of the root.
+func TestProgramFiles(t *testing.T) {
+	proc := t.TempDir()
+	const pid = 7
+	root := filepath.Join(proc, strconv.Itoa(pid), "root")
+	for _, path := range []string{"server", "app/server", "usr/bin/tool", "opt/other"} {
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(proc, "outside"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{"bin": "usr/bin", "app/again": "server", "app/outside": "../../../outside"} {
+		if err := os.Symlink(to, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(filepath.Join(root, "usr/bin/tool"), filepath.Join(root, "usr/bin/alias")); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := programFiles(proc, pid, func(f *os.File, path string) {
+		got = append(got, filepath.Dir(path))
+		_ = f.Close() // read only
+	}); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(got)
+	if want := []string{"/", "/app", "/usr/bin"}; !slices.Equal(got, want) {
+		t.Errorf("found files in %q, not in %q", got, want)
+	}
+	if err := programFiles(proc, pid+1, nil); err != nil {
+		t.Errorf("a process that has ended: %v", err)
+	}
+}

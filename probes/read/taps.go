@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -38,6 +39,8 @@ type Taps struct {
 	mu    sync.Mutex
 	files map[fileKey]*file
 	of    map[uint64]map[fileKey]bool // the files of each container
+
+	searched map[uint64]bool // the containers whose file system was searched for programs
 }
 
 // file is a file that was looked at.
@@ -62,7 +65,7 @@ func OpenTaps(k *probes.Kernel, proc string) (*Taps, error) {
 		return nil, fmt.Errorf("reading the taps: %w", err)
 	}
 	t := &Taps{
-		kernel: k, proc: proc, files: map[fileKey]*file{}, of: map[uint64]map[fileKey]bool{},
+		kernel: k, proc: proc, files: map[fileKey]*file{}, of: map[uint64]map[fileKey]bool{}, searched: map[uint64]bool{},
 		multi: features.HaveBPFLinkUprobeMulti() == nil,
 	}
 	if t.multi {
@@ -88,7 +91,7 @@ func Remove(k *probes.Kernel) error {
 // cost one call of stat. An error of one file leaves the others covered; what is not covered is opaque at the gate
 // (fails closed).
 func (t *Taps) Cover(container uint64, pid uint32) error {
-	maps, err := mappings(t.proc, pid)
+	mapped, err := mappings(t.proc, pid)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		return nil // it has ended
 	}
@@ -96,7 +99,7 @@ func (t *Taps) Cover(container uint64, pid uint32) error {
 		return err
 	}
 	errs := []error{}
-	for _, m := range maps {
+	for _, m := range mapped {
 		f, err := os.Open(m.file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it was unmapped, or the process has ended
@@ -116,6 +119,28 @@ func (t *Taps) CoverLibraries(container uint64, pid uint32) error {
 	errs := []error{}
 	err := libraryFiles(t.proc, pid, func(f *os.File, path string) {
 		errs = append(errs, t.cover(container, f, path))
+	})
+	return errors.Join(append(errs, err)...)
+}
+
+// CoverPrograms puts taps on the Go programs, which have their TLS inside, that lie where a process of a container would
+// look for programs: a program can have sent its first request before what it executes was looked at. Once for each
+// container; what comes later is covered when it is executed.
+func (t *Taps) CoverPrograms(container uint64, pid uint32) error {
+	t.mu.Lock()
+	searched := t.searched[container]
+	t.searched[container] = true
+	t.mu.Unlock()
+	if searched {
+		return nil
+	}
+	errs := []error{}
+	err := programFiles(t.proc, pid, func(r *os.File, path string) {
+		if f, err := elfsym.Open(r); err != nil || !f.IsNative() || !f.IsGo() {
+			_ = r.Close() // read only; no program, or one whose library lies elsewhere
+			return
+		}
+		errs = append(errs, t.cover(container, r, path))
 	})
 	return errors.Join(append(errs, err)...)
 }
@@ -189,6 +214,7 @@ func (t *Taps) Retain(wanted func(container uint64) bool) error {
 			errs = append(errs, t.release(container))
 		}
 	}
+	maps.DeleteFunc(t.searched, func(container uint64, _ bool) bool { return !wanted(container) })
 	return errors.Join(errs...)
 }
 

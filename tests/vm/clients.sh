@@ -8,6 +8,10 @@ program() {
 	[ ! -e "$1" ] || out="$out -dyn $1:${2:-$1}"
 }
 program /usr/bin/wget
+program /usr/bin/tstclnt
+for library in /usr/lib/*-linux-gnu/libsoftokn3.so /usr/lib/*-linux-gnu/libfreebl3.so /usr/lib/*-linux-gnu/libfreeblpriv3.so; do
+	program "$library" # which NSS loads when it runs
+done
 program /usr/bin/git
 program /usr/lib/git-core/git-remote-http /usr/lib/git-core/git-remote-https
 program "$(readlink -f /usr/bin/node || echo /usr/bin/node)" /usr/bin/node

@@ -226,13 +226,13 @@ func (p *taps) glance(proc process) {
 	}
 }
 
-// cover taps what a process has mapped, and with libraries also what lies where its container looks for libraries. It
-// gives its place back.
-func (p *taps) cover(open *read.Taps, proc process, libraries bool) {
+// cover taps what a process has mapped, and with whole also what lies where its container looks for libraries and for
+// programs. It gives its place back.
+func (p *taps) cover(open *read.Taps, proc process, whole bool) {
 	defer func() { <-p.places }()
 	errs := []error{open.Cover(proc.container, proc.pid)}
-	if libraries {
-		errs = append(errs, open.CoverLibraries(proc.container, proc.pid))
+	if whole {
+		errs = append(errs, open.CoverLibraries(proc.container, proc.pid), open.CoverPrograms(proc.container, proc.pid))
 	}
 	if err := errors.Join(errs...); err != nil {
 		p.log.WithError(err).WithFields(logrus.Fields{"container": proc.container, "pid": proc.pid}).

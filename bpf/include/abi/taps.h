@@ -3,7 +3,7 @@
 /* What is known of the TLS connections of libraries. Only the kernel programs write it. */
 #include <abi/request.h>
 
-/* An object in the memory of a process: of a TLS library (SSL, gnutls_session_t, tls.Conn), or a goroutine. */
+/* An object in the memory of a process: of a TLS library (SSL, gnutls_session_t, sslSocket, tls.Conn), or a goroutine. */
 struct tls_key {
 	__u64 object; /* its address */
 	__u32 tgid;
@@ -15,6 +15,8 @@ enum tls_state {
 	TLS_TIED = 1,	/* to a socket: what is written is judged by who its peer is */
 	TLS_DENIED = 2, /* a request on it was, or could not be read: nothing more leaves, for what the
 			   library holds would be sent with the next write */
+	TLS_HELD = 3,	/* to a socket, by a write that began the handshake and was not judged yet: nothing
+			   but the ClientHello may leave, see lib/tap_nss.h */
 };
 
 /* What is written to a connection, as its first bytes say. */
@@ -39,7 +41,8 @@ struct tls_conn {
 	__u64 name_hash; /* of the name by which its socket was allowed */
 	__u64 name_serial; /* 0: by none */
 	__u32 served; /* 1: the gate lets it pass by the name that it asks for */
-	__u32 verdict; /* enum verdict, of the request that denied it; 0: it could not be read */
+	__u16 verdict; /* enum verdict, of the request that denied it; 0: it could not be read */
+	__u16 holds; /* 1: a write waits for its handshake, which gives it a socket: TLS_HELD */
 	struct request request;
 };
 
@@ -54,4 +57,6 @@ struct tls_thread {
 	__u64 object;	  /* the one it used last */
 	__u64 writing;	  /* the one it is writing to; 0: none */
 	__u64 written_at; /* where the library leaves in its memory how much it took; 0: it returns that */
+	__u64 held_at;	  /* the bytes of the write that waits for a socket, in memory */
+	__u64 held;	  /* how many; 0: none waits */
 };

@@ -30,4 +30,12 @@ struct user_pt_regs {
 	__u64 pstate;
 };
 struct pt_regs;
+
+/* The same on arm64, where nothing of it has run yet. */
+#define GO_REG(ctx, n)	(((const struct user_pt_regs *)(ctx))->regs[n])
+#define GO_ROUTINE(ctx) GO_REG(ctx, 28)
+#define GO_PARM1(ctx)	GO_REG(ctx, 0)
+#define GO_PARM2(ctx)	GO_REG(ctx, 1)
+#define GO_PARM3(ctx)	GO_REG(ctx, 2)
+#define GO_PARM4(ctx)	GO_REG(ctx, 3)
 #endif

@@ -240,6 +240,11 @@ struct pt_regs___x86 {
 	unsigned long r14;
 };
 
+/* The same on arm64. */
+struct pt_regs___a64 {
+	__u64 regs[31];
+};
+
 struct seq_file;
 
 struct bpf_iter_meta {

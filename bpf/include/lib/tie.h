@@ -40,17 +40,30 @@ static __always_inline struct tls_conn *tie_waiting(struct tls_tie *tie)
 }
 
 /*
- * The object that the running goroutine works for: a goroutine can have another thread by now. Go keeps its address in
- * R14, at calls of the kernel too; what others have in there is no goroutine's.
+ * The address of the goroutine that a thread runs, which Go keeps in a register, at calls of the kernel too; what
+ * others have in there is no goroutine's.
  */
+static __always_inline __u64 tie_goroutine(struct task_struct *task)
+{
+	const void *regs = (const void *)bpf_task_pt_regs(task);
+	const struct pt_regs___x86 *x86 = regs;
+	const struct pt_regs___a64 *arm64 = regs;
+
+	if (bpf_core_field_exists(x86->r14))
+		return x86->r14;
+	if (bpf_core_field_exists(arm64->regs))
+		return arm64->regs[28];
+	return 0;
+}
+
+/* The object that the running goroutine works for: a goroutine can have another thread by now. */
 static __always_inline struct tls_conn *tie_of_goroutine(struct tls_tie *tie, struct task_struct *task)
 {
-	const struct pt_regs___x86 *regs = (const struct pt_regs___x86 *)bpf_task_pt_regs(task);
 	__u64 *object;
 
-	if (!bpf_core_field_exists(regs->r14))
+	tie->key.object = tie_goroutine(task);
+	if (!tie->key.object)
 		return 0;
-	tie->key.object = regs->r14;
 	object = bpf_map_lookup_elem(&object_by_goroutine, &tie->key);
 	if (!object)
 		return 0;
@@ -98,7 +111,7 @@ static __always_inline int tie_make(struct sock *sk, const struct sock_state *st
 		return TIE_NONE;
 	}
 	*kept = tie; /* in the place of a former object's */
-	conn->state = TLS_TIED;
+	conn->state = conn->holds ? TLS_HELD : TLS_TIED;
 	return TIE_GOOD;
 }
 
@@ -125,6 +138,8 @@ static __noinline int tie_send(struct sock *sk, const struct sock_state *state,
 		return 0;
 	if (status == TIE_DENIED)
 		return tie_errno(tie);
+	if (status == TIE_HELD)
+		return -ERR_PERM;
 	if (tie_make(sk, state, label) == TIE_NONE && tie)
 		tie->serial = 0; /* no object has encrypted this: closed at the gate */
 	return 0;

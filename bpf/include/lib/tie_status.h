@@ -7,6 +7,7 @@
 enum tie_status {
 	TIE_NONE,   /* no tap sees what is sent now */
 	TIE_GOOD,   /* all that was written so far may leave */
+	TIE_HELD,   /* the same, and nothing more until the write that waits was judged */
 	TIE_DENIED, /* nothing more may */
 	TIE_ENDED,  /* the object is gone, and all that was sent came from it: it may leave */
 };
@@ -20,5 +21,7 @@ static __always_inline int tie_status(const struct tls_tie *tie)
 	conn = bpf_map_lookup_elem(&conn_by_object, &tie->key);
 	if (!conn || conn->serial != tie->serial)
 		return TIE_ENDED;
+	if (conn->state == TLS_HELD)
+		return TIE_HELD;
 	return conn->state == TLS_DENIED ? TIE_DENIED : TIE_GOOD;
 }

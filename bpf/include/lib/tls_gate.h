@@ -71,7 +71,7 @@ static __always_inline int tls_pass(struct __sk_buff *skb, struct requests *requ
 		return VERDICT_NONE;
 	status = tls_status(skb);
 	if (requests->carries == CARRIES_NOTHING) {
-		if (status != TIE_GOOD || !tls_begins(skb, requests, seg))
+		if ((status != TIE_GOOD && status != TIE_HELD) || !tls_begins(skb, requests, seg))
 			return VERDICT_NONE;
 		requests->carries = CARRIES_TLS;
 	}

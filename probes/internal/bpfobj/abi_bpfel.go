@@ -467,7 +467,7 @@ const (
 type ABILimits uint32
 
 const (
-	ABILimitsABI_VERSION     ABILimits = 6
+	ABILimitsABI_VERSION     ABILimits = 7
 	ABILimitsRULE_WORDS      ABILimits = 8
 	ABILimitsRULE_MAX        ABILimits = 512
 	ABILimitsEXE_LEN         ABILimits = 256
@@ -721,7 +721,8 @@ type ABITlsConn struct {
 	NameHash   uint64
 	NameSerial uint64
 	Served     uint32
-	Verdict    uint32
+	Verdict    uint16
+	Holds      uint16
 	Request    struct {
 		_      structs.HostLayout
 		Parser struct {
@@ -763,6 +764,7 @@ const (
 	ABITlsStateTLS_NEW    ABITlsState = 0
 	ABITlsStateTLS_TIED   ABITlsState = 1
 	ABITlsStateTLS_DENIED ABITlsState = 2
+	ABITlsStateTLS_HELD   ABITlsState = 3
 )
 
 type ABITold struct {

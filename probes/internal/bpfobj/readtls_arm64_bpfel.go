@@ -64,12 +64,21 @@ const (
 	ReadTLSMapStreamRefusals    = "stream_refusals"
 	ReadTLSMapTieBySock         = "tie_by_sock"
 	ReadTLSMapTlsByTask         = "tls_by_task"
+	ReadTLSProgReadGoCall       = "read_go_call"
+	ReadTLSProgReadGoRecord     = "read_go_record"
+	ReadTLSProgReadGoStart      = "read_go_start"
+	ReadTLSProgReadNssImport    = "read_nss_import"
+	ReadTLSProgReadNssSend      = "read_nss_send"
+	ReadTLSProgReadNssUse       = "read_nss_use"
+	ReadTLSProgReadNssWrite     = "read_nss_write"
+	ReadTLSProgReadNssWrote     = "read_nss_wrote"
 	ReadTLSProgReadTlsAgain     = "read_tls_again"
 	ReadTLSProgReadTlsEnd       = "read_tls_end"
 	ReadTLSProgReadTlsUnread    = "read_tls_unread"
 	ReadTLSProgReadTlsUse       = "read_tls_use"
 	ReadTLSProgReadTlsWrite     = "read_tls_write"
 	ReadTLSProgReadTlsWriteEx   = "read_tls_write_ex"
+	ReadTLSProgReadTlsWriteEx2  = "read_tls_write_ex2"
 	ReadTLSProgReadTlsWriteInt  = "read_tls_write_int"
 	ReadTLSProgReadTlsWrote     = "read_tls_wrote"
 	ReadTLSProgReadTlsWroteInt  = "read_tls_wrote_int"
@@ -117,12 +126,21 @@ type ReadTLSSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ReadTLSProgramSpecs struct {
+	ReadGoCall      *ebpf.ProgramSpec `ebpf:"read_go_call"`
+	ReadGoRecord    *ebpf.ProgramSpec `ebpf:"read_go_record"`
+	ReadGoStart     *ebpf.ProgramSpec `ebpf:"read_go_start"`
+	ReadNssImport   *ebpf.ProgramSpec `ebpf:"read_nss_import"`
+	ReadNssSend     *ebpf.ProgramSpec `ebpf:"read_nss_send"`
+	ReadNssUse      *ebpf.ProgramSpec `ebpf:"read_nss_use"`
+	ReadNssWrite    *ebpf.ProgramSpec `ebpf:"read_nss_write"`
+	ReadNssWrote    *ebpf.ProgramSpec `ebpf:"read_nss_wrote"`
 	ReadTlsAgain    *ebpf.ProgramSpec `ebpf:"read_tls_again"`
 	ReadTlsEnd      *ebpf.ProgramSpec `ebpf:"read_tls_end"`
 	ReadTlsUnread   *ebpf.ProgramSpec `ebpf:"read_tls_unread"`
 	ReadTlsUse      *ebpf.ProgramSpec `ebpf:"read_tls_use"`
 	ReadTlsWrite    *ebpf.ProgramSpec `ebpf:"read_tls_write"`
 	ReadTlsWriteEx  *ebpf.ProgramSpec `ebpf:"read_tls_write_ex"`
+	ReadTlsWriteEx2 *ebpf.ProgramSpec `ebpf:"read_tls_write_ex2"`
 	ReadTlsWriteInt *ebpf.ProgramSpec `ebpf:"read_tls_write_int"`
 	ReadTlsWrote    *ebpf.ProgramSpec `ebpf:"read_tls_wrote"`
 	ReadTlsWroteInt *ebpf.ProgramSpec `ebpf:"read_tls_wrote_int"`
@@ -321,12 +339,21 @@ type ReadTLSVariables struct {
 //
 // It can be passed to LoadReadTLSObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ReadTLSPrograms struct {
+	ReadGoCall      *ebpf.Program `ebpf:"read_go_call"`
+	ReadGoRecord    *ebpf.Program `ebpf:"read_go_record"`
+	ReadGoStart     *ebpf.Program `ebpf:"read_go_start"`
+	ReadNssImport   *ebpf.Program `ebpf:"read_nss_import"`
+	ReadNssSend     *ebpf.Program `ebpf:"read_nss_send"`
+	ReadNssUse      *ebpf.Program `ebpf:"read_nss_use"`
+	ReadNssWrite    *ebpf.Program `ebpf:"read_nss_write"`
+	ReadNssWrote    *ebpf.Program `ebpf:"read_nss_wrote"`
 	ReadTlsAgain    *ebpf.Program `ebpf:"read_tls_again"`
 	ReadTlsEnd      *ebpf.Program `ebpf:"read_tls_end"`
 	ReadTlsUnread   *ebpf.Program `ebpf:"read_tls_unread"`
 	ReadTlsUse      *ebpf.Program `ebpf:"read_tls_use"`
 	ReadTlsWrite    *ebpf.Program `ebpf:"read_tls_write"`
 	ReadTlsWriteEx  *ebpf.Program `ebpf:"read_tls_write_ex"`
+	ReadTlsWriteEx2 *ebpf.Program `ebpf:"read_tls_write_ex2"`
 	ReadTlsWriteInt *ebpf.Program `ebpf:"read_tls_write_int"`
 	ReadTlsWrote    *ebpf.Program `ebpf:"read_tls_wrote"`
 	ReadTlsWroteInt *ebpf.Program `ebpf:"read_tls_wrote_int"`
@@ -334,12 +361,21 @@ type ReadTLSPrograms struct {
 
 func (p *ReadTLSPrograms) Close() error {
 	return _ReadTLSClose(
+		p.ReadGoCall,
+		p.ReadGoRecord,
+		p.ReadGoStart,
+		p.ReadNssImport,
+		p.ReadNssSend,
+		p.ReadNssUse,
+		p.ReadNssWrite,
+		p.ReadNssWrote,
 		p.ReadTlsAgain,
 		p.ReadTlsEnd,
 		p.ReadTlsUnread,
 		p.ReadTlsUse,
 		p.ReadTlsWrite,
 		p.ReadTlsWriteEx,
+		p.ReadTlsWriteEx2,
 		p.ReadTlsWriteInt,
 		p.ReadTlsWrote,
 		p.ReadTlsWroteInt,

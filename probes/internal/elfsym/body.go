@@ -3,6 +3,7 @@ package elfsym
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"fmt"
 )
 
@@ -14,11 +15,13 @@ const maxPrologue = 32
 // begins a second time from its first instruction, so a probe there would see a call twice. Behind the check the
 // arguments are still in the registers that they came in, and no stack is made yet.
 //
-// The check compares with what R14 points to, which is the running goroutine only where arguments are passed in
-// registers (Go 1.17 and newer on amd64: $GOROOT/src/cmd/compile/abi-internal.md): code that does not begin with it is
-// not what it is taken for, and is ErrCode, as is that of other machines.
+// On amd64 the check compares with what R14 points to, which is the running goroutine only where arguments are passed
+// in registers (Go 1.17 and newer: $GOROOT/src/cmd/compile/abi-internal.md); on arm64 with what R28 points to, where
+// they are passed so since Go 1.18. Code that does not begin with it is not what it is taken for, and is ErrCode, as is
+// that of other machines.
 func (f *File) GoBody(fn Func) (uint64, error) {
-	if f.machine != elf.EM_X86_64 {
+	check := map[elf.Machine]func(code []byte) int{elf.EM_X86_64: stackCheck, elf.EM_AARCH64: stackCheckARM64}[f.machine]
+	if check == nil {
 		return 0, fmt.Errorf("%w: Go on %s", ErrCode, f.machine)
 	}
 	if fn.Size < maxPrologue {
@@ -28,14 +31,52 @@ func (f *File) GoBody(fn Func) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n := stackCheck(code)
+	n := check(code)
 	if n == 0 {
 		return 0, fmt.Errorf("%w: %s does not begin as a Go function with arguments in registers", ErrCode, fn.Name)
 	}
 	return fn.Offset + uint64(n), nil
 }
 
-// stackCheck is the length of the check of the stack that code begins with, in bytes, 0 if it begins with none:
+// stackCheckARM64 is stackCheck on arm64:
+//
+//	MOVD 16(R28), R16
+//	CMP R16, RSP      or      MOVD RSP, R17; CMP R16, R17      or      SUB $n, RSP, R17; CMP R16, R17
+//	BLS more
+func stackCheckARM64(code []byte) int {
+	const (
+		size  = 4
+		load  = 0xf9400b90
+		cmpSP = 0xeb3063ff
+		move  = 0x910003f1
+		sub   = 0xd10003f1 // n in 12 bits, or 4,096 times that
+		cmp   = 0xeb10023f
+		bls   = 0x54000009 // the distance in 19 bits
+
+		anyN, anyDistance = 0xff8003ff, 0xff00001f // what is not n, not the distance
+	)
+	at := 0
+	next := func(want, mask uint32) bool {
+		if binary.LittleEndian.Uint32(code[at:])&mask != want {
+			return false
+		}
+		at += size
+		return true
+	}
+	const all = ^uint32(0)
+	if !next(load, all) {
+		return 0
+	}
+	if !next(cmpSP, all) && (!next(move, all) && !next(sub, anyN) || !next(cmp, all)) {
+		return 0
+	}
+	if !next(bls, anyDistance) {
+		return 0
+	}
+	return at
+}
+
+// stackCheck is the length of the check of the stack that code of amd64 begins with, in bytes, 0 if it begins with none:
 //
 //	CMPQ SP, 16(R14)      or      LEAQ -n(SP), R12; CMPQ R12, 16(R14)
 //	JBE  more

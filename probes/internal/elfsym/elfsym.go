@@ -5,6 +5,7 @@
 package elfsym
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/hex"
@@ -31,6 +32,7 @@ const (
 	maxTable    = 128 << 20 // bytes of a table of symbols or names that is walked
 	maxSymbols  = 4 << 20   // entries of a table that are looked at
 	maxNotes    = 64 << 10
+	maxText     = 32 << 20 // bytes of data that a text is looked for in
 	window      = 64 << 10 // bytes of a table that are in memory at a time
 )
 
@@ -162,6 +164,29 @@ func (f *File) readSections(h *elf.Header64) error {
 		f.sections[i] = section{raw[i], cString(text, uint64(raw[i].Name))}
 	}
 	return nil
+}
+
+// Contains says whether a text is in a section of data, as far as that is looked at. A section that is not there has none.
+func (f *File) Contains(name, text string) (bool, error) {
+	s := f.section(name)
+	if s == nil {
+		return false, nil
+	}
+	size := min(s.Size, maxText)
+	for at := uint64(0); at < size; {
+		n := min(window, size-at)
+		raw, err := f.bytes(s.Off+at, n)
+		if err != nil {
+			return false, err
+		}
+		if bytes.Contains(raw, []byte(text)) {
+			return true, nil
+		}
+		if at += n; at < size {
+			at -= uint64(len(text)) // what lies across two windows
+		}
+	}
+	return false, nil
 }
 
 // section finds one by any of its names, nil if there is none that can be read as it stands.

@@ -22,6 +22,9 @@ type pcln struct {
 	FuncNames, Units, FileTab, PCTab, PCLine uint64
 }
 
+// IsGo says whether a Go linker has made the file, stripped or not.
+func (f *File) IsGo() bool { return f.section(".note.go.buildid", ".go.buildinfo") != nil }
+
 // GoFuncs finds functions of a Go program by name, stripped or not. What is not there is not in the result;
 // none at all is ErrNotFound, as is a file that is no Go program. That of a Go before 1.20 is ErrCode.
 func (f *File) GoFuncs(names ...string) (map[string]Func, error) {

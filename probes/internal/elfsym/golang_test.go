@@ -81,12 +81,6 @@ func TestGoFuncsOfStrippedProgram(t *testing.T) {
 func checkBody(t *testing.T, f *File, fn Func) {
 	t.Helper()
 	at, err := f.GoBody(fn)
-	if runtime.GOARCH != "amd64" {
-		if !errors.Is(err, ErrCode) {
-			t.Errorf("%s has a body at %#x, %v", fn.Name, at, err)
-		}
-		return
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,8 +88,14 @@ func checkBody(t *testing.T, f *File, fn Func) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// PUSHQ BP; MOVQ SP, BP
-	if at <= fn.Offset || !bytes.Equal(code, []byte{0x55, 0x48, 0x89, 0xe5}) {
+	want := []byte{0x55, 0x48, 0x89, 0xe5} // PUSHQ BP; MOVQ SP, BP
+	if f.machine == elf.EM_AARCH64 {
+		code, want = []byte{code[0] & 0x1f, code[3]}, []byte{0x14, 0xd1} // SUB $n, RSP, R20
+		if code[1] == 0xf8 {
+			want = []byte{0x1e, 0xf8} // MOVD.W R30, -n(RSP), where the stack is small
+		}
+	}
+	if at <= fn.Offset || !bytes.Equal(code, want) {
 		t.Errorf("%s, which is at %#x, has % x at %#x", fn.Name, fn.Offset, code, at)
 	}
 }
@@ -118,6 +118,44 @@ func TestStackCheck(t *testing.T) {
 	}
 }
 
+func TestStackCheckARM64(t *testing.T) {
+	for text, want := range map[string]int{
+		"\x90\x0b\x40\xf9\xff\x63\x30\xeb\x49\x35\x00\x54":                 12,
+		"\x90\x0b\x40\xf9\xf1\x03\x00\x91\x3f\x02\x10\xeb\x49\x35\x00\x54": 16,
+		"\x90\x0b\x40\xf9\xf1\x03\x03\xd1\x3f\x02\x10\xeb\x49\x35\x00\x54": 16,
+		"\x90\x0b\x40\xf9\xf1\x07\x40\xd1\x3f\x02\x10\xeb\x49\x35\x00\x54": 16,
+		"\x90\x0b\x40\xf9\xf1\x03\x03\xd1\x3f\x02\x10\xeb\x48\x35\x00\x54": 0, // another condition
+		"\x90\x0b\x40\xf9\xf0\x03\x03\xd1\x3f\x02\x10\xeb\x49\x35\x00\x54": 0, // another register
+		"\x90\x0f\x40\xf9\xff\x63\x30\xeb\x49\x35\x00\x54":                 0,
+		"\xfd\x7b\xbf\xa9": 0,
+	} {
+		code := append([]byte(text), make([]byte, maxPrologue)...)[:maxPrologue]
+		if got := stackCheckARM64(code); got != want {
+			t.Errorf("% x: %d, want %d", text, got, want)
+		}
+	}
+}
+
+// A program for arm64 has the places of its functions found on any machine, stripped or not.
+func TestGoFuncsOfARM64(t *testing.T) {
+	t.Setenv("GOARCH", "arm64")
+	path := program(t)
+	f := open(t, path)
+	if runtime.GOARCH != "arm64" && f.IsNative() {
+		t.Error("it is taken for one of this machine")
+	}
+	got, err := f.GoFuncs(goWrite, goRecord, goHandshake)
+	if err != nil || len(got) != 3 {
+		t.Fatalf("found %v, %v", got, err)
+	}
+	for _, fn := range got {
+		if off, _ := reference(t, path, fn.Name); fn.Offset != off {
+			t.Errorf("%s is at %#x, its symbol says %#x", fn.Name, fn.Offset, off)
+		}
+		checkBody(t, f, fn)
+	}
+}
+
 // What does not begin as Go code does has no body, nor has what is too short or of another machine.
 func TestGoBodyOfOtherCode(t *testing.T) {
 	f := open(t, program(t))
@@ -134,7 +172,7 @@ func TestGoBodyOfOtherCode(t *testing.T) {
 			t.Errorf("%s: body at %#x, %v", name, at, err)
 		}
 	}
-	f.machine = elf.EM_AARCH64
+	f.machine = elf.EM_RISCV
 	if at, err := f.GoBody(fn); !errors.Is(err, ErrCode) {
 		t.Errorf("another machine: body at %#x, %v", at, err)
 	}

@@ -2,7 +2,6 @@ package elfsym
 
 import (
 	"bytes"
-	"debug/elf"
 	"encoding/binary"
 	"fmt"
 )
@@ -38,7 +37,7 @@ func (f *File) goTable() (s *section, h pcln, err error) {
 // anywhere: it is where its header is. Up to Go 1.25.
 func (f *File) gathered() (*section, error) {
 	none := fmt.Errorf("%w: it has no table of Go functions", ErrNotFound)
-	if f.section(".note.go.buildid", ".go.buildinfo") == nil {
+	if !f.IsGo() {
 		return nil, none
 	}
 	s := f.section(".data.rel.ro")
@@ -85,51 +84,4 @@ func (f *File) goText(s *section, h *pcln) (uint64, error) {
 		}
 	}
 	return 0, fmt.Errorf("%w: it does not say where its Go code is", ErrCode)
-}
-
-// relaSize is the size of an entry of a table of relocations, in bytes.
-const relaSize = 24
-
-// pointer is the pointer at an address, where the file has value: in a program that can be loaded anywhere the loader
-// puts it there, relative to where that is.
-func (f *File) pointer(address, value uint64) (uint64, error) {
-	if value != 0 || f.kind != elf.ET_DYN {
-		return value, nil
-	}
-	for i := range f.sections {
-		s := &f.sections[i]
-		if elf.SectionType(s.Type) != elf.SHT_RELA || elf.SectionFlag(s.Flags)&elf.SHF_COMPRESSED != 0 { //nolint:misspell // ELF calls it so
-			continue
-		}
-		if s.Size > maxTable {
-			return 0, fmt.Errorf("%w: a table of %d bytes of relocations", ErrFormat, s.Size)
-		}
-		end := s.Size / relaSize * relaSize
-		for at := uint64(0); at < end; {
-			n := min(window/relaSize*relaSize, end-at)
-			raw, err := f.bytes(s.Off+at, n)
-			if err != nil {
-				return 0, err
-			}
-			for ; len(raw) > 0; raw = raw[relaSize:] {
-				if binary.LittleEndian.Uint64(raw) == address && f.isRelative(binary.LittleEndian.Uint32(raw[8:])) {
-					return binary.LittleEndian.Uint64(raw[16:]), nil
-				}
-			}
-			at += n
-		}
-	}
-	return 0, nil
-}
-
-// isRelative says whether a relocation adds where the program is loaded to a constant.
-func (f *File) isRelative(kind uint32) bool {
-	switch f.machine {
-	case elf.EM_X86_64:
-		return kind == uint32(elf.R_X86_64_RELATIVE)
-	case elf.EM_AARCH64:
-		return kind == uint32(elf.R_AARCH64_RELATIVE)
-	default:
-		return false
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"testing"
 )
 
@@ -106,6 +107,21 @@ func TestTinyLibrary(t *testing.T) {
 	}
 }
 
+// Data is as a loader leaves it: with the pointers that relocations put there.
+func TestWords(t *testing.T) {
+	f, err := Open(bytes.NewReader(gathered(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, err := f.Words(".data.rel.ro")
+	if err != nil || len(words) < 7 || uint32(words[3]) != pclnMagic || words[6] != 0x1000 {
+		t.Errorf("%x, %v", words, err)
+	}
+	if words, err := f.Words(".data"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("of no section: %x, %v", words, err)
+	}
+}
+
 // A file that claims more than it has is refused, and nothing of the size it claims is allocated.
 func TestClaimsAreBounded(t *testing.T) {
 	whole := tiny(t)
@@ -118,6 +134,11 @@ func TestClaimsAreBounded(t *testing.T) {
 			f, err := Open(bytes.NewReader(raw))
 			if err != nil {
 				continue
+			}
+			for _, name := range []string{".data.rel.ro", ".gopclntab"} {
+				if words, err := f.Words(name); err == nil && len(words)*8 > len(raw) {
+					t.Errorf("offset %d, %#x: %d words of %s", off, b, len(words), name)
+				}
 			}
 			for _, find := range []func(...string) (map[string]Func, error){f.Funcs, f.GoFuncs} {
 				if found, err := find("SSL_write", "main.main"); err == nil && len(found) == 0 {

@@ -424,7 +424,8 @@ type KernelTlsConn struct {
 	NameHash   uint64
 	NameSerial uint64
 	Served     uint32
-	Verdict    uint32
+	Verdict    uint16
+	Holds      uint16
 	Request    KernelRequest
 }
 

@@ -27,6 +27,9 @@ func programs() []program {
 		{"gnutls-cli", read.GnuTLS, func(s *scene) []string {
 			return []string{"gnutls-cli", "--insecure", "--no-ca-verification", "-p", s.port(), s.host()}
 		}},
+		{"tstclnt", read.NSS, func(s *scene) []string {
+			return []string{"tstclnt", "-D", "-o", "-h", s.host(), "-p", s.port()}
+		}},
 		{"Go", read.Go, func(s *scene) []string { return []string{ownProgram, talkArg, s.server.String()} }},
 	}
 }

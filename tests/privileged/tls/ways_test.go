@@ -1,0 +1,130 @@
+package tls
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/tests/testutil"
+)
+
+// envWays is where the client of OpenSSL is that is made of tests/victim/tls/openssl.c.
+const envWays = "SALLYPORT_VICTIM_TLS"
+
+// ways: the ways to write that OpenSSL has beside SSL_write are read, or nothing leaves by them.
+func ways(t *testing.T, s *scene) {
+	t.Helper()
+	client := os.Getenv(envWays)
+	if client == "" {
+		testutil.Unsupported(t, envWays, "it is not set: make test-vm sets it")
+	}
+	for _, c := range []struct {
+		way, path string
+		want      []string // lines that it begins to print
+	}{
+		{"write", "/allowed/", []string{"sent", "HTTP/1.1 200 OK"}},
+		{"write", "/denied/", []string{"refused Operation not permitted"}},
+		{"write_ex", "/allowed/", []string{"sent", "HTTP/1.1 200 OK"}},
+		{"write_ex", "/denied/", []string{"refused Operation not permitted"}},
+		{"write_ex2", "/allowed/", []string{"sent", "HTTP/1.1 200 OK"}},
+		{"write_ex2", "/denied/", []string{"refused Operation not permitted"}},
+		{"bio", "/allowed/", []string{"sent", "HTTP/1.1 200 OK"}},
+		{"bio", "/denied/", []string{"refused Operation not permitted"}},
+		// Before there is a peer nobody can judge.
+		{"implicit", "/allowed/", []string{"refused Operation not permitted"}},
+		{"implicit", "/denied/", []string{"refused Operation not permitted"}},
+		// Nobody reads what a file has.
+		{"sendfile", "/allowed/", []string{"refused", "refused Operation not permitted"}},
+	} {
+		t.Run(c.way+c.path, func(t *testing.T) {
+			path := c.path + c.way
+			said := s.box.Command(client, c.way, s.host(), s.port(), path).Run(t)
+			if said == "absent" {
+				testutil.Unsupported(t, "SSL_"+c.way, "the library has no such function")
+			}
+			lines := strings.Split(said, "\n")
+			for i, want := range c.want {
+				if i >= len(lines) || !strings.HasPrefix(lines[i], want) {
+					t.Errorf("it says %q, not %q", lines, c.want)
+					break
+				}
+			}
+			if sent := c.want[0] == "sent"; s.has(path) != sent {
+				t.Errorf("that the server has seen it is %v", !sent)
+			}
+		})
+	}
+	t.Run("early data", func(t *testing.T) { earlyData(t, s, client) })
+}
+
+// earlyData: what a client writes before the handshake is over does not leave, be it allowed or not.
+func earlyData(t *testing.T, s *scene, client string) {
+	t.Helper()
+	wire := s.record(t)
+	_, port, err := net.SplitHostPort(wire.at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := s.box.Command(client, "early", s.host(), s.port(), "/allowed/early", port).Run(t)
+	if want := "HTTP/1.1 200 OK"; !strings.HasPrefix(said, want) {
+		t.Fatalf("it says %q, not %q", said, want)
+	}
+	s.events.Wait(t, "an opaque connection", func(e event.Event) bool {
+		return e.Kind == event.KindRequest && e.Remote == wire.at && e.Verdict == event.VerdictDeny && e.Reason == event.ReasonOpaque
+	})
+	if got := wire.bytes(); len(got) > 0 {
+		t.Errorf("%d bytes have left", len(got))
+	}
+}
+
+// wire is a server that answers nothing and keeps what it gets.
+type wire struct {
+	at netip.AddrPort
+
+	mu  sync.Mutex
+	got []byte
+}
+
+// record starts a wire in the place of the server.
+func (s *scene) record(t *testing.T) *wire {
+	t.Helper()
+	var l net.Listener
+	s.Server.Do(t, func() (err error) {
+		l, err = net.Listen("tcp", netip.AddrPortFrom(s.ServerAddr, 0).String())
+		return err
+	})
+	w := &wire{at: l.Addr().(*net.TCPAddr).AddrPort()}
+	var done sync.WaitGroup
+	done.Go(func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return // nobody has come
+		}
+		context.AfterFunc(t.Context(), func() { _ = conn.Close() }) // ends what reads
+		_, _ = io.Copy(w, conn)
+	})
+	t.Cleanup(func() {
+		_ = l.Close() // ends what waits
+		done.Wait()
+	})
+	return w
+}
+
+func (w *wire) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.got = append(w.got, b...)
+	return len(b), nil
+}
+
+func (w *wire) bytes() []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.got
+}
