@@ -41,7 +41,7 @@ func TestRequestsAreJudged(t *testing.T) {
 		t.Run("heads", func(t *testing.T) { heads(t, s) })
 		t.Run("policies", func(t *testing.T) { policies(t, s) })
 		t.Run("names", func(t *testing.T) { names(t, s) })
-		t.Run("ways", func(t *testing.T) { ways(t, s) })
+		t.Run("ways", func(t *testing.T) { opensslWays(t, s) })
 		t.Run("fresh", func(t *testing.T) { freshFiles(t, s) })
 	})
 }

@@ -17,8 +17,8 @@ import (
 // envWays is where the client of OpenSSL is that is made of tests/victim/tls/openssl.c.
 const envWays = "SALLYPORT_VICTIM_TLS"
 
-// ways: the ways to write that OpenSSL has beside SSL_write are read, or nothing leaves by them.
-func ways(t *testing.T, s *scene) {
+// opensslWays: the ways to write that OpenSSL has beside SSL_write are read, or nothing leaves by them.
+func opensslWays(t *testing.T, s *scene) {
 	t.Helper()
 	client := os.Getenv(envWays)
 	if client == "" {
