@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -149,7 +152,7 @@ func setKeys(fd, option int, name string) error {
 
 // ways are those in which a request gets into a connection that the kernel encrypts.
 func ways() []string {
-	return []string{"write", "writev", "more", "control", "records", "sendfile", "splice"}
+	return []string{"write", "writev", "more", "control", "records", "sendfile", "splice", "flips"}
 }
 
 // write sends a request in one of the ways.
@@ -174,10 +177,34 @@ func write(fd int, way string) error {
 		return sendFile(fd, said)
 	case "splice":
 		return spliced(fd, said)
+	case "flips":
+		return flipped(fd, said)
 	default:
 		_, err := unix.Write(fd, said)
 		return err
 	}
+}
+
+// flips is how often a request is sent while another thread changes it.
+const flips = 10_000
+
+// flipped sends it without waiting, so that what is not taken any more is no reason to stop.
+func flipped(fd int, said []byte) error {
+	var ended atomic.Bool
+	defer ended.Store(true)
+	method := (*uint32)(unsafe.Pointer(&said[0]))
+	go func() {
+		for !ended.Load() {
+			atomic.StoreUint32(method, binary.NativeEndian.Uint32([]byte("PUT ")))
+			atomic.StoreUint32(method, binary.NativeEndian.Uint32([]byte("GET ")))
+		}
+	}()
+	for range flips {
+		if err := unix.Sendto(fd, said, unix.MSG_DONTWAIT, nil); err != nil && !errors.Is(err, unix.EAGAIN) {
+			return err
+		}
+	}
+	return nil
 }
 
 // recordType is the control message that makes what is sent a record of another type.

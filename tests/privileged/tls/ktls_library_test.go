@@ -3,6 +3,7 @@ package tls
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,32 +13,50 @@ import (
 	"github.com/sallyport/sallyport/probes/read"
 )
 
-// envOpenSSL is a command that runs an openssl built with kTLS, where the one of the machine is not. Debian's is since 13; its
-// GnuTLS is built without.
-const envOpenSSL = "SALLYPORT_OPENSSL_KTLS"
+// Commands that run programs whose libraries are built with kTLS, where those of the machine are not. Debian's openssl is since 13,
+// its GnuTLS is not.
+const (
+	envOpenSSL = "SALLYPORT_OPENSSL_KTLS" // openssl
+	envGnuTLS  = "SALLYPORT_GNUTLS_KTLS"  // gnutls-cli
+)
 
-// kernelUser is openssl, which has the kernel encrypt where it may. Without one that is built for it the test is skipped.
-func kernelUser(t *testing.T) program {
+// kernelUsers are programs whose libraries have the kernel encrypt where they may. Without any the test is skipped.
+func kernelUsers(t *testing.T) (users []program) {
 	t.Helper()
 	openssl := []string{"openssl"}
 	if command := os.Getenv(envOpenSSL); command != "" {
 		openssl = strings.Fields(command)
 	}
 	help, _ := exec.Command(openssl[0], append(openssl[1:], "s_client", "-help")...).CombinedOutput() // it ends with an error or not
-	if !strings.Contains(string(help), "-ktls") {
-		t.Skipf("%v is built without kTLS; %s may name another", openssl, envOpenSSL)
+	if strings.Contains(string(help), "-ktls") {
+		users = append(users, program{"openssl", read.OpenSSL, func(s *scene) []string {
+			return append(slices.Clip(openssl), "s_client", "-quiet", "-ktls", "-connect", s.server.String())
+		}})
 	}
-	return program{"openssl", read.OpenSSL, func(s *scene) []string {
-		return append(slices.Clip(openssl), "s_client", "-quiet", "-ktls", "-connect", s.server.String())
-	}}
+	if gnutls := strings.Fields(os.Getenv(envGnuTLS)); len(gnutls) > 0 {
+		config := filepath.Join(t.TempDir(), "gnutls")
+		if err := os.WriteFile(config, []byte("[global]\nktls = true\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("GNUTLS_SYSTEM_PRIORITY_FILE", config)
+		users = append(users, program{"gnutls-cli", read.GnuTLS, func(s *scene) []string {
+			return append(slices.Clip(gnutls), "--insecure", "--no-ca-verification", "-p", s.port(), s.host())
+		}})
+	}
+	if len(users) == 0 {
+		t.Skipf("no library here is built with kTLS; %s and %s may name programs", envOpenSSL, envGnuTLS)
+	}
+	return users
 }
 
 // TestLibraryDoesWithoutTheKernel: a library that has the kernel encrypt is left alone where nobody is asked about requests; where
 // somebody is, it is refused that, encrypts by itself, and its requests are read.
 func TestLibraryDoesWithoutTheKernel(t *testing.T) {
-	p := kernelUser(t)
+	users := kernelUsers(t)
 	onSteps(t, func(t *testing.T, step event.Step) {
-		withoutKernel(t, newSceneOf(t, step, probes.Config{TellConnect: true}), p)
+		for _, p := range users {
+			t.Run(p.name, func(t *testing.T) { withoutKernel(t, newSceneOf(t, step, probes.Config{TellConnect: true}), p) })
+		}
 	})
 }
 

@@ -138,6 +138,10 @@ func askKernelTLS(by string) error {
 	if err != nil {
 		return err
 	}
+	// A hook that gets values of options gets no more than a page of one, and what is longer is to be set all the same.
+	if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, string(make([]byte, 2*unix.Getpagesize()))); err != nil {
+		return fmt.Errorf("another option, with a long value: %w", err)
+	}
 	if by == byRing {
 		return setULPByRing(fd)
 	}
