@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/sallyport/sallyport/probes/internal/elfsym"
@@ -109,6 +110,29 @@ func TestPlace(t *testing.T) {
 	}
 }
 
+// Where answers are told, reads are watched besides: what is watched without that stays as it is.
+func TestInspectForAnswers(t *testing.T) {
+	library := func(watched map[Library][]function, lib Library) []point {
+		t.Helper()
+		points, err := place(watched[lib], all(libraries()[lib]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return points
+	}
+	for lib, want := range map[Library]int{OpenSSL: 4, GnuTLS: 2} {
+		more := library(answers(), lib)
+		if len(more) != want {
+			t.Errorf("%s: %+v", lib, more)
+		}
+		for _, p := range library(libraries(), lib) {
+			if slices.Contains(more, p) {
+				t.Errorf("%s: %+v is watched twice", lib, p)
+			}
+		}
+	}
+}
+
 // A client of TLS that is written in Go has its own, where its probes are behind where the functions begin.
 func TestInspectGo(t *testing.T) {
 	path, err := exec.LookPath("go")
@@ -120,7 +144,7 @@ func TestInspectGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	lib, points, err := inspect(f)
+	lib, points, err := inspect(f, false)
 	if runtime.GOARCH != "amd64" {
 		if !errors.Is(err, elfsym.ErrCode) || lib != "" || points != nil {
 			t.Errorf("%q, %v, %v", lib, points, err)
@@ -158,7 +182,7 @@ func TestInspectOneself(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if lib, points, err := inspect(f); !errors.Is(err, elfsym.ErrNotFound) || lib != "" || points != nil {
+	if lib, points, err := inspect(f, false); !errors.Is(err, elfsym.ErrNotFound) || lib != "" || points != nil {
 		t.Errorf("%q, %v, %v", lib, points, err)
 	}
 }
