@@ -144,6 +144,8 @@ test-node-vm: build ## tier 5 in a guest: pods over the CRI of containerd 1.6, c
 	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
 	tests/vm/node.sh $(BUILD)/vmrun "$$(tests/vm/kernels.sh 6.12)" $(BUILD)/sallyport $(BUILD)/sallyport-hook $(BUILD)/victim \
 	  ./tests/node '^(TestMainAndExec|TestFirstInstructionIsGoverned)$$'
+	tests/vm/node.sh $(BUILD)/vmrun "$$(tests/vm/kernels.sh 6.12)" $(BUILD)/sallyport $(BUILD)/sallyport-hook $(BUILD)/victim \
+	  ./tests/containers/agent '^TestStarWarsOverTLS$$'
 
 .PHONY: test
 test: setup-test test-unraced test-race test-bpf test-vm test-containers ## all tiers (root)

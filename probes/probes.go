@@ -222,6 +222,9 @@ func (k *Kernel) CgroupRoot() string { return k.cfg.CgroupRoot }
 // Maps gives the packages below probes the shared maps.
 func (k *Kernel) Maps() *bpfobj.Maps { return k.maps }
 
+// TellsAllowed says whether calls and requests that are allowed are told.
+func (k *Kernel) TellsAllowed() bool { return k.cfg.TellConnect }
+
 // Pins gives the packages below probes the pinned links.
 func (k *Kernel) Pins() *attach.Pins { return k.pins }
 

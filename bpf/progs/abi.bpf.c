@@ -30,6 +30,7 @@ struct ev_tamper abi_ev_tamper;
 struct ev_dns abi_ev_dns;
 struct ev_request abi_ev_request;
 struct ev_ktls abi_ev_ktls;
+struct ev_response abi_ev_response;
 struct sweep abi_sweep;
 struct ruleset abi_ruleset;
 struct rule abi_rule;

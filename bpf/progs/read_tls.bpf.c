@@ -7,6 +7,7 @@
  * read_tls_write     write: the bytes are judged before they are encrypted; returns how many it took
  * read_tls_write_ex  the same, for SSL_write_ex, which returns 1 and leaves the number in memory
  * read_tls_write_ex2 the same with flags before that, for SSL_write_ex2
+ * read_tls_read      read, where answers are told: remembers where the bytes will be, and read_tls_got looks at them
  * read_tls_unread    ways out that nobody reads (early data, sendfile)
  * read_tls_again     clear: OpenSSL itself begins every handshake with it
  * read_tls_end       free
@@ -73,6 +74,30 @@ SEC("uretprobe")
 int BPF_KRETPROBE(read_tls_wrote_int, int took)
 {
 	return tap_wrote(took);
+}
+
+SEC("uprobe")
+int BPF_KPROBE(read_tls_read, void *object, const void *bytes)
+{
+	return tap_reads(tap_key((__u64)object), bytes, 0);
+}
+
+SEC("uprobe")
+int BPF_KPROBE(read_tls_read_ex, void *object, const void *bytes, __u64 len, const __u64 *got)
+{
+	return tap_reads(tap_key((__u64)object), bytes, got);
+}
+
+SEC("uretprobe")
+int BPF_KRETPROBE(read_tls_got, long got)
+{
+	return tap_got(tap_key(0), got);
+}
+
+SEC("uretprobe")
+int BPF_KRETPROBE(read_tls_got_int, int got)
+{
+	return tap_got(tap_key(0), got);
 }
 
 SEC("uprobe")

@@ -35,6 +35,7 @@ const (
 	KindTamper                       // somebody took away or changed what enforces (Call is CallNone), or a process reached for the agent
 	KindHello                        // the name that a TLS client asks for was judged
 	KindKTLS                         // a process asked the kernel to encrypt or to decrypt on a socket (kTLS), and got it or was refused it
+	KindResponse                     // an HTTP request that passed and was told is answered
 )
 
 // Origin says how a process came into its container.
@@ -227,10 +228,14 @@ type Event struct {
 	RCode    uint8  // for KindDNS, of an answer
 	Told     uint32 // for KindDNS: how many addresses the answer told for the name
 	Unit     bool   // for KindCgroup: of no container, but policies may select it as a unit of the node
-	Path     string // for KindCgroup: path of the cgroup below the root of the hierarchy; for KindRequest: canonical, without the query
-	Method   string // for KindRequest; this, Path and Host may be cut, and are hostile as all text
+	Path     string // for KindCgroup: path of the cgroup below the root of the hierarchy; for KindRequest and KindResponse: canonical, without the query
+	Method   string // for KindRequest and, where it is known, KindResponse; this, Path and Host may be cut, and are hostile as all text
 	Host     string // for KindRequest: of the Host header; for KindHello: the name that the client asks for, "" for none
 	Flaw     Flaw   // for KindRequest and KindHello: why it cannot be read
 	Socket   uint64 // for KindRequest and KindHello: cookie of the socket whose connection the agent is to end; 0: none
 	KTLS     KTLS   // for KindKTLS
+
+	Asked   uint64        // for KindRequest and KindResponse: when the request was told, CLOCK_BOOTTIME in ns; with the connection it joins them
+	Status  uint16        // for KindResponse: 200 to 599, or 101; hostile as all that a server says
+	Latency time.Duration // for KindResponse: from the end of the request's head to the answer's status line
 }

@@ -108,6 +108,29 @@ func TestPlace(t *testing.T) {
 	}
 }
 
+// Where answers are told, reads are watched besides: what is watched without that stays as it is.
+func TestInspectForAnswers(t *testing.T) {
+	library := func(watched map[Library][]function, lib Library) []point {
+		t.Helper()
+		points, err := place(watched[lib], all(libraries()[lib]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return points
+	}
+	for lib, want := range map[Library]int{OpenSSL: 4, GnuTLS: 2} {
+		more := library(answers(), lib)
+		if len(more) != want {
+			t.Errorf("%s: %+v", lib, more)
+		}
+		for _, p := range library(libraries(), lib) {
+			if slices.Contains(more, p) {
+				t.Errorf("%s: %+v is watched twice", lib, p)
+			}
+		}
+	}
+}
+
 // A client of TLS that is written in Go has its own, where its probes are behind where the functions begin.
 func TestInspectGo(t *testing.T) {
 	path, err := exec.LookPath("go")
@@ -119,7 +142,7 @@ func TestInspectGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	lib, points, err := inspect(f)
+	lib, points, err := inspect(f, false)
 	if err != nil || lib != Go || len(points) != 3 {
 		t.Fatalf("%q, %v, %v", lib, points, err)
 	}
@@ -151,7 +174,7 @@ func TestInspectOneself(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if lib, points, err := inspect(f); !errors.Is(err, elfsym.ErrNotFound) || lib != "" || points != nil {
+	if lib, points, err := inspect(f, false); !errors.Is(err, elfsym.ErrNotFound) || lib != "" || points != nil {
 		t.Errorf("%q, %v, %v", lib, points, err)
 	}
 }

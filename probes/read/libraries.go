@@ -51,6 +51,10 @@ const (
 	progUnread   = "read_tls_unread"
 	progAgain    = "read_tls_again"
 	progEnd      = "read_tls_end"
+	progRead     = "read_tls_read"
+	progReadEx   = "read_tls_read_ex"
+	progGot      = "read_tls_got" // ssize_t got
+	progGotN     = "read_tls_got_int"
 	progCall     = "read_go_call"
 	progRecord   = "read_go_record"
 	progStart    = "read_go_start"
@@ -89,6 +93,28 @@ func libraries() map[Library][]function {
 	}
 }
 
+// answers lists what is watched besides where answers are told. The same functions have other programs above: where the
+// agent is started without this, none of those is missing.
+func answers() map[Library][]function {
+	return map[Library][]function{
+		OpenSSL: {
+			{name: "SSL_read", program: progRead, returns: progGotN},
+			{name: "SSL_read_ex", program: progReadEx, returns: progGotN},
+		},
+		GnuTLS: {
+			{name: "gnutls_record_recv", program: progRead, returns: progGot},
+		},
+	}
+}
+
+// watched lists what is watched of a library, with told also what brings answers.
+func watched(lib Library, told bool) []function {
+	if !told {
+		return libraries()[lib]
+	}
+	return slices.Concat(libraries()[lib], answers()[lib])
+}
+
 // goFunction is a function of Go's crypto/tls and the programs that watch it.
 type goFunction struct {
 	name  string
@@ -114,9 +140,10 @@ func names(functions []function) []string {
 	return out
 }
 
-// inspect finds the libraries that a file is or has inside, and where their functions are. Without any the library is
+// inspect finds the libraries that a file is or has inside, and where their functions are, with told also those that bring
+// answers. Without any the library is
 // empty, and the error wraps elfsym.ErrNotFound. The error can also be that of one library beside others.
-func inspect(r io.ReaderAt) (lib Library, points []point, err error) {
+func inspect(r io.ReaderAt, told bool) (lib Library, points []point, err error) {
 	f, err := elfsym.Open(r)
 	if err != nil {
 		return "", nil, err
@@ -138,9 +165,9 @@ func inspect(r io.ReaderAt) (lib Library, points []point, err error) {
 	if err != nil && !errors.Is(err, elfsym.ErrNotFound) {
 		return "", nil, err
 	}
-	more, err := place(libraries()[GnuTLS], found)
+	more, err := place(watched(GnuTLS, told), found)
 	add(GnuTLS, more, err)
-	more, err = placeOpenSSL(f, found)
+	more, err = placeOpenSSL(f, watched(OpenSSL, told), found)
 	add(OpenSSL, more, err)
 	more, err = placeNSS(f, found)
 	add(NSS, more, err)

@@ -68,7 +68,7 @@ func TestInspectNSS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	lib, points, err := inspect(f)
+	lib, points, err := inspect(f, false)
 	if err != nil || lib != NSS {
 		t.Fatalf("%q, %v", lib, err)
 	}

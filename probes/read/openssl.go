@@ -22,8 +22,8 @@ func opensslNames() []string { return []string{sslInner, sslFilter} }
 
 // placeOpenSSL places the programs of OpenSSL, BoringSSL or LibreSSL. A library whose filter for BIO would write unseen
 // is ErrCode.
-func placeOpenSSL(f *elfsym.File, found map[string]elfsym.Func) ([]point, error) {
-	points, err := place(libraries()[OpenSSL], found)
+func placeOpenSSL(f *elfsym.File, functions []function, found map[string]elfsym.Func) ([]point, error) {
+	points, err := place(functions, found)
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func TestInspectOpenSSL(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	lib, points, err := inspect(f)
+	lib, points, err := inspect(f, false)
 	if err != nil || lib != OpenSSL {
 		t.Fatalf("%q, %v", lib, err)
 	}

@@ -156,7 +156,7 @@ func (t *Taps) cover(container uint64, r *os.File, path string) error {
 		return err
 	}
 	// A file of a hostile file system can take its time: the others do not wait for it.
-	lib, points, err := inspect(r)
+	lib, points, err := inspect(r, t.kernel.TellsAllowed())
 	f := &file{File: File{Path: path}}
 	if err != nil && !errors.Is(err, elfsym.ErrNotFound) && !errors.Is(err, elfsym.ErrFormat) {
 		f.Why = err.Error()

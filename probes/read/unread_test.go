@@ -43,11 +43,11 @@ func holding(t *testing.T, text string) *bytes.Reader {
 
 // A program with rustls inside has no tap, and that is said of it; one without a library has nothing to be said of.
 func TestInspectRustls(t *testing.T) {
-	lib, points, err := inspect(holding(t, "called `Option::unwrap()` on a `None` value/src/rustls-0.23.5/src/conn.rs"))
+	lib, points, err := inspect(holding(t, "called `Option::unwrap()` on a `None` value/src/rustls-0.23.5/src/conn.rs"), false)
 	if !errors.Is(err, elfsym.ErrCode) || lib != "" || points != nil {
 		t.Errorf("%q, %v, %v", lib, points, err)
 	}
-	if _, _, err := inspect(holding(t, "no TLS at all")); !errors.Is(err, elfsym.ErrNotFound) {
+	if _, _, err := inspect(holding(t, "no TLS at all"), false); !errors.Is(err, elfsym.ErrNotFound) {
 		t.Errorf("a program without: %v", err)
 	}
 }

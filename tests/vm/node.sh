@@ -19,6 +19,7 @@ for name in containerd containerd-shim-runc-v2 ctr runc; do
 	path=$(PATH=/usr/sbin:/usr/bin:/sbin:/bin command -v "$name")
 	set -- "$@" -dyn "$path:/usr/bin/$name"
 done
+set -- "$@" -dyn /usr/bin/curl
 for name in bridge host-local loopback; do
 	set -- "$@" -dyn "/usr/lib/cni/$name"
 done

@@ -85,6 +85,7 @@ func TestMessage(t *testing.T) {
 		{"stale", &Record{Event: event.Event{Kind: event.KindStale, Removed: true, Site: "pods: refused\n"}}, `the cluster's API cannot be heard; what is known of it stays in force: pods: refused\n`},
 		{"heard again", &Record{Event: event.Event{Kind: event.KindStale}}, "the cluster's API is heard again"},
 		{"hello", &Record{Event: event.Event{Kind: event.KindHello, Host: "pay\n.example", Verdict: event.VerdictDeny, Reason: event.ReasonDefault, Remote: netip.MustParseAddrPort("192.0.2.1:443")}}, `denied TLS for pay\n.example to 192.0.2.1:443: no rule allows it, default of a rule`},
+		{"response", &Record{Event: event.Event{Kind: event.KindResponse, Method: "GET", Host: "a\n.example", Path: "/x", Status: 404, Latency: 1500 * time.Microsecond, Remote: netip.MustParseAddrPort("192.0.2.1:80")}}, `status 404 after 1.5ms for request GET a\n.example/x to 192.0.2.1:80`},
 		{"hello without a name", &Record{Event: event.Event{Kind: event.KindHello, Verdict: event.VerdictDeny, Reason: event.ReasonAmbiguous, Flaw: event.FlawHello, Remote: netip.MustParseAddrPort("192.0.2.1:443")}}, "denied TLS for no name to 192.0.2.1:443: its ClientHello cannot be read, or asks for a name in two ways"},
 		{"ktls", &Record{Event: event.Event{
 			Kind: event.KindKTLS, KTLS: event.KTLS{Part: event.KTLSSend, Version: 0x304, Cipher: 51}, Protocol: 6, Remote: netip.MustParseAddrPort("192.0.2.1:443"),
@@ -216,7 +217,7 @@ func TestNamesAreDistinct(t *testing.T) {
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
 	distinct("flaw", int(event.FlawHello), func(i uint8) string { return FlawName(event.Flaw(i + 1)) })
 	distinct("part of kTLS", int(event.KTLSReceive)+1, func(i uint8) string { return KTLSPartName(event.KTLSPart(i)) })
-	distinct("kind", int(event.KindKTLS), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+	distinct("kind", int(event.KindResponse), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 
 func TestCut(t *testing.T) {

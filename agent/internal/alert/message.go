@@ -49,6 +49,8 @@ func (r *Record) Message() string {
 		return r.dns()
 	case event.KindRequest, event.KindHello:
 		return r.request()
+	case event.KindResponse:
+		return r.response()
 	case event.KindStale:
 		if r.Event.Removed {
 			return words("the cluster's API cannot be heard; what is known of it stays in force:", Escape(r.Event.Site))

@@ -57,6 +57,8 @@ func KindName(k event.Kind) string {
 		return "hello"
 	case event.KindKTLS:
 		return "ktls"
+	case event.KindResponse:
+		return "response"
 	}
 	return number(k)
 }

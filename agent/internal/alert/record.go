@@ -49,7 +49,7 @@ func (r *Record) Important() bool {
 		return true
 	case event.KindExec, event.KindExit, event.KindConnect, event.KindListen, event.KindSocket,
 		event.KindFlow, event.KindCgroup, event.KindBorrow, event.KindDNS, event.KindRequest, event.KindHello,
-		event.KindKTLS:
+		event.KindKTLS, event.KindResponse:
 		return r.Event.Verdict >= event.VerdictAudit
 	}
 	return true // an unknown kind is kept rather than lost

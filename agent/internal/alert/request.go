@@ -1,6 +1,11 @@
 package alert
 
-import "github.com/sallyport/sallyport/probes/event"
+import (
+	"slices"
+	"strconv"
+
+	"github.com/sallyport/sallyport/probes/event"
+)
 
 // request is about an HTTP request, or what is none.
 func (r *Record) request() string {
@@ -28,9 +33,22 @@ func (r *Record) request() string {
 	return line
 }
 
-// hostOf is the host that an event of a kind is about.
-func hostOf(r *Record, kind event.Kind) Value {
-	if r.Event.Kind != kind {
+// response is about the answer to a request.
+func (r *Record) response() string {
+	e := &r.Event
+	what, at := "a request", "to"
+	if e.Method != "" {
+		what = "request " + Escape(e.Method) + " " + Escape(e.Host+e.Path)
+	}
+	if e.Call == event.CallPacketIn {
+		at = "from"
+	}
+	return words("status", strconv.Itoa(int(e.Status)), "after", e.Latency.String(), "for", what, at, r.Peer(), "of", who(r), r.where())
+}
+
+// hostOf is the host that an event of one of these kinds is about.
+func hostOf(r *Record, kinds ...event.Kind) Value {
+	if !slices.Contains(kinds, r.Event.Kind) {
 		return text("")
 	}
 	return text(r.Event.Host)

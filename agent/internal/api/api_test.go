@@ -357,6 +357,7 @@ func TestRecordsComeBack(t *testing.T) {
 	want.Event.Args = []string{"a\x00b", "\xfe"}
 	want.Event.Unit = false // such events end in the engine
 	want.Event.Socket = 0   // is for the agent
+	want.Event.Asked = 0    // the same
 	got := ToRecord(fromRecord(&want))
 	if diff := cmp.Diff(&want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -371,6 +372,9 @@ func fill(v reflect.Value) {
 	switch v.Interface().(type) {
 	case time.Time:
 		v.Set(reflect.ValueOf(time.Date(2026, 2, 3, 4, 5, 6, 7, time.UTC)))
+		return
+	case time.Duration:
+		v.Set(reflect.ValueOf(time.Millisecond))
 		return
 	case netip.AddrPort:
 		v.Set(reflect.ValueOf(netip.MustParseAddrPort("[2001:db8::1]:443")))

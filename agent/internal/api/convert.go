@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -33,6 +34,7 @@ func fromRecord(r *alert.Record) *apiv1.Event {
 		Query: []byte(e.Query), QueryType: uint32(e.QType), Answer: e.Answer, Rcode: uint32(e.RCode), Told: e.Told,
 		Method: []byte(e.Method), Host: []byte(e.Host), Flaw: uint32(e.Flaw),
 		KtlsPart: uint32(e.KTLS.Part), TlsVersion: uint32(e.KTLS.Version), TlsCipher: uint32(e.KTLS.Cipher), Tapped: e.KTLS.Tapped,
+		Status: uint32(e.Status), LatencyNs: uint64(e.Latency),
 
 		Workload: []byte(r.Workload), Namespace: r.Namespace, Pod: r.Pod,
 		Container: r.Container, ContainerId: r.ContainerID, Image: r.Image, PodLabels: []byte(r.PodLabels), ContainerType: r.ContainerType, User: []byte(r.User), PeerName: []byte(r.PeerName),
@@ -72,7 +74,8 @@ func ToRecord(e *apiv1.Event) *alert.Record {
 			Lost: e.GetLost(), Site: e.GetSite(), Removed: e.GetRemoved(), Path: string(e.GetPath()),
 			Query: string(e.GetQuery()), QType: uint16(e.GetQueryType()), Answer: e.GetAnswer(), RCode: uint8(e.GetRcode()), Told: e.GetTold(),
 			Method: string(e.GetMethod()), Host: string(e.GetHost()), Flaw: event.Flaw(e.GetFlaw()),
-			KTLS: event.KTLS{Part: event.KTLSPart(e.GetKtlsPart()), Version: uint16(e.GetTlsVersion()), Cipher: uint16(e.GetTlsCipher()), Tapped: e.GetTapped()},
+			KTLS:   event.KTLS{Part: event.KTLSPart(e.GetKtlsPart()), Version: uint16(e.GetTlsVersion()), Cipher: uint16(e.GetTlsCipher()), Tapped: e.GetTapped()},
+			Status: uint16(e.GetStatus()), Latency: time.Duration(e.GetLatencyNs()),
 		},
 		Workload: string(e.GetWorkload()), Namespace: e.GetNamespace(), Pod: e.GetPod(),
 		Container: e.GetContainer(), ContainerID: e.GetContainerId(), Image: e.GetImage(), PodLabels: string(e.GetPodLabels()), ContainerType: e.GetContainerType(), User: string(e.GetUser()), PeerName: string(e.GetPeerName()),

@@ -38,6 +38,7 @@ type Registry struct {
 	containers containers
 	sessions   sessions
 	callers    callers
+	requests   requests
 	rules      map[uint64]*ruleEntry
 	swept      time.Time
 }
@@ -123,13 +124,17 @@ func (g *Registry) Join(e event.Event) *alert.Record {
 		g.containers.cgroup(e.Subject.Container, e.Path, e.Removed, now)
 	case event.KindSessionStart:
 		g.sessions.started(&e, g.containers.keyOfCgroup)
+	case event.KindRequest:
+		g.requests.asked(&e)
+	case event.KindResponse:
+		g.requests.answered(&r.Event)
 	case event.KindExec, event.KindExit, event.KindSessionEnd, event.KindConnect, event.KindListen,
-		event.KindSocket, event.KindFlow, event.KindForeign, event.KindLost, event.KindBorrow, event.KindLate, event.KindDNS, event.KindStale, event.KindRequest, event.KindTamper, event.KindHello, event.KindKTLS:
+		event.KindSocket, event.KindFlow, event.KindForeign, event.KindLost, event.KindBorrow, event.KindLate, event.KindDNS, event.KindStale, event.KindTamper, event.KindHello, event.KindKTLS:
 	}
 	g.containers.name(r)
 	r.ExecID, r.Terminal = g.sessions.execOf(e.Subject.Session, now)
 	r.User = g.callers.userOf(g.sessions.byID[e.Subject.Session], r)
-	if rule, ok := g.rules[e.Rule]; ok && e.Rule != 0 {
+	if rule, ok := g.rules[r.Event.Rule]; ok && r.Event.Rule != 0 {
 		r.Rule, r.Policy = rule.rule.Name, rule.rule.Policy
 	}
 	if e.Kind == event.KindSessionEnd {

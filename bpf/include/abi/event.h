@@ -27,6 +27,7 @@ enum ev_kind {
 	EV_KIND_TAMPER = 17, /* made in user space too */
 	EV_KIND_HELLO = 18, /* a struct ev_request whose host is the name that a TLS client asks for */
 	EV_KIND_KTLS = 19,
+	EV_KIND_RESPONSE = 20,
 };
 
 enum call {
@@ -250,6 +251,21 @@ struct ev_ktls {
 	__u8 verdict; /* VERDICT_DENY; VERDICT_NONE: it was done */
 	__u8 tapped; /* 1: for a library that a tap reads */
 	__u32 pad2;
+};
+
+/* RESPONSE: the answer to a REQUEST of the same connection whose header has asked_ns */
+struct ev_response {
+	struct ev_header header;
+	struct ev_subject subject;
+	__u64 asked_ns;
+	__u64 netns;
+	__u8 local[16];
+	__u8 remote[16];
+	__u16 local_port;
+	__u16 remote_port;
+	__u16 status; /* 100 to 599 */
+	__u8 direction; /* enum direction: of the request */
+	__u8 step; /* enum step: who read it */
 };
 
 /* CGROUP */

@@ -12,6 +12,7 @@
 #include <lib/http_begin.h>
 #include <lib/http_passed.h>
 #include <lib/http_room.h>
+#include <lib/response_gate.h>
 #include <lib/segment.h>
 
 enum http_gate_limits {
@@ -194,6 +195,8 @@ static __always_inline __u32 reading_end(struct reading *g, __u32 verdict)
 	if (verdict_passes(verdict)) {
 		if (g->room->others)
 			requests->heard = g->room->edge;
+		if (g->room->told)
+			response_await(g->skb, g->room);
 		requests->asked |= g->room->others;
 		return verdict;
 	}
@@ -252,7 +255,7 @@ static __always_inline __u32 reading_run(struct reading *g)
 	g->room->at = seg->at;
 	g->room->end = seg->at + seg->len;
 	g->room->verdict = VERDICT_NONE;
-	g->room->parse.pos = g->room->parse.len = g->room->others = 0;
+	g->room->parse.pos = g->room->parse.len = g->room->others = g->room->told = 0;
 	bpf_loop(READING_STEPS, reading_step, g, 0);
 	if (order == STREAM_READ && verdict_passes(g->room->verdict))
 		stream_read(&requests->stream, seg, seg->out ? 0 : bpf_ktime_get_ns());

@@ -38,6 +38,9 @@ struct request_room {
 	__u32 opened;  /* at the gate: as the socket's, see struct sock_state */
 	__u32 unread;  /* at the gate: 1: the packet is of a connection of TLS that has begun */
 	__u64 container; /* at the gate: of the socket's owner */
+	__u32 told;    /* requests that pass and were told since it was 0 */
+	__u32 pad;
+	__u64 told_ns; /* when the last of them was, CLOCK_BOOTTIME */
 	__u64 socket;  /* at the gate: cookie of its socket where it cannot */
 };
 

@@ -13,7 +13,7 @@ static __always_inline __u8 reason_of_flaw(__u8 flaw)
  * Reports the request in the room, which was judged: an alert, unless it passed. step: who read it, STEP_GATE, or
  * STEP_TAP in the process it is of.
  */
-static __always_inline int tell_said(const struct request_room *room, const struct label *owner, __u32 flaw, __u8 step)
+static __always_inline int tell_said(struct request_room *room, const struct label *owner, __u32 flaw, __u8 step)
 {
 	const struct flow_key *key = &room->key;
 	struct ev_request *event;
@@ -49,6 +49,10 @@ static __always_inline int tell_said(const struct request_room *room, const stru
 	__builtin_memcpy(event->len, room->said.len, sizeof(event->len));
 	/* Behind a text there may be an older one's end; who reads stops at its length. */
 	bpf_probe_read_kernel(event->text, sizeof(event->text), room->said.text);
+	if (verdict_passes(verdict) && event->header.kind == EV_KIND_REQUEST && !flaw) {
+		room->told++;
+		room->told_ns = event->header.ktime_ns;
+	}
 	bpf_ringbuf_submit(event, verdict == VERDICT_ALLOW ? tell_flow_flags() : 0);
 	return 0;
 }

@@ -5,7 +5,7 @@
  * thread that writes it. Everything here runs in the process it is about; what it says of itself holds
  * against who chooses its requests, not against who chooses its code (SECURITY.md).
  */
-#include <lib/tap_request.h>
+#include <lib/tap_response.h>
 
 /* What a connection is at first; nobody writes it. */
 struct {
@@ -77,6 +77,7 @@ static __always_inline void tap_end(__u64 object)
 
 	bpf_map_delete_elem(&conn_by_object, &key);
 	bpf_map_delete_elem(&h2_by_object, &key);
+	bpf_map_delete_elem(&response_by_object, &key);
 }
 
 /*

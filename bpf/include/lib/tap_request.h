@@ -210,6 +210,9 @@ static __always_inline void tap_run(struct tap_feed *feed)
 		bpf_loop(TAP_STEPS, tap_step, feed, 0);
 }
 
+/* See lib/tap_response.h. */
+int tap_expect(const struct tls_key *of, const struct request_room *room);
+
 /* Reads what is written in a room. */
 static __always_inline void tap_read_in(struct tap_feed *feed, const struct tls_key *key)
 {
@@ -225,10 +228,12 @@ static __always_inline void tap_read_in(struct tap_feed *feed, const struct tls_
 	}
 	refresh_who(feed->label);
 	feed->room->parse.pos = feed->room->parse.len = 0;
-	feed->room->ended = 0;
+	feed->room->ended = feed->room->told = 0;
 	said_forget(&feed->room->said);
 	if (conn->speaks != TLS_SPEAKS_HTTP2) {
 		tap_run(feed);
+		if (feed->room->told)
+			tap_expect(key, feed->room);
 		if (conn->speaks == TLS_SPEAKS_HTTP2)
 			tap_h2_begin(key);
 	}

@@ -2,6 +2,7 @@
 #pragma once
 #include <bpf/bpf_helpers.h>
 #include <abi/request.h>
+#include <abi/response.h>
 #include <abi/state.h>
 
 /* Freed with the socket. Accepted sockets get none: their connection is not yet read. */
@@ -30,6 +31,15 @@ struct {
 	__type(value, struct hello_conn);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } hello_by_sock SEC(".maps");
+
+/* Only connections have it of which a request was told that passes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct response);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} response_by_sock SEC(".maps");
 
 /*
  * Of connections with requests at a gated veth, by their flow. LRU: where an entry is lost no byte of a client passes

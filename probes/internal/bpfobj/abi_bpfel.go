@@ -206,6 +206,7 @@ const (
 	ABIEvKindEV_KIND_TAMPER        ABIEvKind = 17
 	ABIEvKindEV_KIND_HELLO         ABIEvKind = 18
 	ABIEvKindEV_KIND_KTLS          ABIEvKind = 19
+	ABIEvKindEV_KIND_RESPONSE      ABIEvKind = 20
 )
 
 type ABIEvKtls struct {
@@ -253,6 +254,21 @@ type ABIEvRequest struct {
 	Len        [3]uint32
 	Pad2       uint32
 	Text       [3][256]uint8
+}
+
+type ABIEvResponse struct {
+	_          structs.HostLayout
+	Header     ABIEvHeader
+	Subject    ABIEvSubject
+	AskedNs    uint64
+	Netns      uint64
+	Local      [16]uint8
+	Remote     [16]uint8
+	LocalPort  uint16
+	RemotePort uint16
+	Status     uint16
+	Direction  uint8
+	Step       uint8
 }
 
 type ABIEvSubject struct {
@@ -836,6 +852,7 @@ const (
 	ABIMapQueryBySock       = "query_by_sock"
 	ABIMapRefusals          = "refusals"
 	ABIMapRequestsBySock    = "requests_by_sock"
+	ABIMapResponseBySock    = "response_by_sock"
 	ABIMapRules             = "rules"
 	ABIMapRulesById         = "rules_by_id"
 	ABIMapRulesByPeer       = "rules_by_peer"
@@ -861,6 +878,7 @@ const (
 	ABIVarAbiEvKind         = "abi_ev_kind"
 	ABIVarAbiEvKtls         = "abi_ev_ktls"
 	ABIVarAbiEvRequest      = "abi_ev_request"
+	ABIVarAbiEvResponse     = "abi_ev_response"
 	ABIVarAbiEvTamper       = "abi_ev_tamper"
 	ABIVarAbiFlaw           = "abi_flaw"
 	ABIVarAbiFlowState      = "abi_flow_state"
@@ -974,6 +992,7 @@ type ABIMapSpecs struct {
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestsBySock    *ebpf.MapSpec `ebpf:"requests_by_sock"`
+	ResponseBySock    *ebpf.MapSpec `ebpf:"response_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
@@ -1005,6 +1024,7 @@ type ABIVariableSpecs struct {
 	AbiEvKind         *ebpf.VariableSpec `ebpf:"abi_ev_kind"`
 	AbiEvKtls         *ebpf.VariableSpec `ebpf:"abi_ev_ktls"`
 	AbiEvRequest      *ebpf.VariableSpec `ebpf:"abi_ev_request"`
+	AbiEvResponse     *ebpf.VariableSpec `ebpf:"abi_ev_response"`
 	AbiEvTamper       *ebpf.VariableSpec `ebpf:"abi_ev_tamper"`
 	AbiFlaw           *ebpf.VariableSpec `ebpf:"abi_flaw"`
 	AbiFlowState      *ebpf.VariableSpec `ebpf:"abi_flow_state"`
@@ -1090,6 +1110,7 @@ type ABIMaps struct {
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestsBySock    *ebpf.Map `ebpf:"requests_by_sock"`
+	ResponseBySock    *ebpf.Map `ebpf:"response_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
@@ -1141,6 +1162,7 @@ func (m *ABIMaps) Close() error {
 		m.QueryBySock,
 		m.Refusals,
 		m.RequestsBySock,
+		m.ResponseBySock,
 		m.Rules,
 		m.RulesById,
 		m.RulesByPeer,
@@ -1173,6 +1195,7 @@ type ABIVariables struct {
 	AbiEvKind         *ebpf.Variable `ebpf:"abi_ev_kind"`
 	AbiEvKtls         *ebpf.Variable `ebpf:"abi_ev_ktls"`
 	AbiEvRequest      *ebpf.Variable `ebpf:"abi_ev_request"`
+	AbiEvResponse     *ebpf.Variable `ebpf:"abi_ev_response"`
 	AbiEvTamper       *ebpf.Variable `ebpf:"abi_ev_tamper"`
 	AbiFlaw           *ebpf.Variable `ebpf:"abi_flaw"`
 	AbiFlowState      *ebpf.Variable `ebpf:"abi_flow_state"`

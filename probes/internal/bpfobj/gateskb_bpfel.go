@@ -54,6 +54,7 @@ const (
 	GateSKBMapRequestRooms      = "request_rooms"
 	GateSKBMapRequestSelects    = "request_selects"
 	GateSKBMapRequestsBySock    = "requests_by_sock"
+	GateSKBMapResponseBySock    = "response_by_sock"
 	GateSKBMapRules             = "rules"
 	GateSKBMapRulesById         = "rules_by_id"
 	GateSKBMapRulesByPeer       = "rules_by_peer"
@@ -159,6 +160,7 @@ type GateSKBMapSpecs struct {
 	RequestRooms      *ebpf.MapSpec `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	RequestsBySock    *ebpf.MapSpec `ebpf:"requests_by_sock"`
+	ResponseBySock    *ebpf.MapSpec `ebpf:"response_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
@@ -238,6 +240,7 @@ type GateSKBMaps struct {
 	RequestRooms      *ebpf.Map `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	RequestsBySock    *ebpf.Map `ebpf:"requests_by_sock"`
+	ResponseBySock    *ebpf.Map `ebpf:"response_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
@@ -293,6 +296,7 @@ func (m *GateSKBMaps) Close() error {
 		m.RequestRooms,
 		m.RequestSelects,
 		m.RequestsBySock,
+		m.ResponseBySock,
 		m.Rules,
 		m.RulesById,
 		m.RulesByPeer,

@@ -50,6 +50,7 @@ const (
 	GateTCMapRefusals          = "refusals"
 	GateTCMapRequestSelects    = "request_selects"
 	GateTCMapRequestsBySock    = "requests_by_sock"
+	GateTCMapResponseBySock    = "response_by_sock"
 	GateTCMapRules             = "rules"
 	GateTCMapRulesById         = "rules_by_id"
 	GateTCMapRulesByPeer       = "rules_by_peer"
@@ -148,6 +149,7 @@ type GateTCMapSpecs struct {
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	RequestsBySock    *ebpf.MapSpec `ebpf:"requests_by_sock"`
+	ResponseBySock    *ebpf.MapSpec `ebpf:"response_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
@@ -220,6 +222,7 @@ type GateTCMaps struct {
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	RequestsBySock    *ebpf.Map `ebpf:"requests_by_sock"`
+	ResponseBySock    *ebpf.Map `ebpf:"response_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
@@ -268,6 +271,7 @@ func (m *GateTCMaps) Close() error {
 		m.Refusals,
 		m.RequestSelects,
 		m.RequestsBySock,
+		m.ResponseBySock,
 		m.Rules,
 		m.RulesById,
 		m.RulesByPeer,

@@ -49,10 +49,12 @@ const (
 	ReadTLSMapObjectByGoroutine = "object_by_goroutine"
 	ReadTLSMapQueriesBySock     = "queries_by_sock"
 	ReadTLSMapQueryBySock       = "query_by_sock"
+	ReadTLSMapReadingByTask     = "reading_by_task"
 	ReadTLSMapRefusals          = "refusals"
 	ReadTLSMapRequestRooms      = "request_rooms"
 	ReadTLSMapRequestSelects    = "request_selects"
 	ReadTLSMapRequestTexts      = "request_texts"
+	ReadTLSMapResponseByObject  = "response_by_object"
 	ReadTLSMapRules             = "rules"
 	ReadTLSMapRulesById         = "rules_by_id"
 	ReadTLSMapRulesByPeer       = "rules_by_peer"
@@ -74,6 +76,10 @@ const (
 	ReadTLSProgReadNssWrote     = "read_nss_wrote"
 	ReadTLSProgReadTlsAgain     = "read_tls_again"
 	ReadTLSProgReadTlsEnd       = "read_tls_end"
+	ReadTLSProgReadTlsGot       = "read_tls_got"
+	ReadTLSProgReadTlsGotInt    = "read_tls_got_int"
+	ReadTLSProgReadTlsRead      = "read_tls_read"
+	ReadTLSProgReadTlsReadEx    = "read_tls_read_ex"
 	ReadTLSProgReadTlsUnread    = "read_tls_unread"
 	ReadTLSProgReadTlsUse       = "read_tls_use"
 	ReadTLSProgReadTlsWrite     = "read_tls_write"
@@ -136,6 +142,10 @@ type ReadTLSProgramSpecs struct {
 	ReadNssWrote    *ebpf.ProgramSpec `ebpf:"read_nss_wrote"`
 	ReadTlsAgain    *ebpf.ProgramSpec `ebpf:"read_tls_again"`
 	ReadTlsEnd      *ebpf.ProgramSpec `ebpf:"read_tls_end"`
+	ReadTlsGot      *ebpf.ProgramSpec `ebpf:"read_tls_got"`
+	ReadTlsGotInt   *ebpf.ProgramSpec `ebpf:"read_tls_got_int"`
+	ReadTlsRead     *ebpf.ProgramSpec `ebpf:"read_tls_read"`
+	ReadTlsReadEx   *ebpf.ProgramSpec `ebpf:"read_tls_read_ex"`
 	ReadTlsUnread   *ebpf.ProgramSpec `ebpf:"read_tls_unread"`
 	ReadTlsUse      *ebpf.ProgramSpec `ebpf:"read_tls_use"`
 	ReadTlsWrite    *ebpf.ProgramSpec `ebpf:"read_tls_write"`
@@ -183,10 +193,12 @@ type ReadTLSMapSpecs struct {
 	ObjectByGoroutine *ebpf.MapSpec `ebpf:"object_by_goroutine"`
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
+	ReadingByTask     *ebpf.MapSpec `ebpf:"reading_by_task"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestRooms      *ebpf.MapSpec `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	RequestTexts      *ebpf.MapSpec `ebpf:"request_texts"`
+	ResponseByObject  *ebpf.MapSpec `ebpf:"response_by_object"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
@@ -259,10 +271,12 @@ type ReadTLSMaps struct {
 	ObjectByGoroutine *ebpf.Map `ebpf:"object_by_goroutine"`
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
+	ReadingByTask     *ebpf.Map `ebpf:"reading_by_task"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestRooms      *ebpf.Map `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	RequestTexts      *ebpf.Map `ebpf:"request_texts"`
+	ResponseByObject  *ebpf.Map `ebpf:"response_by_object"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
@@ -311,10 +325,12 @@ func (m *ReadTLSMaps) Close() error {
 		m.ObjectByGoroutine,
 		m.QueriesBySock,
 		m.QueryBySock,
+		m.ReadingByTask,
 		m.Refusals,
 		m.RequestRooms,
 		m.RequestSelects,
 		m.RequestTexts,
+		m.ResponseByObject,
 		m.Rules,
 		m.RulesById,
 		m.RulesByPeer,
@@ -349,6 +365,10 @@ type ReadTLSPrograms struct {
 	ReadNssWrote    *ebpf.Program `ebpf:"read_nss_wrote"`
 	ReadTlsAgain    *ebpf.Program `ebpf:"read_tls_again"`
 	ReadTlsEnd      *ebpf.Program `ebpf:"read_tls_end"`
+	ReadTlsGot      *ebpf.Program `ebpf:"read_tls_got"`
+	ReadTlsGotInt   *ebpf.Program `ebpf:"read_tls_got_int"`
+	ReadTlsRead     *ebpf.Program `ebpf:"read_tls_read"`
+	ReadTlsReadEx   *ebpf.Program `ebpf:"read_tls_read_ex"`
 	ReadTlsUnread   *ebpf.Program `ebpf:"read_tls_unread"`
 	ReadTlsUse      *ebpf.Program `ebpf:"read_tls_use"`
 	ReadTlsWrite    *ebpf.Program `ebpf:"read_tls_write"`
@@ -371,6 +391,10 @@ func (p *ReadTLSPrograms) Close() error {
 		p.ReadNssWrote,
 		p.ReadTlsAgain,
 		p.ReadTlsEnd,
+		p.ReadTlsGot,
+		p.ReadTlsGotInt,
+		p.ReadTlsRead,
+		p.ReadTlsReadEx,
 		p.ReadTlsUnread,
 		p.ReadTlsUse,
 		p.ReadTlsWrite,

@@ -56,6 +56,8 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 		err = request(raw, &e)
 	case event.KindKTLS:
 		err = ktls(raw, &e)
+	case event.KindResponse:
+		err = response(raw, &e)
 	case event.KindLost, event.KindLate: // made in user space only
 		err = fmt.Errorf("%w: kind %d", ErrMalformed, header.Kind)
 	default:
@@ -231,6 +233,7 @@ func request(raw []byte, e *event.Event) error {
 	}
 	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
 	e.Reason, e.Severity, e.Flaw = event.Reason(r.Reason), event.Severity(r.Severity), event.Flaw(r.Flaw)
+	e.Asked = r.Header.KtimeNs
 	for i, to := range []*string{&e.Method, &e.Path, &e.Host} {
 		*to = string(r.Text[i][:min(int(r.Len[i]), len(r.Text[i]))])
 	}
@@ -252,6 +255,25 @@ func ktls(raw []byte, e *event.Event) error {
 		}
 	}
 	e.KTLS = event.KTLS{Part: event.KTLSPart(r.Part), Version: r.Suite.Version, Cipher: r.Suite.Cipher, Tapped: r.Tapped != 0}
+	return nil
+}
+
+// response decodes the answer to a request. One that was before its question is of another clock: it took no time.
+func response(raw []byte, e *event.Event) error {
+	var r bpfobj.ABIEvResponse
+	if err := read(raw, &r); err != nil {
+		return err
+	}
+	e.Subject = subject(&r.Subject)
+	e.NetNS, e.Asked, e.Status = r.Netns, r.AskedNs, r.Status
+	e.Local, e.Remote = endpoint(r.Local, r.LocalPort), endpoint(r.Remote, r.RemotePort)
+	e.Protocol, e.Step, e.Call = unix.IPPROTO_TCP, event.Step(r.Step), event.CallPacketOut
+	if r.Direction == uint8(policyIngress) {
+		e.Call = event.CallPacketIn
+	}
+	if told := r.Header.KtimeNs; told > r.AskedNs {
+		e.Latency = time.Duration(told - r.AskedNs)
+	}
 	return nil
 }
 

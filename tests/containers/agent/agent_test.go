@@ -170,6 +170,7 @@ type event struct {
 	ContainerID, Origin, Session, ExecID, Binary, Call, Peer string
 	Rule, Policy, Verdict, Would, Reason, Step, Message      string
 	Method, Host, Path                                       string // of a request
+	Status, LatencyNS                                        uint64 // of an answer
 	PID, UID                                                 uint32
 	Inferred                                                 bool
 	Lost                                                     uint64

@@ -78,6 +78,15 @@ func (s *scene) serveTLSStar(t *testing.T) *star {
 	return d
 }
 
+// followsSends says whether the kernel has a hook for sends, without which no connection is known to a tap.
+func (a *agent) followsSends(t *testing.T) (yes bool) {
+	t.Helper()
+	for _, h := range a.Status(t).Hooks {
+		yes = yes || h.Name == "sendmsg" && (h.Step == "lsm" || h.Step == "fmod_ret")
+	}
+	return yes
+}
+
 // TestGoProgramOfThePod: the agent finds the TLS of a stripped Go program and says so. What no rule allows does not reach
 // the server; what one allows does, where the kernel has a hook for sends: without one no connection is known to the tap.
 func TestGoProgramOfThePod(t *testing.T) {
@@ -105,10 +114,7 @@ func TestGoProgramOfThePod(t *testing.T) {
 		}
 		return errors.New("there is none")
 	})
-	followed := false
-	for _, h := range s.agent.Status(t).Hooks {
-		followed = followed || h.Name == "sendmsg" && (h.Step == "lsm" || h.Step == "fmod_ret")
-	}
+	followed := s.agent.followsSends(t)
 	more(t, "more tries", func() string { return web.Log(t) }, url+"exhaust-port nothing", 2)
 	if followed {
 		testutil.Eventually(t, "an allowed request", func() error {

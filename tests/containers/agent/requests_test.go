@@ -120,6 +120,15 @@ func TestRequestsOfThePod(t *testing.T) {
 		}
 		return errors.New("no such event")
 	})
+	testutil.Eventually(t, "the answer to the allowed request is told", func() error {
+		for _, e := range s.agent.Observe(t) {
+			if e.Kind == "response" && e.Method == http.MethodPost && e.Path == "/v1/request-landing" && e.Status == http.StatusOK && e.LatencyNS > 0 &&
+				e.Rule == s.containerd.Namespace+"/web/land" {
+				return nil
+			}
+		}
+		return errors.New("no such event")
+	})
 	log, err := os.ReadFile(s.agent.Path("alerts.jsonl"))
 	if err != nil {
 		t.Fatal(err)

@@ -501,6 +501,7 @@ const (
 	KernelMapRequestSelects     = "request_selects"
 	KernelMapRequestTexts       = "request_texts"
 	KernelMapRequestsBySock     = "requests_by_sock"
+	KernelMapResponseBySock     = "response_by_sock"
 	KernelMapRules              = "rules"
 	KernelMapRulesById          = "rules_by_id"
 	KernelMapRulesByPeer        = "rules_by_peer"
@@ -637,6 +638,7 @@ type KernelMapSpecs struct {
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	RequestTexts      *ebpf.MapSpec `ebpf:"request_texts"`
 	RequestsBySock    *ebpf.MapSpec `ebpf:"requests_by_sock"`
+	ResponseBySock    *ebpf.MapSpec `ebpf:"response_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
@@ -733,6 +735,7 @@ type KernelMaps struct {
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	RequestTexts      *ebpf.Map `ebpf:"request_texts"`
 	RequestsBySock    *ebpf.Map `ebpf:"requests_by_sock"`
+	ResponseBySock    *ebpf.Map `ebpf:"response_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
 	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
@@ -786,6 +789,7 @@ func (m *KernelMaps) Close() error {
 		m.RequestSelects,
 		m.RequestTexts,
 		m.RequestsBySock,
+		m.ResponseBySock,
 		m.Rules,
 		m.RulesById,
 		m.RulesByPeer,

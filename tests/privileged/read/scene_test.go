@@ -71,6 +71,13 @@ type scene struct {
 func newScene(t *testing.T, mode string) *scene {
 	t.Helper()
 	s := newUngated(t, mode)
+	s.govern(t)
+	return s
+}
+
+// govern gates the pod's veth.
+func (s *scene) govern(t *testing.T) {
+	t.Helper()
 	g, err := gate.Attach(s.kernel)
 	if err != nil {
 		t.Fatal(err)
@@ -78,15 +85,20 @@ func newScene(t *testing.T, mode string) *scene {
 	t.Cleanup(func() { _ = g.Close() }) // handles only
 	veth := gate.Veth{Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.Pod.Cookie(t), Container: s.pod.ID}
 	s.Node.Do(t, func() error { return g.Govern(veth) })
-	return s
 }
 
 // newUngated is a scene without the gate.
 func newUngated(t *testing.T, mode string) *scene {
 	t.Helper()
+	return newUngatedOf(t, mode, probes.Config{})
+}
+
+// newUngatedOf is one with a kernel side of this configuration.
+func newUngatedOf(t *testing.T, mode string, cfg probes.Config) *scene {
+	t.Helper()
 	node := pod.NewNode(t)
 	s := &scene{node: node, Net: testutil.NewNet(t, testutil.NetOptions{})}
-	s.kernel, s.judge = attached.Open(t, node, probes.Config{}, attached.Enforcing())
+	s.kernel, s.judge = attached.Open(t, node, cfg, attached.Enforcing())
 	s.events = attached.Record(t, s.kernel)
 	ns, err := netns.GetFromPath(s.Pod.Path())
 	if err != nil {

@@ -158,6 +158,19 @@ func (s *scene) client(t *testing.T, c tlsClient, at site) {
 			e.Method != method || e.Host != at.addr.String() || e.Remote != at.addr || !strings.HasSuffix(e.Subject.Exe, c.exe) {
 			t.Errorf("%s is told as %+v", asks, e)
 		}
+		if verdict == event.VerdictAllow && c.version == overHTTP1 && c.exe != ".test" { // others are not followed
+			s.answered(t, e)
+		}
+	}
+}
+
+// answered waits for what is told of the answer to a request.
+func (s *scene) answered(t *testing.T, request event.Event) {
+	t.Helper()
+	e := s.events.Wait(t, "the answer to "+request.Path, func(e event.Event) bool { return e.Kind == event.KindResponse && e.Asked == request.Asked })
+	if e.Status != http.StatusOK || e.Latency <= 0 || e.Step != event.StepTap || e.Remote != request.Remote || e.Local != request.Local ||
+		e.Subject.PID != request.Subject.PID {
+		t.Errorf("it is told as %+v", e)
 	}
 }
 

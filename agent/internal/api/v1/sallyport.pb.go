@@ -1961,6 +1961,8 @@ type Event struct {
 	TlsVersion    uint32                 `protobuf:"varint,38,opt,name=tls_version,json=tlsVersion,proto3" json:"tls_version,omitempty"` // of ktls: as TLS counts
 	TlsCipher     uint32                 `protobuf:"varint,39,opt,name=tls_cipher,json=tlsCipher,proto3" json:"tls_cipher,omitempty"`    // of ktls: TLS_CIPHER_* of linux/tls.h
 	Tapped        bool                   `protobuf:"varint,65,opt,name=tapped,proto3" json:"tapped,omitempty"`                           // of ktls: by a library that a tap reads
+	Status        uint32                 `protobuf:"varint,66,opt,name=status,proto3" json:"status,omitempty"`                           // of response: of HTTP
+	LatencyNs     uint64                 `protobuf:"varint,67,opt,name=latency_ns,json=latencyNs,proto3" json:"latency_ns,omitempty"`    // from the end of the request's head to the answer's status line
 	Workload      []byte                 `protobuf:"bytes,40,opt,name=workload,proto3" json:"workload,omitempty"`
 	Namespace     string                 `protobuf:"bytes,41,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Pod           string                 `protobuf:"bytes,42,opt,name=pod,proto3" json:"pod,omitempty"`
@@ -2289,6 +2291,20 @@ func (x *Event) GetTapped() bool {
 		return x.Tapped
 	}
 	return false
+}
+
+func (x *Event) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Event) GetLatencyNs() uint64 {
+	if x != nil {
+		return x.LatencyNs
+	}
+	return 0
 }
 
 func (x *Event) GetWorkload() []byte {
@@ -2713,7 +2729,7 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x0fObserveResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.sallyport.v1.EventH\x00R\x05event\x12\x14\n" +
 	"\x04lost\x18\x02 \x01(\x04H\x00R\x04lostB\x06\n" +
-	"\x04item\"\xc7\v\n" +
+	"\x04item\"\xfe\v\n" +
 	"\x05Event\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12/\n" +
@@ -2758,7 +2774,10 @@ const file_sallyport_proto_rawDesc = "" +
 	"tlsVersion\x12\x1d\n" +
 	"\n" +
 	"tls_cipher\x18' \x01(\rR\ttlsCipher\x12\x16\n" +
-	"\x06tapped\x18A \x01(\bR\x06tapped\x12\x1a\n" +
+	"\x06tapped\x18A \x01(\bR\x06tapped\x12\x16\n" +
+	"\x06status\x18B \x01(\rR\x06status\x12\x1d\n" +
+	"\n" +
+	"latency_ns\x18C \x01(\x04R\tlatencyNs\x12\x1a\n" +
 	"\bworkload\x18( \x01(\fR\bworkload\x12\x1c\n" +
 	"\tnamespace\x18) \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18* \x01(\tR\x03pod\x12\x1c\n" +
