@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 
 	"github.com/sallyport/sallyport/probes/internal/elfsym"
