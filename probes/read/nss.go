@@ -126,10 +126,14 @@ func placeNSS(f *elfsym.File, found map[string]elfsym.Func) ([]point, error) {
 		program string
 		returns bool
 	}{
-		{secure[opRecv], progUse, false}, {secure[opRead], progUse, false},
-		{secure[opSend], progNSSWrite, false}, {secure[opSend], progNSSWrote, true},
-		{secure[opWrite], progNSSWrite, false}, {secure[opWrite], progNSSWrote, true},
-		{bare[opSend], progNSSSend, false}, {bare[opClose], progEnd, false},
+		{secure[opRecv], progUse, false},
+		{secure[opRead], progUse, false},
+		{secure[opSend], progNSSWrite, false},
+		{secure[opSend], progNSSWrote, true},
+		{secure[opWrite], progNSSWrite, false},
+		{secure[opWrite], progNSSWrote, true},
+		{bare[opSend], progNSSSend, false},
+		{bare[opClose], progEnd, false},
 	} {
 		at, ok := f.CodeAt(c.address)
 		if !ok {

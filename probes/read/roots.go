@@ -41,18 +41,18 @@ func programDirs() []string {
 }
 
 // programFiles opens what may be programs in the file system that a process of a container sees, each file once, for
-// found, which closes them. Links of the container end inside of it.
-func programFiles(proc string, pid uint32, found func(f *os.File, path string)) error {
+// found, which closes them. Links of the container end inside of it. searched is false where the process has ended.
+func programFiles(proc string, pid uint32, found func(f *os.File, path string)) (searched bool, err error) {
 	root, err := rootOf(proc, pid)
 	if root == nil {
-		return err
+		return false, err
 	}
 	defer root.Close() //nolint:errcheck // read only
 	seen := map[fileKey]bool{}
 	for _, dir := range programDirs() {
 		for _, name := range namesIn(root, dir) {
 			if len(seen) >= maxPrograms {
-				return nil // what is beyond is covered when it is executed
+				return true, nil // what is beyond is covered when it is executed
 			}
 			openRegular(root, filepath.Join(dir, name), func(f *os.File, path string) {
 				key, err := keyOf(f)
@@ -65,7 +65,7 @@ func programFiles(proc string, pid uint32, found func(f *os.File, path string)) 
 			})
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // rootOf opens the file system that a process sees, nil where it has ended.

@@ -102,17 +102,18 @@ func TestProgramFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	if err := programFiles(proc, pid, func(f *os.File, path string) {
+	searched, err := programFiles(proc, pid, func(f *os.File, path string) {
 		got = append(got, filepath.Dir(path))
 		_ = f.Close() // read only
-	}); err != nil {
-		t.Fatal(err)
+	})
+	if err != nil || !searched {
+		t.Fatal(searched, err)
 	}
 	slices.Sort(got)
 	if want := []string{"/", "/app", "/usr/bin"}; !slices.Equal(got, want) {
 		t.Errorf("found files in %q, not in %q", got, want)
 	}
-	if err := programFiles(proc, pid+1, nil); err != nil {
-		t.Errorf("a process that has ended: %v", err)
+	if searched, err := programFiles(proc, pid+1, nil); err != nil || searched {
+		t.Errorf("a process that has ended: %v, %v", searched, err)
 	}
 }

@@ -128,20 +128,22 @@ func (t *Taps) CoverLibraries(container uint64, pid uint32) error {
 // container; what comes later is covered when it is executed.
 func (t *Taps) CoverPrograms(container uint64, pid uint32) error {
 	t.mu.Lock()
-	searched := t.searched[container]
-	t.searched[container] = true
+	known := t.searched[container]
 	t.mu.Unlock()
-	if searched {
+	if known {
 		return nil
 	}
 	errs := []error{}
-	err := programFiles(t.proc, pid, func(r *os.File, path string) {
+	searched, err := programFiles(t.proc, pid, func(r *os.File, path string) {
 		if f, err := elfsym.Open(r); err != nil || !f.IsNative() || !f.IsGo() {
 			_ = r.Close() // read only; no program, or one whose library lies elsewhere
 			return
 		}
 		errs = append(errs, t.cover(container, r, path))
 	})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.searched[container] = searched
 	return errors.Join(append(errs, err)...)
 }
 

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 enum constants {
@@ -52,9 +53,11 @@ static void *symbol(const char *name)
 static int dial(const char *address, const char *port)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
+	struct timeval patience = {.tv_sec = 3}; /* nobody says so when a handshake does not pass */
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	inet_pton(AF_INET, address, &to.sin_addr);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof(to))) {
 		perror("connect");
 		exit(1);
