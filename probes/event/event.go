@@ -111,6 +111,16 @@ const (
 	FlawHello        // a ClientHello of TLS that cannot be read, or asks for a name in two ways
 )
 
+// ALPN are the protocols that a TLS client offers, a bit each.
+type ALPN uint8
+
+// What counts of the protocols; which others there are is not told.
+const (
+	ALPNHTTP1 ALPN = 1 << iota // http/1.0 or http/1.1
+	ALPNHTTP2                  // h2
+	ALPNOther                  // another
+)
+
 // Call is the socket call (or packet) that was judged.
 type Call uint8
 
@@ -194,43 +204,45 @@ type Subject struct {
 
 // Event is one record. Fields that a Kind does not use are zero.
 type Event struct {
-	Time     time.Time // wall clock, from the kernel's boot clock
-	Kind     Kind
-	Subject  Subject
-	Target   *Subject // for KindBorrow: whose process or socket it is; else nil
-	Call     Call
-	Step     Step
-	Family   uint16 // AF_*
-	Type     uint16 // SOCK_*
-	Protocol uint16 // IPPROTO_*
-	Local    netip.AddrPort
-	Remote   netip.AddrPort // IPv4-mapped addresses are unmapped
-	Verdict  Verdict
-	Would    Verdict // for Audit: what Enforce would have done
-	Reason   Reason
-	Severity Severity
-	Rule     uint64 // compile.Rule.Ref of the deciding rule; 0: none
-	Revision uint64 // revision of the tables that decided
-	NetNS    uint64 // network namespace cookie
-	Ifindex  uint32 // for packets: the interface on the node
-	Args     []string
-	ExitCode int32
-	Signal   uint32
-	Packets  uint64
-	Bytes    uint64
-	Lost     uint64 // for KindLost
-	Site     string // for KindLost: which ring buffer or map; for KindStale: what cannot be heard, and why; for KindTamper: what
-	Removed  bool   // for KindCgroup: the cgroup went; for KindStale: the API went; for KindTamper: it could not be put back
-	Query    string // for KindDNS: the name asked for, in lower case; hostile as all text
-	QType    uint16 // for KindDNS: the type of record asked for
-	Answer   bool   // for KindDNS: about an answer, not a query
-	RCode    uint8  // for KindDNS, of an answer
-	Told     uint32 // for KindDNS: how many addresses the answer told for the name
-	Unit     bool   // for KindCgroup: of no container, but policies may select it as a unit of the node
-	Path     string // for KindCgroup: path of the cgroup below the root of the hierarchy; for KindRequest: canonical, without the query
-	Method   string // for KindRequest; this, Path and Host may be cut, and are hostile as all text
-	Host     string // for KindRequest: of the Host header; for KindHello: the name that the client asks for, "" for none
-	Flaw     Flaw   // for KindRequest and KindHello: why it cannot be read
-	Socket   uint64 // for KindRequest and KindHello: cookie of the socket whose connection the agent is to end; 0: none
-	KTLS     KTLS   // for KindKTLS
+	Time      time.Time // wall clock, from the kernel's boot clock
+	Kind      Kind
+	Subject   Subject
+	Target    *Subject // for KindBorrow: whose process or socket it is; else nil
+	Call      Call
+	Step      Step
+	Family    uint16 // AF_*
+	Type      uint16 // SOCK_*
+	Protocol  uint16 // IPPROTO_*
+	Local     netip.AddrPort
+	Remote    netip.AddrPort // IPv4-mapped addresses are unmapped
+	Verdict   Verdict
+	Would     Verdict // for Audit: what Enforce would have done
+	Reason    Reason
+	Severity  Severity
+	Rule      uint64 // compile.Rule.Ref of the deciding rule; 0: none
+	Revision  uint64 // revision of the tables that decided
+	NetNS     uint64 // network namespace cookie
+	Ifindex   uint32 // for packets: the interface on the node
+	Args      []string
+	ExitCode  int32
+	Signal    uint32
+	Packets   uint64
+	Bytes     uint64
+	Lost      uint64 // for KindLost
+	Site      string // for KindLost: which ring buffer or map; for KindStale: what cannot be heard, and why; for KindTamper: what
+	Removed   bool   // for KindCgroup: the cgroup went; for KindStale: the API went; for KindTamper: it could not be put back
+	Query     string // for KindDNS: the name asked for, in lower case; hostile as all text
+	QType     uint16 // for KindDNS: the type of record asked for
+	Answer    bool   // for KindDNS: about an answer, not a query
+	RCode     uint8  // for KindDNS, of an answer
+	Told      uint32 // for KindDNS: how many addresses the answer told for the name
+	Unit      bool   // for KindCgroup: of no container, but policies may select it as a unit of the node
+	Path      string // for KindCgroup: path of the cgroup below the root of the hierarchy; for KindRequest: canonical, without the query
+	Method    string // for KindRequest; this, Path and Host may be cut, and are hostile as all text
+	Host      string // for KindRequest: of the Host header; for KindHello: the name that the client asks for, "" for none
+	Flaw      Flaw   // for KindRequest and KindHello: why it cannot be read
+	Socket    uint64 // for KindRequest and KindHello: cookie of the socket whose connection the agent is to end; 0: none
+	KTLS      KTLS   // for KindKTLS
+	ALPN      ALPN   // for KindHello: the protocols that the client offers; 0: none
+	Encrypted bool   // for KindHello: it has an encrypted ClientHello inside, or what looks like one
 }
