@@ -44,6 +44,8 @@ struct probe abi_probe;
 struct frag_key abi_frag_key;
 
 enum limits abi_limits;
+enum ev_texts abi_ev_texts;
+enum hello_flags abi_hello_flags;
 enum origin abi_origin;
 enum label_flags abi_label_flags;
 enum id_places abi_id_places;

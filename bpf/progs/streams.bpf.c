@@ -5,6 +5,7 @@
  *
  * tc (streams_http2)  goes on with the connection streams_h2
  * tc (streams_touch)  only loads the bytes, which is what the parser is measured against
+ * tc (streams_hello)  goes on with the ClientHello streams_hellos, and behind it as long as a second one may come
  * tc (streams_order)  puts streams_segment in order: its bytes, the rest of the packet, go on streams_text
  */
 #include <linux/bpf.h>
@@ -13,6 +14,7 @@
 
 struct h2_user {}; /* nothing more is kept with a connection */
 
+#include <parse/clienthello_again.h>
 #include <parse/http2.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -126,6 +128,73 @@ SEC("tc")
 int streams_touch(struct __sk_buff *skb)
 {
 	bpf_loop(STREAMS_PIECES, streams_only_load, &skb, 0);
+	return 0;
+}
+
+/* A connection of TLS. */
+struct hellos {
+	struct hello now;
+	__u8 name[HELLO_NAME]; /* of the first one */
+	__u32 flags; /* of the first one */
+	__u32 begun; /* 1: the first one is whole */
+	__u32 event; /* enum hello_event of the last bytes */
+	__u32 pad;
+};
+
+enum streams_hello_limits {
+	STREAMS_HELLO_EVENTS = 8, /* more than a chunk makes */
+};
+
+struct hellos streams_hellos;
+struct http1_room streams_room;
+enum hello_event streams_hello_event; /* its names are for user space */
+
+/* Goes on in the chunk to the next event. */
+static __always_inline int streams_hello_next(struct hellos *s)
+{
+	int event;
+
+	if (s->begun && s->now.state == HELLO_WHOLE && !s->now.skip)
+		return hello_follow(&s->now, &streams_room);
+	event = hello_feed(&s->now, &streams_room);
+	if (event != HELLO_DONE)
+		return event;
+	if (!s->begun) {
+		s->begun = 1;
+		s->flags = s->now.flags;
+		__builtin_memcpy(s->name, s->now.name, sizeof(s->name));
+	}
+	return s->now.flags & HELLO_SECOND ? hello_follow(&s->now, &streams_room) : HELLO_MORE;
+}
+
+static long streams_hello_events(__u32 index, void *data)
+{
+	streams_hellos.event = streams_hello_next(&streams_hellos);
+	return streams_hellos.event != HELLO_MORE || streams_room.pos >= streams_room.len;
+}
+
+static long streams_hello_chunk(__u32 index, void *data)
+{
+	struct __sk_buff *skb = *(struct __sk_buff **)data;
+	__u32 at = STREAMS_BEGIN + index * HTTP1_CHUNK;
+	__u32 n = skb->len - at;
+
+	if (at >= skb->len || streams_hellos.event != HELLO_MORE)
+		return 1;
+	if (n > HTTP1_CHUNK)
+		n = HTTP1_CHUNK;
+	if (bpf_skb_load_bytes(skb, at, streams_room.chunk, ((n - 1) & (HTTP1_TEXT - 1)) + 1))
+		return 1;
+	streams_room.pos = 0;
+	streams_room.len = n;
+	bpf_loop(STREAMS_HELLO_EVENTS, streams_hello_events, 0, 0);
+	return 0;
+}
+
+SEC("tc")
+int streams_hello(struct __sk_buff *skb)
+{
+	bpf_loop(STREAMS_PIECES, streams_hello_chunk, &skb, 0);
 	return 0;
 }
 

@@ -112,6 +112,16 @@ const (
 	FlawHello        // a ClientHello of TLS that cannot be read, or asks for a name in two ways
 )
 
+// ALPN are the protocols that a TLS client offers, a bit each.
+type ALPN uint8
+
+// What counts of the protocols; which others there are is not told.
+const (
+	ALPNHTTP1 ALPN = 1 << iota // http/1.0 or http/1.1
+	ALPNHTTP2                  // h2
+	ALPNOther                  // another
+)
+
 // Call is the socket call (or packet) that was judged.
 type Call uint8
 
@@ -234,6 +244,9 @@ type Event struct {
 	Flaw     Flaw   // for KindRequest and KindHello: why it cannot be read
 	Socket   uint64 // for KindRequest and KindHello: cookie of the socket whose connection the agent is to end; 0: none
 	KTLS     KTLS   // for KindKTLS
+
+	ALPN      ALPN // for KindHello: the protocols that the client offers; 0: none
+	Encrypted bool // for KindHello: it has an encrypted ClientHello inside, or what looks like one
 
 	Asked   uint64        // for KindRequest and KindResponse: when the request was told, CLOCK_BOOTTIME in ns; with the connection it joins them
 	Status  uint16        // for KindResponse: 200 to 599, or 101; hostile as all that a server says

@@ -1,7 +1,6 @@
 package parse
 
 import (
-	"bytes"
 	"crypto/tls"
 	"encoding/hex"
 	"math/rand/v2"
@@ -30,17 +29,6 @@ func hellos(t testing.TB) map[string]Hello {
 	return out
 }
 
-// inRecords splits a ClientHello of one record into several.
-func inRecords(hello []byte, size int) []byte {
-	var out []byte
-	for body := hello[5:]; len(body) > 0; {
-		n := min(size, len(body))
-		out = append(append(out, hello[0], hello[1], hello[2], byte(n>>8), byte(n)), body[:n]...)
-		body = body[n:]
-	}
-	return out
-}
-
 // Every client's hello is read, at every place where it can be split, whatever records it comes in.
 func TestClientHellos(t *testing.T) {
 	p := StartClientHello(t)
@@ -65,64 +53,17 @@ func TestClientHellos(t *testing.T) {
 	}
 }
 
-// extension is one as it stands in a ClientHello.
-func extension(kind int, body string) string {
-	return string([]byte{byte(kind >> 8), byte(kind), byte(len(body) >> 8), byte(len(body))}) + body
-}
-
-// sized is text behind its length in two bytes.
-func sized(text string) string { return string([]byte{byte(len(text) >> 8), byte(len(text))}) + text }
-
-// helloWith is a ClientHello of TLS 1.2 with these extensions.
-func helloWith(extensions ...string) []byte {
-	all := strings.Join(extensions, "")
-	body := "\x03\x03" + strings.Repeat("r", 32) + "\x00" + "\x00\x02\xc0\x2f" + "\x01\x00" + sized(all)
-	message := string([]byte{1, 0, byte(len(body) >> 8), byte(len(body))}) + body
-	return []byte("\x16\x03\x01" + sized(message))
-}
-
 // What two servers could read in two ways is refused.
 func TestAmbiguousClientHellos(t *testing.T) {
 	p := StartClientHello(t)
-	host := func(name string) string { return "\x00" + sized(name) }
-	name := func(text string) string { return extension(0, sized(host(text))) }
-	whole := helloWith(name("a"))
-	for what, v := range map[string]struct {
-		stream []byte
-		flaw   Flaw
-	}{
-		"a name":                    {whole, HelloSound},
-		"bytes behind it":           {append(bytes.Clone(whole), "more"...), HelloSound},
-		"two extensions of names":   {helloWith(name("a"), name("b")), HelloName},
-		"two names in one":          {helloWith(extension(0, sized(host("a")+host("b")))), HelloName},
-		"a name of another kind":    {helloWith(extension(0, sized("\x01"+sized("a")))), HelloName},
-		"an empty name":             {helloWith(name("")), HelloName},
-		"a dot behind it":           {helloWith(name("a.")), HelloName},
-		"a dot before it":           {helloWith(name(".a")), HelloName},
-		"two dots":                  {helloWith(name("a..b")), HelloName},
-		"a NUL in it":               {helloWith(name("a\x00b")), HelloName},
-		"a blank in it":             {helloWith(name("a b")), HelloName},
-		"a long name":               {helloWith(name(strings.Repeat("a", 256))), HelloName},
-		"a name longer than said":   {helloWith(extension(0, sized(host("a")+"b"))), HelloName},
-		"two lists of protocols":    {helloWith(extension(16, sized("\x02h2")), extension(16, sized("\x02h2"))), HelloMessage},
-		"an empty protocol":         {helloWith(extension(16, sized("\x00\x02h2"))), HelloMessage},
-		"a protocol past the list":  {helloWith(extension(16, sized("\x09h2"))), HelloMessage},
-		"an extension past the end": {helloWith("\x00\x2b\x00\x09x"), HelloMessage},
-		"half an extension":         {helloWith("\x00\x2b\x00"), HelloMessage},
-		"early data":                {helloWith(name("a"), extension(42, "")), HelloEarly},
-		"plain HTTP":                {[]byte("GET / HTTP/1.1\r\n"), HelloRecord},
-		"SSL 2":                     {[]byte("\x80\x2e\x01\x03\x01"), HelloRecord},
-		"application data":          {[]byte("\x17\x03\x03\x00\x05hello"), HelloRecord},
-		"an empty record":           {[]byte("\x16\x03\x01\x00\x00"), HelloRecord},
-		"a ServerHello":             {[]byte("\x16\x03\x01\x00\x04\x02\x00\x00\x00"), HelloMessage},
-		"a message without end":     {[]byte("\x16\x03\x01\x00\x04\x01\x7f\xff\xff"), HelloMessage},
-	} {
-		if _, _, flaw := p.Read(t, v.stream); flaw != v.flaw {
-			t.Errorf("%s: flaw %d, want %d", what, flaw, v.flaw)
+	for _, v := range HelloVectors() {
+		got, whole, flaw, then := p.Follow(t, v.Stream)
+		if flaw != v.Flaw || then != v.Then || whole != (v.Then != "") {
+			t.Errorf("%s: whole %v, flaw %d, then %q; want %d, %q", v.Name, whole, flaw, then, v.Flaw, v.Then)
 		}
-	}
-	if got, whole, _ := p.Read(t, helloWith(name("decoy"), extension(0xfe0d, "\x00"))); !whole || !got.Encrypted || got.Name != "decoy" {
-		t.Errorf("an encrypted ClientHello inside: %+v", got)
+		if v.Name == "an encrypted one inside" && (!got.Encrypted || got.Name != "decoy") {
+			t.Errorf("%s: %+v", v.Name, got)
+		}
 	}
 }
 

@@ -84,36 +84,3 @@ func TestSecondHello(t *testing.T) {
 		}
 	}
 }
-
-// TestSecondHelloOfAnother: no other name, no name where there was one, none where there was none.
-func TestSecondHelloOfAnother(t *testing.T) {
-	p := StartClientHello(t)
-	name := func(text string) string { return extension(0, sized("\x00"+sized(text))) }
-	named, other, longer, shorter, nameless := helloWith(name("api")), helloWith(name("apj")), helloWith(name("api.x")), helloWith(name("ap")), helloWith()
-	change := []byte("\x14\x03\x03\x00\x01\x01")
-	data := []byte("\x17\x03\x03\x00\x01x")
-	for what, c := range map[string]struct {
-		parts [][]byte
-		then  string
-	}{
-		"the same":                {[][]byte{named, named}, "over"},
-		"the same, behind change": {[][]byte{named, change, change, named, other}, "over"},
-		"none twice":              {[][]byte{nameless, nameless}, "over"},
-		"another":                 {[][]byte{named, other}, "bad 3"},
-		"another, behind change":  {[][]byte{named, change, other}, "bad 3"},
-		"a longer one":            {[][]byte{named, longer}, "bad 3"},
-		"a shorter one":           {[][]byte{named, shorter}, "bad 3"},
-		"none any more":           {[][]byte{named, nameless}, "bad 3"},
-		"one that was not":        {[][]byte{nameless, named}, "bad 3"},
-		"in records":              {[][]byte{named, inRecords(other, 3)}, "bad 3"},
-		"data":                    {[][]byte{named, data, other}, "over"},
-		"change alone":            {[][]byte{named, change}, "more"},
-		"an empty record":         {[][]byte{named, []byte("\x16\x03\x03\x00\x00")}, "bad 1"},
-		"endless change":          {[][]byte{named, bytes.Repeat(change, 100)}, "bad 1"},
-		"another in its record":   {[][]byte{append([]byte("\x16\x03\x01"), sized(string(named[5:])+"\x01")...)}, "bad 2"},
-	} {
-		if _, whole, flaw, then := p.Follow(t, bytes.Join(c.parts, nil)); !whole || then != c.then {
-			t.Errorf("%s: whole %v, flaw %d, then %s; want %s", what, whole, flaw, then, c.then)
-		}
-	}
-}

@@ -86,6 +86,8 @@ func table() []field {
 		{"method", func(r *Record) Value { return text(r.Event.Method) }},
 		{"host", func(r *Record) Value { return hostOf(r, event.KindRequest, event.KindResponse) }},
 		{"serverName", func(r *Record) Value { return hostOf(r, event.KindHello) }},
+		{"alpn", func(r *Record) Value { return name(ALPNName(r.Event.ALPN)) }},
+		{"encryptedHello", func(r *Record) Value { return flag(r.Event.Encrypted) }},
 		{"flaw", flawField},
 		{"ktls", func(r *Record) Value { return name(KTLSPartName(r.Event.KTLS.Part)) }},
 		{"tlsVersion", func(r *Record) Value { return name(TLSVersionName(r.Event.KTLS.Version)) }},

@@ -3,6 +3,7 @@ package alert
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sallyport/sallyport/probes/event"
 )
@@ -60,6 +61,21 @@ func flawField(r *Record) Value {
 		return text("")
 	}
 	return text(FlawName(r.Event.Flaw))
+}
+
+// ALPNName is the protocols that a client offers, as h2,http/1; what is neither is "other". "" for none.
+func ALPNName(offers event.ALPN) string {
+	var names []string
+	if offers&event.ALPNHTTP2 != 0 {
+		names = append(names, "h2")
+	}
+	if offers&event.ALPNHTTP1 != 0 {
+		names = append(names, "http/1")
+	}
+	if offers&event.ALPNOther != 0 {
+		names = append(names, "other")
+	}
+	return strings.Join(names, ",")
 }
 
 // FlawName says why something cannot be judged as a request.

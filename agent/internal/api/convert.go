@@ -32,7 +32,7 @@ func fromRecord(r *alert.Record) *apiv1.Event {
 		ExitCode: e.ExitCode, Signal: e.Signal, Packets: e.Packets, Bytes: e.Bytes,
 		Lost: e.Lost, Site: e.Site, Removed: e.Removed, Path: []byte(e.Path),
 		Query: []byte(e.Query), QueryType: uint32(e.QType), Answer: e.Answer, Rcode: uint32(e.RCode), Told: e.Told,
-		Method: []byte(e.Method), Host: []byte(e.Host), Flaw: uint32(e.Flaw),
+		Method: []byte(e.Method), Host: []byte(e.Host), Flaw: uint32(e.Flaw), Alpn: uint32(e.ALPN), EncryptedHello: e.Encrypted,
 		KtlsPart: uint32(e.KTLS.Part), TlsVersion: uint32(e.KTLS.Version), TlsCipher: uint32(e.KTLS.Cipher), Tapped: e.KTLS.Tapped,
 		Status: uint32(e.Status), LatencyNs: uint64(e.Latency),
 
@@ -73,7 +73,7 @@ func ToRecord(e *apiv1.Event) *alert.Record {
 			ExitCode: e.GetExitCode(), Signal: e.GetSignal(), Packets: e.GetPackets(), Bytes: e.GetBytes(),
 			Lost: e.GetLost(), Site: e.GetSite(), Removed: e.GetRemoved(), Path: string(e.GetPath()),
 			Query: string(e.GetQuery()), QType: uint16(e.GetQueryType()), Answer: e.GetAnswer(), RCode: uint8(e.GetRcode()), Told: e.GetTold(),
-			Method: string(e.GetMethod()), Host: string(e.GetHost()), Flaw: event.Flaw(e.GetFlaw()),
+			Method: string(e.GetMethod()), Host: string(e.GetHost()), Flaw: event.Flaw(e.GetFlaw()), ALPN: event.ALPN(e.GetAlpn()), Encrypted: e.GetEncryptedHello(),
 			KTLS:   event.KTLS{Part: event.KTLSPart(e.GetKtlsPart()), Version: uint16(e.GetTlsVersion()), Cipher: uint16(e.GetTlsCipher()), Tapped: e.GetTapped()},
 			Status: uint16(e.GetStatus()), Latency: time.Duration(e.GetLatencyNs()),
 		},

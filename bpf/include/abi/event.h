@@ -103,7 +103,8 @@ struct ev_header {
 	__u32 len;	/* of the whole record */
 };
 
-struct ev_subject {
+/* A process without the texts of its label. */
+struct ev_task {
 	__u64 container;
 	__u64 session;
 	__u64 exec;
@@ -114,6 +115,10 @@ struct ev_subject {
 	__u32 origin;
 	__u32 pad;
 	__u8 comm[16];
+};
+
+struct ev_subject {
+	struct ev_task task;
 	__u8 exe[EXE_LEN];
 	__u8 script[SCRIPT_LEN];
 };
@@ -210,10 +215,22 @@ struct ev_dns {
 	__u8 name[256]; /* lower case, no last dot */
 };
 
-/* REQUEST: an HTTP request that was judged, or what is none where only requests may be */
+/* Texts of a REQUEST, in this order. */
+enum ev_texts {
+	EV_TEXT_EXE = 0,
+	EV_TEXT_SCRIPT = 1,
+	EV_TEXT_SAID = 2, /* and on: method; path, canonical, without the query; host. Each may be cut */
+	EV_TEXTS = EV_TEXT_SAID + SAID_PARTS,
+	EV_TEXT = 256, /* bytes of one, at most */
+};
+
+/*
+ * REQUEST: an HTTP request that was judged, or what is none where only requests may be. Every request may be told, so the
+ * record is no longer than what it says: the texts are behind it, one after the other and without terminators.
+ */
 struct ev_request {
 	struct ev_header header;
-	struct ev_subject subject;
+	struct ev_task task;
 	__u64 rule;
 	__u64 revision;
 	__u64 netns;
@@ -229,10 +246,9 @@ struct ev_request {
 	__u8 severity;
 	__u8 flaw; /* enum flaw */
 	__u8 step; /* enum step: who read it */
-	__u8 pad[5];
-	__u32 len[SAID_PARTS]; /* of the texts, which may be cut */
-	__u32 pad2;
-	__u8 text[SAID_PARTS][SAID_TEXT]; /* method; path, canonical, without the query; host */
+	__u8 hello; /* HELLO: enum hello_flags */
+	__u16 len[EV_TEXTS]; /* of the texts */
+	__u16 pad;
 };
 
 /* KTLS: the kernel was asked to encrypt, or to decrypt, on a socket */

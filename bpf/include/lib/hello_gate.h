@@ -95,11 +95,13 @@ __noinline int hello_ask(struct __sk_buff *skb, struct requests *requests, struc
 	query = &room->query;
 	query->flags = QUERY_ADDRESS | QUERY_PORT | QUERY_HELLO;
 	query->accept = 0;
+	room->hello = 0;
 	said_forget(&room->said);
 	hello = hello_of(skb, requests);
 	if (!hello || hello->now.state == HELLO_BROKEN)
 		return FLAW_HELLO;
 	h = &hello->now;
+	room->hello = h->flags;
 	if (!(h->flags & HELLO_NAMED))
 		return FLAW_NONE;
 	if (ruleset_of(query->revision, owner->container, &ruleset) == RULESET_FOUND)

@@ -7,10 +7,22 @@
  *
  * A head that began under one policy is not judged by another: its automata are those of its tables.
  */
+#include <abi/event.h>
 #include <abi/state.h>
 #include <lib/judge.h>
 #include <lib/stream.h>
 #include <parse/http1.h>
+
+enum request_told_limits {
+	REQUEST_TOLD = 2048, /* bytes, more than all texts together */
+};
+
+/* A record that is put together, with its texts. */
+struct request_told {
+	struct ev_request event;
+	__u8 text[REQUEST_TOLD];
+	__u8 spare[EV_TEXT]; /* never written: 6.1 does not see where text ends */
+};
 
 /* What reading and judging needs, off the stack. */
 struct request_room {
@@ -39,9 +51,10 @@ struct request_room {
 	__u32 unread;  /* at the gate: 1: the packet is of a connection of TLS that has begun */
 	__u64 container; /* at the gate: of the socket's owner */
 	__u32 told;    /* requests that pass and were told since it was 0 */
-	__u32 pad;
+	__u32 hello;   /* at the gate: enum hello_flags of a ClientHello that is judged */
 	__u64 told_ns; /* when the last of them was, CLOCK_BOOTTIME */
 	__u64 socket;  /* at the gate: cookie of its socket where it cannot */
+	struct request_told record;
 };
 
 /* Keeps the text of a part for reports. */

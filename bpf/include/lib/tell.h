@@ -15,28 +15,34 @@ static __always_inline void tell_header(struct ev_header *header, __u16 kind, __
 	header->len = len;
 }
 
-/* The process, from its label. With task it is the caller, whose thread and name are known. */
-static __always_inline void tell_subject(struct ev_subject *subject, const struct label *label,
-					 int caller)
+/* The process, from its label. With caller it is the one that calls, whose thread and name are known. */
+static __always_inline void tell_task(struct ev_task *task, const struct label *label, int caller)
 {
-	subject->container = label->container;
-	subject->session = label->session;
-	subject->exec = label->exec;
-	subject->tgid = label->tgid;
-	subject->tid = 0;
-	subject->uid = label->ids[ID_USER][ID_EFFECTIVE];
-	subject->flags = label->flags;
-	subject->origin = label->origin;
-	subject->pad = 0;
-	__builtin_memset(subject->comm, 0, sizeof(subject->comm));
+	task->container = label->container;
+	task->session = label->session;
+	task->exec = label->exec;
+	task->tgid = label->tgid;
+	task->tid = 0;
+	task->uid = label->ids[ID_USER][ID_EFFECTIVE];
+	task->flags = label->flags;
+	task->origin = label->origin;
+	task->pad = 0;
+	__builtin_memset(task->comm, 0, sizeof(task->comm));
 	if (caller) {
 		__u64 id = bpf_get_current_pid_tgid();
 
-		subject->tgid = id >> 32;
-		subject->tid = id;
-		subject->uid = bpf_get_current_uid_gid();
-		bpf_get_current_comm(subject->comm, sizeof(subject->comm));
+		task->tgid = id >> 32;
+		task->tid = id;
+		task->uid = bpf_get_current_uid_gid();
+		bpf_get_current_comm(task->comm, sizeof(task->comm));
 	}
+}
+
+/* The same, and what it runs. */
+static __always_inline void tell_subject(struct ev_subject *subject, const struct label *label,
+					 int caller)
+{
+	tell_task(&subject->task, label, caller);
 	__builtin_memcpy(subject->exe, label->exe, sizeof(subject->exe));
 	__builtin_memcpy(subject->script, label->script, sizeof(subject->script));
 }
@@ -60,7 +66,7 @@ static __always_inline void tell_subject(struct ev_subject *subject, const struc
 	})
 
 enum tell_limits {
-	FLOW_BATCH = 1 << 15, /* bytes */
+	FLOW_BATCH = 1 << 17, /* bytes */
 };
 
 /*

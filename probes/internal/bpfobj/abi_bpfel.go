@@ -234,7 +234,7 @@ type ABIEvKtls struct {
 type ABIEvRequest struct {
 	_          structs.HostLayout
 	Header     ABIEvHeader
-	Subject    ABIEvSubject
+	Task       ABIEvTask
 	Rule       uint64
 	Revision   uint64
 	Netns      uint64
@@ -250,10 +250,9 @@ type ABIEvRequest struct {
 	Severity   uint8
 	Flaw       uint8
 	Step       uint8
-	Pad        [5]uint8
-	Len        [3]uint32
-	Pad2       uint32
-	Text       [3][256]uint8
+	Hello      uint8
+	Len        [5]uint16
+	Pad        uint16
 }
 
 type ABIEvResponse struct {
@@ -272,19 +271,10 @@ type ABIEvResponse struct {
 }
 
 type ABIEvSubject struct {
-	_         structs.HostLayout
-	Container uint64
-	Session   uint64
-	Exec      uint64
-	Tgid      uint32
-	Tid       uint32
-	Uid       uint32
-	Flags     uint32
-	Origin    uint32
-	Pad       uint32
-	Comm      [16]uint8
-	Exe       [256]uint8
-	Script    [256]uint8
+	_      structs.HostLayout
+	Task   ABIEvTask
+	Exe    [256]uint8
+	Script [256]uint8
 }
 
 type ABIEvTamper struct {
@@ -298,6 +288,30 @@ type ABIEvTamper struct {
 	Verdict  uint8
 	Would    uint8
 }
+
+type ABIEvTask struct {
+	_         structs.HostLayout
+	Container uint64
+	Session   uint64
+	Exec      uint64
+	Tgid      uint32
+	Tid       uint32
+	Uid       uint32
+	Flags     uint32
+	Origin    uint32
+	Pad       uint32
+	Comm      [16]uint8
+}
+
+type ABIEvTexts uint32
+
+const (
+	ABIEvTextsEV_TEXT_EXE    ABIEvTexts = 0
+	ABIEvTextsEV_TEXT_SCRIPT ABIEvTexts = 1
+	ABIEvTextsEV_TEXT_SAID   ABIEvTexts = 2
+	ABIEvTextsEV_TEXTS       ABIEvTexts = 5
+	ABIEvTextsEV_TEXT        ABIEvTexts = 256
+)
 
 type ABIFlaw uint32
 
@@ -379,6 +393,19 @@ type ABIGateSlot struct {
 	Ifindex uint32
 	Pad     uint32
 }
+
+type ABIHelloFlags uint32
+
+const (
+	ABIHelloFlagsHELLO_NAMED       ABIHelloFlags = 1
+	ABIHelloFlagsHELLO_ALPN        ABIHelloFlags = 2
+	ABIHelloFlagsHELLO_HTTP1       ABIHelloFlags = 4
+	ABIHelloFlagsHELLO_HTTP2       ABIHelloFlags = 8
+	ABIHelloFlagsHELLO_OTHER       ABIHelloFlags = 16
+	ABIHelloFlagsHELLO_ENCRYPTED   ABIHelloFlags = 32
+	ABIHelloFlagsHELLO_SECOND      ABIHelloFlags = 64
+	ABIHelloFlagsHELLO_NAMED_FIRST ABIHelloFlags = 128
+)
 
 type ABIIdKey struct {
 	_       structs.HostLayout
@@ -483,7 +510,7 @@ const (
 type ABILimits uint32
 
 const (
-	ABILimitsABI_VERSION     ABILimits = 7
+	ABILimitsABI_VERSION     ABILimits = 8
 	ABILimitsRULE_WORDS      ABILimits = 8
 	ABILimitsRULE_MAX        ABILimits = 512
 	ABILimitsEXE_LEN         ABILimits = 256
@@ -880,9 +907,11 @@ const (
 	ABIVarAbiEvRequest      = "abi_ev_request"
 	ABIVarAbiEvResponse     = "abi_ev_response"
 	ABIVarAbiEvTamper       = "abi_ev_tamper"
+	ABIVarAbiEvTexts        = "abi_ev_texts"
 	ABIVarAbiFlaw           = "abi_flaw"
 	ABIVarAbiFlowState      = "abi_flow_state"
 	ABIVarAbiFragKey        = "abi_frag_key"
+	ABIVarAbiHelloFlags     = "abi_hello_flags"
 	ABIVarAbiIdKey          = "abi_id_key"
 	ABIVarAbiIdKinds        = "abi_id_kinds"
 	ABIVarAbiIdLimits       = "abi_id_limits"
@@ -1026,9 +1055,11 @@ type ABIVariableSpecs struct {
 	AbiEvRequest      *ebpf.VariableSpec `ebpf:"abi_ev_request"`
 	AbiEvResponse     *ebpf.VariableSpec `ebpf:"abi_ev_response"`
 	AbiEvTamper       *ebpf.VariableSpec `ebpf:"abi_ev_tamper"`
+	AbiEvTexts        *ebpf.VariableSpec `ebpf:"abi_ev_texts"`
 	AbiFlaw           *ebpf.VariableSpec `ebpf:"abi_flaw"`
 	AbiFlowState      *ebpf.VariableSpec `ebpf:"abi_flow_state"`
 	AbiFragKey        *ebpf.VariableSpec `ebpf:"abi_frag_key"`
+	AbiHelloFlags     *ebpf.VariableSpec `ebpf:"abi_hello_flags"`
 	AbiIdKey          *ebpf.VariableSpec `ebpf:"abi_id_key"`
 	AbiIdKinds        *ebpf.VariableSpec `ebpf:"abi_id_kinds"`
 	AbiIdLimits       *ebpf.VariableSpec `ebpf:"abi_id_limits"`
@@ -1197,9 +1228,11 @@ type ABIVariables struct {
 	AbiEvRequest      *ebpf.Variable `ebpf:"abi_ev_request"`
 	AbiEvResponse     *ebpf.Variable `ebpf:"abi_ev_response"`
 	AbiEvTamper       *ebpf.Variable `ebpf:"abi_ev_tamper"`
+	AbiEvTexts        *ebpf.Variable `ebpf:"abi_ev_texts"`
 	AbiFlaw           *ebpf.Variable `ebpf:"abi_flaw"`
 	AbiFlowState      *ebpf.Variable `ebpf:"abi_flow_state"`
 	AbiFragKey        *ebpf.Variable `ebpf:"abi_frag_key"`
+	AbiHelloFlags     *ebpf.Variable `ebpf:"abi_hello_flags"`
 	AbiIdKey          *ebpf.Variable `ebpf:"abi_id_key"`
 	AbiIdKinds        *ebpf.Variable `ebpf:"abi_id_kinds"`
 	AbiIdLimits       *ebpf.Variable `ebpf:"abi_id_limits"`

@@ -88,23 +88,27 @@ func text(b []byte) string {
 }
 
 func subject(s *bpfobj.ABIEvSubject) event.Subject {
-	origin := event.Origin(s.Origin)
-	if s.Origin > uint32(event.OriginHost) {
+	out := task(&s.Task)
+	out.Exe, out.Script = text(s.Exe[:]), text(s.Script[:])
+	return out
+}
+
+func task(t *bpfobj.ABIEvTask) event.Subject {
+	origin := event.Origin(t.Origin)
+	if t.Origin > uint32(event.OriginHost) {
 		origin = event.OriginUnknown
 	}
 	return event.Subject{
-		Container: s.Container,
-		Session:   s.Session,
-		Exec:      s.Exec,
-		PID:       s.Tgid,
-		TID:       s.Tid,
-		UID:       s.Uid,
+		Container: t.Container,
+		Session:   t.Session,
+		Exec:      t.Exec,
+		PID:       t.Tgid,
+		TID:       t.Tid,
+		UID:       t.Uid,
 		Origin:    origin,
-		Inferred:  s.Flags&uint32(bpfobj.ABILabelFlagsLABEL_INFERRED) != 0,
-		Truncated: s.Flags&uint32(bpfobj.ABILabelFlagsLABEL_TRUNCATED) != 0,
-		Exe:       text(s.Exe[:]),
-		Script:    text(s.Script[:]),
-		Comm:      text(s.Comm[:]),
+		Inferred:  t.Flags&uint32(bpfobj.ABILabelFlagsLABEL_INFERRED) != 0,
+		Truncated: t.Flags&uint32(bpfobj.ABILabelFlagsLABEL_TRUNCATED) != 0,
+		Comm:      text(t.Comm[:]),
 	}
 }
 
@@ -219,27 +223,6 @@ func dns(raw []byte, e *event.Event) error {
 	return nil
 }
 
-func request(raw []byte, e *event.Event) error {
-	var r bpfobj.ABIEvRequest
-	if err := read(raw, &r); err != nil {
-		return err
-	}
-	e.Subject = subject(&r.Subject)
-	e.Rule, e.Revision, e.NetNS, e.Socket = r.Rule, r.Revision, r.Netns, r.Socket
-	e.Local, e.Remote = endpoint(r.Local, r.LocalPort), endpoint(r.Remote, r.RemotePort)
-	e.Protocol, e.Step, e.Call = unix.IPPROTO_TCP, event.Step(r.Step), event.CallPacketOut
-	if r.Direction == uint8(policyIngress) {
-		e.Call = event.CallPacketIn
-	}
-	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
-	e.Reason, e.Severity, e.Flaw = event.Reason(r.Reason), event.Severity(r.Severity), event.Flaw(r.Flaw)
-	e.Asked = r.Header.KtimeNs
-	for i, to := range []*string{&e.Method, &e.Path, &e.Host} {
-		*to = string(r.Text[i][:min(int(r.Len[i]), len(r.Text[i]))])
-	}
-	return nil
-}
-
 func ktls(raw []byte, e *event.Event) error {
 	var r bpfobj.ABIEvKtls
 	if err := read(raw, &r); err != nil {
@@ -268,7 +251,7 @@ func response(raw []byte, e *event.Event) error {
 	e.NetNS, e.Asked, e.Status = r.Netns, r.AskedNs, r.Status
 	e.Local, e.Remote = endpoint(r.Local, r.LocalPort), endpoint(r.Remote, r.RemotePort)
 	e.Protocol, e.Step, e.Call = unix.IPPROTO_TCP, event.Step(r.Step), event.CallPacketOut
-	if r.Direction == uint8(policyIngress) {
+	if r.Direction == policyIngress {
 		e.Call = event.CallPacketIn
 	}
 	if told := r.Header.KtimeNs; told > r.AskedNs {
@@ -276,9 +259,6 @@ func response(raw []byte, e *event.Event) error {
 	}
 	return nil
 }
-
-// policyIngress is DIR_INGRESS of bpf/include/abi/policy.h.
-const policyIngress = 1
 
 // endpoint unmaps IPv4; an all-zero address with no port is no endpoint.
 func endpoint(addr [16]byte, port uint16) netip.AddrPort {

@@ -18,7 +18,7 @@ import (
 func clock(ns uint64) time.Time { return time.Unix(0, int64(ns)) }
 
 // raw is the record as the kernel would write it.
-func raw[T any](t *testing.T, kind event.Kind, record T, header *bpfobj.ABIEvHeader) []byte {
+func raw[T any](t testing.TB, kind event.Kind, record T, header *bpfobj.ABIEvHeader) []byte {
 	t.Helper()
 	size := unsafe.Sizeof(record)
 	header.Version, header.Kind, header.Len = uint16(bpfobj.ABILimitsABI_VERSION), uint16(kind), uint32(size)
@@ -34,7 +34,7 @@ func TestRecordDecodesACall(t *testing.T) {
 		Rule: 7, Revision: 9, Netns: 3, Remote: netip.MustParseAddr("::ffff:192.0.2.1").As16(), RemotePort: 443,
 		Family: 2, Type: 1, Protocol: 6, Call: 1, Step: 1, Verdict: 3, Reason: 1, Severity: 2, HasRemote: 1,
 	}
-	r.Subject.Origin, r.Subject.Tgid, r.Subject.Session = uint32(event.OriginExec), 42, 5
+	r.Subject.Task.Origin, r.Subject.Task.Tgid, r.Subject.Task.Session = uint32(event.OriginExec), 42, 5
 	copy(r.Subject.Exe[:], "/bin/sh")
 	for i := range r.Subject.Script {
 		r.Subject.Script[i] = 'x' // no terminator
@@ -90,7 +90,7 @@ func TestRecordReadsWaitStatus(t *testing.T) {
 func TestRecordKnowsBothSidesOfABorrow(t *testing.T) {
 	t.Parallel()
 	r := bpfobj.ABIEvBorrow{Revision: 4, Call: uint8(event.CallTrace), Step: 1, Verdict: uint8(event.VerdictDeny)}
-	r.Subject.Origin, r.Target.Origin, r.Target.Tgid = uint32(event.OriginExec), uint32(event.OriginMain), 7
+	r.Subject.Task.Origin, r.Target.Task.Origin, r.Target.Task.Tgid = uint32(event.OriginExec), uint32(event.OriginMain), 7
 	copy(r.Target.Exe[:], "/srv/app")
 	got, err := Record(raw(t, event.KindBorrow, r, &bpfobj.ABIEvHeader{}), clock)
 	if err != nil {
@@ -116,7 +116,7 @@ func TestRecordKnowsWhatTheAgentIsProtectedFrom(t *testing.T) {
 		site   string
 	}{{event.CallSignal, 9, 9, ""}, {event.CallBPF, 7, 0, "BPF_OBJ_GET"}, {event.CallBPF, 99, 0, "99"}, {event.CallTrace, 2, 0, ""}} {
 		r := bpfobj.ABIEvTamper{Revision: 4, Detail: tc.detail, Call: uint8(tc.call), Step: 2, Verdict: uint8(event.VerdictAudit), Would: uint8(event.VerdictDeny)}
-		r.Subject.Tgid = 7
+		r.Subject.Task.Tgid = 7
 		got, err := Record(raw(t, event.KindTamper, r, &bpfobj.ABIEvHeader{}), clock)
 		if err != nil {
 			t.Fatal(err)
@@ -149,7 +149,7 @@ func TestRecordReadsKernelTLS(t *testing.T) {
 			Revision: 4, Netns: 5, Remote: netip.MustParseAddr("::ffff:192.0.2.1").As16(), RemotePort: 443,
 			Part: uint8(bpfobj.ABIKtlsPartKTLS_RX), Step: uint8(tc.step), Verdict: uint8(tc.verdict),
 		}
-		r.Suite.Version, r.Suite.Cipher, r.Subject.Tgid = 0x304, 52, 7
+		r.Suite.Version, r.Suite.Cipher, r.Subject.Task.Tgid = 0x304, 52, 7
 		if tc.tapped {
 			r.Tapped = 1
 		}

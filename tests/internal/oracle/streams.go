@@ -9,7 +9,7 @@ import (
 	"github.com/sallyport/sallyport/tests/testutil"
 )
 
-//go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type h2 -type h2_field -type ordered -type stream_order Streams ../../../bpf/progs/streams.bpf.c
+//go:generate go tool -modfile=../../../contrib/tools/go.mod bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -no-global-types -type h2 -type h2_field -type hellos -type hello_event -type ordered -type stream_order Streams ../../../bpf/progs/streams.bpf.c
 
 // ethernet is how many bytes of a packet the programs of streams.bpf.c pass over.
 const ethernet = 14

@@ -111,6 +111,45 @@ const (
 	StreamsH2FieldH2FIELD_OTHER             StreamsH2Field = 12
 )
 
+type StreamsHelloEvent uint32
+
+const (
+	StreamsHelloEventHELLO_MORE StreamsHelloEvent = 0
+	StreamsHelloEventHELLO_DONE StreamsHelloEvent = 1
+	StreamsHelloEventHELLO_BAD  StreamsHelloEvent = 2
+	StreamsHelloEventHELLO_OVER StreamsHelloEvent = 3
+)
+
+type StreamsHellos struct {
+	_   structs.HostLayout
+	Now struct {
+		_      structs.HostLayout
+		Word   uint64
+		Record uint32
+		Body   uint32
+		Value  uint32
+		Seen   uint32
+		Skip   uint16
+		Left   uint16
+		Part   uint16
+		Len    uint16
+		Need   uint8
+		Header uint8
+		State  uint8
+		Flags  uint8
+		Flaw   uint8
+		High   uint8
+		Kind   uint8
+		Pad    uint8
+		Name   [256]uint8
+	}
+	Name  [256]uint8
+	Flags uint32
+	Begun uint32
+	Event uint32
+	Pad   uint32
+}
+
 type StreamsOrdered struct {
 	_      structs.HostLayout
 	Stream struct {
@@ -157,16 +196,20 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	StreamsProgStreamsHttp2    = "streams_http2"
-	StreamsProgStreamsOrder    = "streams_order"
-	StreamsProgStreamsTouch    = "streams_touch"
-	StreamsVarStreamsField     = "streams_field"
-	StreamsVarStreamsH2        = "streams_h2"
-	StreamsVarStreamsHash      = "streams_hash"
-	StreamsVarStreamsOrderName = "streams_order_name"
-	StreamsVarStreamsOrdered   = "streams_ordered"
-	StreamsVarStreamsPiece     = "streams_piece"
-	StreamsVarStreamsRequests  = "streams_requests"
+	StreamsProgStreamsHello     = "streams_hello"
+	StreamsProgStreamsHttp2     = "streams_http2"
+	StreamsProgStreamsOrder     = "streams_order"
+	StreamsProgStreamsTouch     = "streams_touch"
+	StreamsVarStreamsField      = "streams_field"
+	StreamsVarStreamsH2         = "streams_h2"
+	StreamsVarStreamsHash       = "streams_hash"
+	StreamsVarStreamsHelloEvent = "streams_hello_event"
+	StreamsVarStreamsHellos     = "streams_hellos"
+	StreamsVarStreamsOrderName  = "streams_order_name"
+	StreamsVarStreamsOrdered    = "streams_ordered"
+	StreamsVarStreamsPiece      = "streams_piece"
+	StreamsVarStreamsRequests   = "streams_requests"
+	StreamsVarStreamsRoom       = "streams_room"
 )
 
 // LoadStreams returns the embedded CollectionSpec for Streams.
@@ -211,6 +254,7 @@ type StreamsSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type StreamsProgramSpecs struct {
+	StreamsHello *ebpf.ProgramSpec `ebpf:"streams_hello"`
 	StreamsHttp2 *ebpf.ProgramSpec `ebpf:"streams_http2"`
 	StreamsOrder *ebpf.ProgramSpec `ebpf:"streams_order"`
 	StreamsTouch *ebpf.ProgramSpec `ebpf:"streams_touch"`
@@ -226,13 +270,16 @@ type StreamsMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type StreamsVariableSpecs struct {
-	StreamsField     *ebpf.VariableSpec `ebpf:"streams_field"`
-	StreamsH2        *ebpf.VariableSpec `ebpf:"streams_h2"`
-	StreamsHash      *ebpf.VariableSpec `ebpf:"streams_hash"`
-	StreamsOrderName *ebpf.VariableSpec `ebpf:"streams_order_name"`
-	StreamsOrdered   *ebpf.VariableSpec `ebpf:"streams_ordered"`
-	StreamsPiece     *ebpf.VariableSpec `ebpf:"streams_piece"`
-	StreamsRequests  *ebpf.VariableSpec `ebpf:"streams_requests"`
+	StreamsField      *ebpf.VariableSpec `ebpf:"streams_field"`
+	StreamsH2         *ebpf.VariableSpec `ebpf:"streams_h2"`
+	StreamsHash       *ebpf.VariableSpec `ebpf:"streams_hash"`
+	StreamsHelloEvent *ebpf.VariableSpec `ebpf:"streams_hello_event"`
+	StreamsHellos     *ebpf.VariableSpec `ebpf:"streams_hellos"`
+	StreamsOrderName  *ebpf.VariableSpec `ebpf:"streams_order_name"`
+	StreamsOrdered    *ebpf.VariableSpec `ebpf:"streams_ordered"`
+	StreamsPiece      *ebpf.VariableSpec `ebpf:"streams_piece"`
+	StreamsRequests   *ebpf.VariableSpec `ebpf:"streams_requests"`
+	StreamsRoom       *ebpf.VariableSpec `ebpf:"streams_room"`
 }
 
 // StreamsObjects contains all objects after they have been loaded into the kernel.
@@ -265,19 +312,23 @@ func (m *StreamsMaps) Close() error {
 //
 // It can be passed to LoadStreamsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type StreamsVariables struct {
-	StreamsField     *ebpf.Variable `ebpf:"streams_field"`
-	StreamsH2        *ebpf.Variable `ebpf:"streams_h2"`
-	StreamsHash      *ebpf.Variable `ebpf:"streams_hash"`
-	StreamsOrderName *ebpf.Variable `ebpf:"streams_order_name"`
-	StreamsOrdered   *ebpf.Variable `ebpf:"streams_ordered"`
-	StreamsPiece     *ebpf.Variable `ebpf:"streams_piece"`
-	StreamsRequests  *ebpf.Variable `ebpf:"streams_requests"`
+	StreamsField      *ebpf.Variable `ebpf:"streams_field"`
+	StreamsH2         *ebpf.Variable `ebpf:"streams_h2"`
+	StreamsHash       *ebpf.Variable `ebpf:"streams_hash"`
+	StreamsHelloEvent *ebpf.Variable `ebpf:"streams_hello_event"`
+	StreamsHellos     *ebpf.Variable `ebpf:"streams_hellos"`
+	StreamsOrderName  *ebpf.Variable `ebpf:"streams_order_name"`
+	StreamsOrdered    *ebpf.Variable `ebpf:"streams_ordered"`
+	StreamsPiece      *ebpf.Variable `ebpf:"streams_piece"`
+	StreamsRequests   *ebpf.Variable `ebpf:"streams_requests"`
+	StreamsRoom       *ebpf.Variable `ebpf:"streams_room"`
 }
 
 // StreamsPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadStreamsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type StreamsPrograms struct {
+	StreamsHello *ebpf.Program `ebpf:"streams_hello"`
 	StreamsHttp2 *ebpf.Program `ebpf:"streams_http2"`
 	StreamsOrder *ebpf.Program `ebpf:"streams_order"`
 	StreamsTouch *ebpf.Program `ebpf:"streams_touch"`
@@ -285,6 +336,7 @@ type StreamsPrograms struct {
 
 func (p *StreamsPrograms) Close() error {
 	return _StreamsClose(
+		p.StreamsHello,
 		p.StreamsHttp2,
 		p.StreamsOrder,
 		p.StreamsTouch,

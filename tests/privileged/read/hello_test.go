@@ -109,7 +109,7 @@ func TestServerNames(t *testing.T) {
 					t.Errorf("%s at %s: curl ended with %d and %q; the server was asked for %q", name, addr, code, text, seen)
 				}
 				e := s.events.Wait(t, "the denial", func(e event.Event) bool { return e.Kind == event.KindHello && e.Host == name })
-				if e.Verdict != event.VerdictDeny || e.Reason != event.ReasonRule || e.Subject.Exe != "/usr/bin/curl" || e.Remote.Port() != port {
+				if e.ALPN&event.ALPNHTTP1 == 0 || e.Verdict != event.VerdictDeny || e.Reason != event.ReasonRule || e.Subject.Exe != "/usr/bin/curl" || e.Remote.Port() != port {
 					t.Errorf("the denial is told as %+v", e)
 				}
 			}

@@ -27,7 +27,7 @@ type way struct {
 }
 
 func ways() []way {
-	return []way{
+	return append(rings(), []way{
 		{"write", func(fd int, said []byte) error { return whole(unix.Write(fd, said))(said) }, false},
 		{"writev", func(fd int, said []byte) error {
 			return whole(unix.Writev(fd, [][]byte{said[:3], said[3:20], said[20:]}))(said)
@@ -38,7 +38,7 @@ func ways() []way {
 		{"splice", sendSplice, true},
 		{"vmsplice", sendVmsplice, true},
 		{"MSG_ZEROCOPY", sendZeroCopy, true},
-	}
+	}...)
 }
 
 // whole says whether all of what was said was taken.

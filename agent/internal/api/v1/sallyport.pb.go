@@ -1920,67 +1920,69 @@ func (*ObserveResponse_Lost) isObserveResponse_Item() {}
 
 // Event is one thing that the kernel told, joined with names.
 type Event struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
-	Kind          uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	Subject       *Subject               `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
-	Call          uint32                 `protobuf:"varint,4,opt,name=call,proto3" json:"call,omitempty"`
-	Step          uint32                 `protobuf:"varint,5,opt,name=step,proto3" json:"step,omitempty"`
-	Family        uint32                 `protobuf:"varint,6,opt,name=family,proto3" json:"family,omitempty"`
-	Type          uint32                 `protobuf:"varint,7,opt,name=type,proto3" json:"type,omitempty"`
-	Protocol      uint32                 `protobuf:"varint,8,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	Local         []byte                 `protobuf:"bytes,9,opt,name=local,proto3" json:"local,omitempty"` // address (4 or 16 bytes) and port (2 bytes, big endian); empty for none
-	Remote        []byte                 `protobuf:"bytes,10,opt,name=remote,proto3" json:"remote,omitempty"`
-	Verdict       uint32                 `protobuf:"varint,11,opt,name=verdict,proto3" json:"verdict,omitempty"`
-	Would         uint32                 `protobuf:"varint,12,opt,name=would,proto3" json:"would,omitempty"`
-	Reason        uint32                 `protobuf:"varint,13,opt,name=reason,proto3" json:"reason,omitempty"`
-	Severity      uint32                 `protobuf:"varint,14,opt,name=severity,proto3" json:"severity,omitempty"`
-	RuleRef       uint64                 `protobuf:"varint,15,opt,name=rule_ref,json=ruleRef,proto3" json:"rule_ref,omitempty"`
-	Revision      uint64                 `protobuf:"varint,16,opt,name=revision,proto3" json:"revision,omitempty"`
-	Netns         uint64                 `protobuf:"varint,17,opt,name=netns,proto3" json:"netns,omitempty"`
-	Ifindex       uint32                 `protobuf:"varint,18,opt,name=ifindex,proto3" json:"ifindex,omitempty"`
-	Args          [][]byte               `protobuf:"bytes,19,rep,name=args,proto3" json:"args,omitempty"`
-	ExitCode      int32                  `protobuf:"varint,20,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
-	Signal        uint32                 `protobuf:"varint,21,opt,name=signal,proto3" json:"signal,omitempty"`
-	Packets       uint64                 `protobuf:"varint,22,opt,name=packets,proto3" json:"packets,omitempty"`
-	Bytes         uint64                 `protobuf:"varint,23,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	Lost          uint64                 `protobuf:"varint,24,opt,name=lost,proto3" json:"lost,omitempty"`
-	Site          string                 `protobuf:"bytes,25,opt,name=site,proto3" json:"site,omitempty"`
-	Removed       bool                   `protobuf:"varint,26,opt,name=removed,proto3" json:"removed,omitempty"`
-	Path          []byte                 `protobuf:"bytes,27,opt,name=path,proto3" json:"path,omitempty"`
-	Target        *Subject               `protobuf:"bytes,28,opt,name=target,proto3" json:"target,omitempty"` // whose process or socket the subject reached for; absent in other events
-	Query         []byte                 `protobuf:"bytes,29,opt,name=query,proto3" json:"query,omitempty"`   // of dns: the name asked for
-	QueryType     uint32                 `protobuf:"varint,30,opt,name=query_type,json=queryType,proto3" json:"query_type,omitempty"`
-	Answer        bool                   `protobuf:"varint,31,opt,name=answer,proto3" json:"answer,omitempty"`
-	Rcode         uint32                 `protobuf:"varint,32,opt,name=rcode,proto3" json:"rcode,omitempty"`
-	Told          uint32                 `protobuf:"varint,33,opt,name=told,proto3" json:"told,omitempty"`
-	Method        []byte                 `protobuf:"bytes,34,opt,name=method,proto3" json:"method,omitempty"` // of request: this, path and host may be cut
-	Host          []byte                 `protobuf:"bytes,35,opt,name=host,proto3" json:"host,omitempty"`
-	Flaw          uint32                 `protobuf:"varint,36,opt,name=flaw,proto3" json:"flaw,omitempty"`                               // enum flaw
-	KtlsPart      uint32                 `protobuf:"varint,37,opt,name=ktls_part,json=ktlsPart,proto3" json:"ktls_part,omitempty"`       // enum ktls_part
-	TlsVersion    uint32                 `protobuf:"varint,38,opt,name=tls_version,json=tlsVersion,proto3" json:"tls_version,omitempty"` // of ktls: as TLS counts
-	TlsCipher     uint32                 `protobuf:"varint,39,opt,name=tls_cipher,json=tlsCipher,proto3" json:"tls_cipher,omitempty"`    // of ktls: TLS_CIPHER_* of linux/tls.h
-	Tapped        bool                   `protobuf:"varint,65,opt,name=tapped,proto3" json:"tapped,omitempty"`                           // of ktls: by a library that a tap reads
-	Status        uint32                 `protobuf:"varint,66,opt,name=status,proto3" json:"status,omitempty"`                           // of response: of HTTP
-	LatencyNs     uint64                 `protobuf:"varint,67,opt,name=latency_ns,json=latencyNs,proto3" json:"latency_ns,omitempty"`    // from the end of the request's head to the answer's status line
-	Workload      []byte                 `protobuf:"bytes,40,opt,name=workload,proto3" json:"workload,omitempty"`
-	Namespace     string                 `protobuf:"bytes,41,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Pod           string                 `protobuf:"bytes,42,opt,name=pod,proto3" json:"pod,omitempty"`
-	Container     string                 `protobuf:"bytes,43,opt,name=container,proto3" json:"container,omitempty"`
-	ContainerId   string                 `protobuf:"bytes,44,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
-	Image         string                 `protobuf:"bytes,45,opt,name=image,proto3" json:"image,omitempty"`
-	SessionName   string                 `protobuf:"bytes,46,opt,name=session_name,json=sessionName,proto3" json:"session_name,omitempty"`
-	ExecId        string                 `protobuf:"bytes,47,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
-	Policy        string                 `protobuf:"bytes,48,opt,name=policy,proto3" json:"policy,omitempty"`
-	Rule          string                 `protobuf:"bytes,49,opt,name=rule,proto3" json:"rule,omitempty"`
-	Message       string                 `protobuf:"bytes,50,opt,name=message,proto3" json:"message,omitempty"`                      // the event as one line for people, escaped
-	PodLabels     []byte                 `protobuf:"bytes,60,opt,name=pod_labels,json=podLabels,proto3" json:"pod_labels,omitempty"` // that policies select by: key=value,key=value
-	ContainerType string                 `protobuf:"bytes,61,opt,name=container_type,json=containerType,proto3" json:"container_type,omitempty"`
-	User          []byte                 `protobuf:"bytes,62,opt,name=user,proto3" json:"user,omitempty"`                         // who asked the cluster's API for the session
-	PeerName      []byte                 `protobuf:"bytes,63,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"` // by which DNS has told the container the peer's address
-	Terminal      bool                   `protobuf:"varint,64,opt,name=terminal,proto3" json:"terminal,omitempty"`                // the session was given one (kubectl exec -t)
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Time           *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Kind           uint32                 `protobuf:"varint,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Subject        *Subject               `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
+	Call           uint32                 `protobuf:"varint,4,opt,name=call,proto3" json:"call,omitempty"`
+	Step           uint32                 `protobuf:"varint,5,opt,name=step,proto3" json:"step,omitempty"`
+	Family         uint32                 `protobuf:"varint,6,opt,name=family,proto3" json:"family,omitempty"`
+	Type           uint32                 `protobuf:"varint,7,opt,name=type,proto3" json:"type,omitempty"`
+	Protocol       uint32                 `protobuf:"varint,8,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Local          []byte                 `protobuf:"bytes,9,opt,name=local,proto3" json:"local,omitempty"` // address (4 or 16 bytes) and port (2 bytes, big endian); empty for none
+	Remote         []byte                 `protobuf:"bytes,10,opt,name=remote,proto3" json:"remote,omitempty"`
+	Verdict        uint32                 `protobuf:"varint,11,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Would          uint32                 `protobuf:"varint,12,opt,name=would,proto3" json:"would,omitempty"`
+	Reason         uint32                 `protobuf:"varint,13,opt,name=reason,proto3" json:"reason,omitempty"`
+	Severity       uint32                 `protobuf:"varint,14,opt,name=severity,proto3" json:"severity,omitempty"`
+	RuleRef        uint64                 `protobuf:"varint,15,opt,name=rule_ref,json=ruleRef,proto3" json:"rule_ref,omitempty"`
+	Revision       uint64                 `protobuf:"varint,16,opt,name=revision,proto3" json:"revision,omitempty"`
+	Netns          uint64                 `protobuf:"varint,17,opt,name=netns,proto3" json:"netns,omitempty"`
+	Ifindex        uint32                 `protobuf:"varint,18,opt,name=ifindex,proto3" json:"ifindex,omitempty"`
+	Args           [][]byte               `protobuf:"bytes,19,rep,name=args,proto3" json:"args,omitempty"`
+	ExitCode       int32                  `protobuf:"varint,20,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	Signal         uint32                 `protobuf:"varint,21,opt,name=signal,proto3" json:"signal,omitempty"`
+	Packets        uint64                 `protobuf:"varint,22,opt,name=packets,proto3" json:"packets,omitempty"`
+	Bytes          uint64                 `protobuf:"varint,23,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Lost           uint64                 `protobuf:"varint,24,opt,name=lost,proto3" json:"lost,omitempty"`
+	Site           string                 `protobuf:"bytes,25,opt,name=site,proto3" json:"site,omitempty"`
+	Removed        bool                   `protobuf:"varint,26,opt,name=removed,proto3" json:"removed,omitempty"`
+	Path           []byte                 `protobuf:"bytes,27,opt,name=path,proto3" json:"path,omitempty"`
+	Target         *Subject               `protobuf:"bytes,28,opt,name=target,proto3" json:"target,omitempty"` // whose process or socket the subject reached for; absent in other events
+	Query          []byte                 `protobuf:"bytes,29,opt,name=query,proto3" json:"query,omitempty"`   // of dns: the name asked for
+	QueryType      uint32                 `protobuf:"varint,30,opt,name=query_type,json=queryType,proto3" json:"query_type,omitempty"`
+	Answer         bool                   `protobuf:"varint,31,opt,name=answer,proto3" json:"answer,omitempty"`
+	Rcode          uint32                 `protobuf:"varint,32,opt,name=rcode,proto3" json:"rcode,omitempty"`
+	Told           uint32                 `protobuf:"varint,33,opt,name=told,proto3" json:"told,omitempty"`
+	Method         []byte                 `protobuf:"bytes,34,opt,name=method,proto3" json:"method,omitempty"` // of request: this, path and host may be cut
+	Host           []byte                 `protobuf:"bytes,35,opt,name=host,proto3" json:"host,omitempty"`
+	Flaw           uint32                 `protobuf:"varint,36,opt,name=flaw,proto3" json:"flaw,omitempty"`                                           // enum flaw
+	KtlsPart       uint32                 `protobuf:"varint,37,opt,name=ktls_part,json=ktlsPart,proto3" json:"ktls_part,omitempty"`                   // enum ktls_part
+	TlsVersion     uint32                 `protobuf:"varint,38,opt,name=tls_version,json=tlsVersion,proto3" json:"tls_version,omitempty"`             // of ktls: as TLS counts
+	TlsCipher      uint32                 `protobuf:"varint,39,opt,name=tls_cipher,json=tlsCipher,proto3" json:"tls_cipher,omitempty"`                // of ktls: TLS_CIPHER_* of linux/tls.h
+	Tapped         bool                   `protobuf:"varint,65,opt,name=tapped,proto3" json:"tapped,omitempty"`                                       // of ktls: by a library that a tap reads
+	Status         uint32                 `protobuf:"varint,66,opt,name=status,proto3" json:"status,omitempty"`                                       // of response: of HTTP
+	LatencyNs      uint64                 `protobuf:"varint,67,opt,name=latency_ns,json=latencyNs,proto3" json:"latency_ns,omitempty"`                // from the end of the request's head to the answer's status line
+	Alpn           uint32                 `protobuf:"varint,68,opt,name=alpn,proto3" json:"alpn,omitempty"`                                           // of hello: the protocols that are offered; 1: HTTP/1, 2: HTTP/2, 4: others
+	EncryptedHello bool                   `protobuf:"varint,69,opt,name=encrypted_hello,json=encryptedHello,proto3" json:"encrypted_hello,omitempty"` // of hello: there is an encrypted ClientHello inside, or what looks like one
+	Workload       []byte                 `protobuf:"bytes,40,opt,name=workload,proto3" json:"workload,omitempty"`
+	Namespace      string                 `protobuf:"bytes,41,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Pod            string                 `protobuf:"bytes,42,opt,name=pod,proto3" json:"pod,omitempty"`
+	Container      string                 `protobuf:"bytes,43,opt,name=container,proto3" json:"container,omitempty"`
+	ContainerId    string                 `protobuf:"bytes,44,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	Image          string                 `protobuf:"bytes,45,opt,name=image,proto3" json:"image,omitempty"`
+	SessionName    string                 `protobuf:"bytes,46,opt,name=session_name,json=sessionName,proto3" json:"session_name,omitempty"`
+	ExecId         string                 `protobuf:"bytes,47,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	Policy         string                 `protobuf:"bytes,48,opt,name=policy,proto3" json:"policy,omitempty"`
+	Rule           string                 `protobuf:"bytes,49,opt,name=rule,proto3" json:"rule,omitempty"`
+	Message        string                 `protobuf:"bytes,50,opt,name=message,proto3" json:"message,omitempty"`                      // the event as one line for people, escaped
+	PodLabels      []byte                 `protobuf:"bytes,60,opt,name=pod_labels,json=podLabels,proto3" json:"pod_labels,omitempty"` // that policies select by: key=value,key=value
+	ContainerType  string                 `protobuf:"bytes,61,opt,name=container_type,json=containerType,proto3" json:"container_type,omitempty"`
+	User           []byte                 `protobuf:"bytes,62,opt,name=user,proto3" json:"user,omitempty"`                         // who asked the cluster's API for the session
+	PeerName       []byte                 `protobuf:"bytes,63,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"` // by which DNS has told the container the peer's address
+	Terminal       bool                   `protobuf:"varint,64,opt,name=terminal,proto3" json:"terminal,omitempty"`                // the session was given one (kubectl exec -t)
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Event) Reset() {
@@ -2305,6 +2307,20 @@ func (x *Event) GetLatencyNs() uint64 {
 		return x.LatencyNs
 	}
 	return 0
+}
+
+func (x *Event) GetAlpn() uint32 {
+	if x != nil {
+		return x.Alpn
+	}
+	return 0
+}
+
+func (x *Event) GetEncryptedHello() bool {
+	if x != nil {
+		return x.EncryptedHello
+	}
+	return false
 }
 
 func (x *Event) GetWorkload() []byte {
@@ -2729,7 +2745,7 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x0fObserveResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.sallyport.v1.EventH\x00R\x05event\x12\x14\n" +
 	"\x04lost\x18\x02 \x01(\x04H\x00R\x04lostB\x06\n" +
-	"\x04item\"\xfe\v\n" +
+	"\x04item\"\xbb\f\n" +
 	"\x05Event\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12/\n" +
@@ -2777,7 +2793,9 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x06tapped\x18A \x01(\bR\x06tapped\x12\x16\n" +
 	"\x06status\x18B \x01(\rR\x06status\x12\x1d\n" +
 	"\n" +
-	"latency_ns\x18C \x01(\x04R\tlatencyNs\x12\x1a\n" +
+	"latency_ns\x18C \x01(\x04R\tlatencyNs\x12\x12\n" +
+	"\x04alpn\x18D \x01(\rR\x04alpn\x12'\n" +
+	"\x0fencrypted_hello\x18E \x01(\bR\x0eencryptedHello\x12\x1a\n" +
 	"\bworkload\x18( \x01(\fR\bworkload\x12\x1c\n" +
 	"\tnamespace\x18) \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18* \x01(\tR\x03pod\x12\x1c\n" +

@@ -1,0 +1,59 @@
+package decode
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/internal/bpfobj"
+)
+
+// policyIngress is DIR_INGRESS of bpf/include/abi/policy.h.
+const policyIngress = 1
+
+// request decodes REQUEST and HELLO, whose texts stand one behind the other at the end.
+func request(raw []byte, e *event.Event) error {
+	var r bpfobj.ABIEvRequest
+	if err := read(raw, &r); err != nil {
+		return err
+	}
+	e.Subject = task(&r.Task)
+	texts := string(raw[unsafe.Sizeof(r):]) // all at once: every request may be told
+	for i, to := range [bpfobj.ABIEvTextsEV_TEXTS]*string{&e.Subject.Exe, &e.Subject.Script, &e.Method, &e.Path, &e.Host} {
+		n := int(r.Len[i])
+		if n > int(bpfobj.ABIEvTextsEV_TEXT) || n > len(texts) {
+			return fmt.Errorf("%w: text %d has %d bytes, there are %d", ErrMalformed, i, n, len(texts))
+		}
+		*to, texts = texts[:n], texts[n:]
+	}
+	e.Rule, e.Revision, e.NetNS, e.Socket = r.Rule, r.Revision, r.Netns, r.Socket
+	e.Local, e.Remote = endpoint(r.Local, r.LocalPort), endpoint(r.Remote, r.RemotePort)
+	e.Protocol, e.Step, e.Call = unix.IPPROTO_TCP, event.Step(r.Step), event.CallPacketOut
+	if r.Direction == policyIngress {
+		e.Call = event.CallPacketIn
+	}
+	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
+	e.Reason, e.Severity, e.Flaw = event.Reason(r.Reason), event.Severity(r.Severity), event.Flaw(r.Flaw)
+	e.Asked = r.Header.KtimeNs
+	e.ALPN, e.Encrypted = protocols(r.Hello), r.Hello&uint8(bpfobj.ABIHelloFlagsHELLO_ENCRYPTED) != 0
+	return nil
+}
+
+// protocols are those that a ClientHello offers.
+func protocols(flags uint8) (out event.ALPN) {
+	for _, p := range []struct {
+		in  bpfobj.ABIHelloFlags
+		out event.ALPN
+	}{
+		{bpfobj.ABIHelloFlagsHELLO_HTTP1, event.ALPNHTTP1},
+		{bpfobj.ABIHelloFlagsHELLO_HTTP2, event.ALPNHTTP2},
+		{bpfobj.ABIHelloFlagsHELLO_OTHER, event.ALPNOther},
+	} {
+		if flags&uint8(p.in) != 0 {
+			out |= p.out
+		}
+	}
+	return out
+}
