@@ -41,7 +41,8 @@ func TestRecordReadsARequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := event.Event{
-		Kind: event.KindRequest, Time: time.Unix(0, 5), Rule: 7, Revision: 9, NetNS: 3, Socket: 4,
+		Asked: 5,
+		Kind:  event.KindRequest, Time: time.Unix(0, 5), Rule: 7, Revision: 9, NetNS: 3, Socket: 4,
 		Subject: event.Subject{Origin: event.OriginExec, PID: 42, Exe: "/usr/bin/curl", Comm: "curl"},
 		Local:   netip.MustParseAddrPort("[2001:db8::1]:4000"), Remote: netip.MustParseAddrPort("192.0.2.1:80"), Protocol: 6,
 		Call: event.CallPacketIn, Step: event.StepGate, Verdict: event.VerdictDeny, Reason: event.ReasonRule, Severity: event.SeverityCritical,
