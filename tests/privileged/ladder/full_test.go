@@ -127,10 +127,7 @@ func TestTooManyParents(t *testing.T) {
 
 // TestContainersComeAndGo: as many containers as a node has in months leave nothing behind, and the next is governed.
 func TestContainersComeAndGo(t *testing.T) {
-	churn := 10_000
-	if testutil.InVM() || testing.Short() {
-		churn = 500
-	}
+	churn := testutil.Flood(t, 10_000, 500)
 	r := newFullRig(t, probes.Sizes{Containers: 64})
 	r.govern(t)
 	before, err := r.labels.Containers()
