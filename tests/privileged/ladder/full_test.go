@@ -22,13 +22,13 @@ import (
 func newFullRig(t *testing.T, sizes probes.Sizes) *rig {
 	t.Helper()
 	testutil.RequireRoot(t)
-	return newRigFor(t, probes.Config{Sizes: sizes})
+	return newRigFor(t, strongest(t), probes.Config{Sizes: sizes})
 }
 
-// newRigFor has those sizes and that answer about containers nobody knows.
-func newRigFor(t *testing.T, cfg probes.Config) *rig {
+// newRigFor has one step, those sizes, and that answer about containers nobody knows. What is counted is tolerated.
+func newRigFor(t *testing.T, step event.Step, cfg probes.Config) *rig {
 	t.Helper()
-	r := newBareRig(t, strongest(t))
+	r := newBareRig(t, step)
 	r.cfg.Sizes, r.cfg.UnknownDeny = cfg.Sizes, cfg.UnknownDeny
 	var err error
 	if r.agent, err = attachAgent(attached.Reuse(t, r.cfg), r.step); err != nil {

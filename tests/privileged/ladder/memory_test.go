@@ -1,9 +1,12 @@
 package ladder
 
 import (
+	"bytes"
 	"errors"
+	"os"
 	"testing"
 
+	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/tell"
 	"github.com/sallyport/sallyport/tests/testutil"
@@ -14,6 +17,7 @@ const (
 	siteLabels = "label_storage"
 	throng     = "crowd 800 "     // more processes than there is memory for labels
 	spare      = int64(128 << 10) // bytes: of the agent's memory cgroup
+	siteSocket = "socket_storage"
 )
 
 // crammed is an agent whose memory cgroup is all but full, and a container whose Main offers its connection.
@@ -81,5 +85,46 @@ func TestNoMemoryForLabels(t *testing.T) {
 			return nil
 		})
 		r.net.Echo.ExpectNone(t)
+	})
+}
+
+// limitOption bounds what the kernel keeps with one socket of the pod, and returns what ends that.
+func (r *rig) limitOption(t *testing.T, limit string) (free func()) {
+	t.Helper()
+	const file = "/proc/sys/net/core/optmem_max"
+	within := r.net.Pod.Do
+	if err := r.net.Pod.Try(func() error { _, err := os.Stat(file); return err }); err != nil {
+		within = func(t testing.TB, do func() error) { // before Linux 6.7 there is one for all
+			t.Helper()
+			if err := do(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var was []byte
+	within(t, func() (err error) { was, err = os.ReadFile(file); return err })
+	free = func() { within(t, func() error { return os.WriteFile(file, bytes.TrimSpace(was), 0) }) }
+	t.Cleanup(free)
+	within(t, func() error { return os.WriteFile(file, []byte(limit), 0) })
+	return free
+}
+
+// TestNoMemoryForSockets: where nothing can be kept with a socket nobody knows its owner. What is denied stays denied, what is
+// allowed does not get past the gate, and it is counted.
+func TestNoMemoryForSockets(t *testing.T) {
+	onEachEnforcingStep(t, func(t *testing.T, step event.Step) {
+		r := newRigFor(t, step, probes.Config{})
+		r.govern(t)
+		c := r.container(t, "web")
+		r.swap(t, webPolicy)
+		free := r.limitOption(t, "512")
+		if got := r.try(t, c, "connect-tcp SERVER4 OPEN 500"); got == "ok" { // Main
+			t.Error("a socket of nobody got past the gate")
+		}
+		r.expect(t, c, toOpen, "EPERM") // Exec
+		r.events.Counted(t, siteSocket)
+		r.open.ExpectNone(t)
+		free()
+		r.expect(t, r.container(t, "web"), toOpen, "ok")
 	})
 }

@@ -107,7 +107,7 @@ func TestFloodOfForks(t *testing.T) {
 	r := newRig(t, strongest(t))
 	c := r.container(t, "web")
 	r.swap(t, webPolicy)
-	forks := fmt.Sprintf("orphan-chain %d ", testutil.Flood(t, 20_000, 500))
+	forks := fmt.Sprintf("forks %d ", testutil.Flood(t, 20_000, 500))
 	r.expect(t, c, forks+toOpen, "ok")    // Main
 	r.expect(t, c, forks+toOpen, "EPERM") // Exec
 	if lost := r.lost(t, siteLabels); lost != 0 {

@@ -27,7 +27,7 @@ const (
 func crowded(t *testing.T, unknownDeny bool) (*rig, []*pod.Container) {
 	t.Helper()
 	testutil.RequireRoot(t)
-	r := newRigFor(t, probes.Config{Sizes: probes.Sizes{Containers: fewContainers}, UnknownDeny: unknownDeny})
+	r := newRigFor(t, strongest(t), probes.Config{Sizes: probes.Sizes{Containers: fewContainers}, UnknownDeny: unknownDeny})
 	r.govern(t)
 	var all []*pod.Container
 	for range fewContainers { // the rig has one
