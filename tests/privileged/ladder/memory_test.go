@@ -1,9 +1,7 @@
 package ladder
 
 import (
-	"bytes"
 	"errors"
-	"os"
 	"testing"
 
 	"github.com/sallyport/sallyport/probes"
@@ -88,27 +86,6 @@ func TestNoMemoryForLabels(t *testing.T) {
 	})
 }
 
-// limitOption bounds what the kernel keeps with one socket of the pod, and returns what ends that.
-func (r *rig) limitOption(t *testing.T, limit string) (free func()) {
-	t.Helper()
-	const file = "/proc/sys/net/core/optmem_max"
-	within := r.net.Pod.Do
-	if err := r.net.Pod.Try(func() error { _, err := os.Stat(file); return err }); err != nil {
-		within = func(t testing.TB, do func() error) { // before Linux 6.7 there is one for all
-			t.Helper()
-			if err := do(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	var was []byte
-	within(t, func() (err error) { was, err = os.ReadFile(file); return err })
-	free = func() { within(t, func() error { return os.WriteFile(file, bytes.TrimSpace(was), 0) }) }
-	t.Cleanup(free)
-	within(t, func() error { return os.WriteFile(file, []byte(limit), 0) })
-	return free
-}
-
 // TestNoMemoryForSockets: where nothing can be kept with a socket nobody knows its owner. What is denied stays denied, what is
 // allowed does not get past the gate, and it is counted.
 func TestNoMemoryForSockets(t *testing.T) {
@@ -117,7 +94,7 @@ func TestNoMemoryForSockets(t *testing.T) {
 		r.govern(t)
 		c := r.container(t, "web")
 		r.swap(t, webPolicy)
-		free := r.limitOption(t, "512")
+		free := r.net.Pod.LimitOptions(t, 512)
 		if got := r.try(t, c, "connect-tcp SERVER4 OPEN 500"); got == "ok" { // Main
 			t.Error("a socket of nobody got past the gate")
 		}

@@ -158,3 +158,19 @@ func TestFloodOfNames(t *testing.T) {
 	b.want(t, "ok", order{Do: "connect", Address: at(ask(b, -1), 443)})
 	s.events.Wait(t, "that there was no room", func(e event.Event) bool { return e.Kind == event.KindDNS && e.Reason == event.ReasonNamesFull })
 }
+
+// TestNoMemoryForQueries: a query that cannot be kept with its socket does not leave.
+func TestNoMemoryForQueries(t *testing.T) {
+	s := newScene(t, probes.Names{})
+	a := newInsider(t, s.a)
+	a.want(t, "ok", order{Do: "open", ID: 1, Network: "udp4", Address: ":0"})
+	send := order{Do: "send", ID: 1, Address: at(s.ServerAddr, 53), Bytes: query(7, "kept.good.example.", dnsmessage.TypeA)}
+	free := s.Pod.LimitOptions(t, 1)
+	a.want(t, "EPERM", send)
+	s.events.Counted(t, "socket_storage")
+	if s.resolver.wasAsked("kept.good.example.") {
+		t.Error("the query arrived at the resolver")
+	}
+	free()
+	a.want(t, "ok", send)
+}
