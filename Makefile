@@ -209,10 +209,17 @@ bpf-stats: ## how much of each program the verifiers look at: makes tests/bpf/lo
 	@mv $(BUILD)/stats.md tests/bpf/loadgate/stats.md; git diff --stat -- tests/bpf/loadgate/stats.md
 
 SOAK ?= 30m
-.PHONY: soak
+.PHONY: soak soak-vm
 soak: ## an agent under mixed load for SOAK (30m): memory, files and tables must not grow (root)
 	@contrib/tools/setup.sh test
 	SOAK=$(SOAK) CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v -timeout 3h -run '^TestSoak$$' ./tests/containers/agent
+
+soak-vm: build ## the same in a guest with BPF LSM, for 10 minutes
+	@contrib/tools/setup.sh test node
+	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
+	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
+	SOAK=10m GUEST_MINUTES=25 tests/vm/node.sh $(BUILD)/vmrun "$$(tests/vm/kernels.sh 6.12)" \
+	  $(BUILD)/sallyport $(BUILD)/sallyport-hook $(BUILD)/victim ./tests/containers/agent '^TestSoak$$'
 
 .PHONY: check
 check: lint verify-generated test-unit ## what must hold before a commit

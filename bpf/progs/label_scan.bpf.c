@@ -34,13 +34,13 @@ __u64 owned_count;
 /*
  * Whether what /proc told replaces a label. It does where the task was taken for one of the node's,
  * because it made a call before it was scanned; and where it entered the container and has not yet
- * executed the workload, if /proc proves anything; and where it is in a unit inside of the one that it
- * was labelled for, since policies select that now. What else was born under the hooks stays.
+ * executed the workload, or its container was not listed, if /proc proves anything; and where it is in a unit inside of
+ * the one that it was labelled for, since policies select that now. What else was born under the hooks stays.
  */
 static __always_inline int knows_better(const struct label *inferred, const struct label *label,
 					struct task_struct *task)
 {
-	if (label->flags & LABEL_JOINING)
+	if (label->flags & (LABEL_JOINING | LABEL_UNLISTED))
 		return inferred->origin != ORIGIN_UNKNOWN;
 	if (label->flags & LABEL_UNIT)
 		return inferred->flags & LABEL_UNIT && inferred->container != label->container &&

@@ -22,64 +22,9 @@
 #include <lib/probe.h>
 #include <lib/tell.h>
 #include <lib/unit.h>
+#include <lib/unlisted.h>
 
 char _license[] SEC("license") = "Dual BSD/GPL";
-
-enum name_limits {
-	LEAF_LEN = 128,
-	CONTAINER_ID_LEN = 64, /* hexadecimal digits */
-};
-
-struct leaf_scan {
-	const char *text;
-	__u32 run;
-	__u32 found;
-	__u32 len;
-	__u32 pad;
-};
-
-static long leaf_step(__u32 index, void *data)
-{
-	struct leaf_scan *scan = data;
-	char c = scan->text[index & (LEAF_LEN - 1)];
-
-	if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')) {
-		scan->run++;
-	} else {
-		scan->found |= scan->run == CONTAINER_ID_LEN;
-		scan->run = 0;
-	}
-	if (!c) {
-		scan->len = index;
-		return 1;
-	}
-	return 0;
-}
-
-/* Whether a cgroup of this name and path is a container's; *len gets the length of the name. */
-static __always_inline int is_container(struct path_buffer *buffer, const char *name,
-					const char *path)
-{
-	struct leaf_scan scan = {.text = buffer->text};
-	char *key = &buffer->text[PATH_MIDDLE];
-	long path_len;
-	__u32 parent_len;
-
-	if (bpf_probe_read_kernel_str(buffer->text, LEAF_LEN, name) < 0)
-		return 0;
-	bpf_loop(LEAF_LEN, leaf_step, &scan, 0);
-	if (scan.found)
-		return 1;
-	path_len = bpf_probe_read_kernel_str(key, CGROUP_PATH_LEN, path);
-	if (path_len < 2 + (long)scan.len)
-		return 0;
-	parent_len = path_len - 2 - scan.len;
-	if (parent_len == 0 || parent_len >= PARENT_LEN)
-		return 0;
-	__builtin_memset(key, 0, PARENT_LEN);
-	bpf_probe_read_kernel(key, parent_len & (PARENT_LEN - 1), path);
-	return bpf_map_lookup_elem(&container_parent, key) != 0;
-}
 
 static __always_inline void fill_cgroup(struct ev_cgroup *event, __u64 id, const char *path)
 {
@@ -142,11 +87,9 @@ int BPF_PROG(label_cgroup_mkdir, struct cgroup *cgrp, const char *path)
 		return 0;
 	}
 	entry.creator_mntns = container_mntns(bpf_get_current_task_btf());
-	if (bpf_map_update_elem(&container_by_cgroup, &id, &entry, BPF_NOEXIST)) {
-		/* Fails open until the agent confirms the container: without an entry there is no label. */
-		count_error(SITE_CONTAINER_MAP);
-		return 0;
-	}
+	/* Closed: who joins it is known by its name, and denied all where a rule is enforced. */
+	if (bpf_map_update_elem(&container_by_cgroup, &id, &entry, BPF_NOEXIST))
+		unlisted_add();
 	tell_cgroup(id, path, 0);
 	return 0;
 }
@@ -154,12 +97,14 @@ int BPF_PROG(label_cgroup_mkdir, struct cgroup *cgrp, const char *path)
 SEC("tp_btf/cgroup_rmdir")
 int BPF_PROG(label_cgroup_rmdir, struct cgroup *cgrp, const char *path)
 {
+	struct path_buffer *buffer = path_buffer_get();
 	__u64 id;
 
-	if (BPF_CORE_READ(cgrp, root, hierarchy_id) != 0)
+	if (!buffer || BPF_CORE_READ(cgrp, root, hierarchy_id) != 0)
 		return 0;
 	id = BPF_CORE_READ(cgrp, kn, id);
-	if (bpf_map_delete_elem(&container_by_cgroup, &id) == 0)
+	if (bpf_map_delete_elem(&container_by_cgroup, &id) == 0 ||
+	    (unlisted_any() && is_container(buffer, BPF_CORE_READ(cgrp, kn, name), path)))
 		tell_cgroup(id, path, 1);
 	probe_forget(id);
 	bpf_map_delete_elem(&ids_by_container, &id);
@@ -168,35 +113,51 @@ int BPF_PROG(label_cgroup_rmdir, struct cgroup *cgrp, const char *path)
 }
 
 /*
- * A task has entered a cgroup. A container's label once given stays: only Host, a unit's and none become JOINING. A
- * container that a unit's own process makes below its unit is a part of the unit: nobody sheds a label by nesting.
+ * The blank label of a task that has entered a container's cgroup; label is the one that it has. NULL: it keeps that, or there
+ * is no memory. A container that a unit's own process makes below its unit is a part of the unit: nobody sheds a label by nesting.
  */
+static __always_inline struct label *label_blank(struct task_struct *task, struct cgroup *cgrp, struct label *label)
+{
+	if (label && label->flags & LABEL_UNIT && unit_moves_itself(label) &&
+	    cgroup_within(cgrp, label->container))
+		return 0;
+	label = bpf_task_storage_get(&label_by_task, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!label) {
+		label_lose();
+		return 0;
+	}
+	__builtin_memset(label, 0, sizeof(*label));
+	label->exec = label->actor = control_next_id();
+	return label;
+}
+
+/* A task has entered a cgroup. A container's label once given stays: only Host, a unit's and none become JOINING. */
 static __always_inline void join(struct task_struct *task, struct cgroup *cgrp)
 {
 	struct container *container;
 	struct label *label;
-	__u64 id = 0;
+	__u64 id = 0, named;
 
-	container = container_of_cgroup(cgrp, &id);
 	label = bpf_task_storage_get(&label_by_task, task, 0, 0);
 	if (label && label_stays(label))
 		return;
+	container = container_of_cgroup(cgrp, &id);
 	if (!container || container->flags & CONTAINER_UNIT) {
-		unit_enter(task, cgrp, container, id, label);
+		named = unlisted_of_cgroup(cgrp);
+		if (!named) {
+			unit_enter(task, cgrp, container, id, label);
+			return;
+		}
+		label = label_blank(task, cgrp, label);
+		if (label)
+			unlisted_label(label, task, named);
 		return;
 	}
-	if (label && label->flags & LABEL_UNIT && unit_moves_itself(label) &&
-	    cgroup_within(cgrp, label->container))
+	label = label_blank(task, cgrp, label);
+	if (!label)
 		return;
-	label = bpf_task_storage_get(&label_by_task, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!label) {
-		label_lose();
-		return;
-	}
-	__builtin_memset(label, 0, sizeof(*label));
 	label->container = id;
 	label->flags = LABEL_JOINING | LABEL_TRUNCATED;
-	label->exec = label->actor = control_next_id();
 	if (!(__sync_fetch_and_or(&container->flags, CONTAINER_JOINED) & CONTAINER_JOINED))
 		label->flags |= LABEL_FIRST;
 }

@@ -20,6 +20,7 @@ import (
 type Names struct {
 	sweep          *ebpf.Program
 	byAddr, byHash *ebpf.Map // the kernel side's own, not closed here
+	counts         *ebpf.Map // the same: of what each container has
 }
 
 // OpenNames loads the program that sweeps.
@@ -37,7 +38,7 @@ func OpenNames(k *probes.Kernel) (*Names, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keeping the program that sweeps names: %w", err)
 	}
-	return &Names{sweep, k.Maps().Map("names_by_addr"), k.Maps().Map("name_by_hash")}, nil
+	return &Names{sweep, k.Maps().Map("names_by_addr"), k.Maps().Map("name_by_hash"), k.Maps().Map("names_of_cgrp")}, nil
 }
 
 // Swept is how much was taken out.
@@ -49,10 +50,15 @@ type Swept struct {
 // is denied what is beyond (fails closed), so this is to be called every few seconds.
 func (n *Names) Sweep() (Swept, error) { return n.run(0) }
 
-// Forget takes out everything of a container that is gone.
+// Forget takes out everything of a container that is gone. One that was never told anything is only looked up: a walk through all
+// names takes a millisecond, and whoever may make cgroups can have containers go in any number.
 func (n *Names) Forget(container uint64) error {
 	if container == 0 {
 		return errors.New("forgetting names: there is no container 0")
+	}
+	var count bpfobj.ABINameCount
+	if err := n.counts.Lookup(container, &count); errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil // each name and address is counted before it is there
 	}
 	_, err := n.run(container)
 	return err

@@ -346,6 +346,19 @@ static void crowd(char **args, char **rest)
 	finish_as(children[n - 1]);
 }
 
+static void fork_often(char **args, char **rest)
+{
+	(void)rest;
+	for (long n = strtol(args[0], NULL, 10); n > 1; n--) {
+		pid_t child = fork_or_die();
+
+		if (!child)
+			_exit(0);
+		waitpid(child, NULL, 0);
+	}
+	plain_fork(NULL, NULL);
+}
+
 const struct transform process_transforms[] = {
 	{"fork", 0, plain_fork, ""},
 	{"vfork", 0, vfork_exec, "              with execve"},
@@ -357,6 +370,7 @@ const struct transform process_transforms[] = {
 	{"into-cgroup", 1, into_cgroup, "DIR     CLONE_INTO_CGROUP"},
 	{"unshare-pid", 0, unshare_pid, "        first process of a pid namespace"},
 	{"crowd", 1, crowd, "N             the youngest of N children, when the others are gone"},
+	{"forks", 1, fork_often, "N             the last of N children, each of which has ended when the next begins"},
 	{"pid-reuse", 0, pid_reuse, "          under a pid that died before"},
 	{0},
 };

@@ -4,7 +4,7 @@
 #   tests/vm/node.sh VMRUN KERNELDIR SALLYPORT HOOK VICTIM PACKAGE TESTS
 #
 # SALLYPORT, HOOK and VICTIM are static programs, TESTS is a regular expression. Exit code and output are those of the
-# tests.
+# tests. GUEST_MINUTES (10) is how long the guest may live, SOAK how long the soak of tests/containers/agent lasts.
 set -eu
 vmrun=$1 kernel=$2 sallyport=$3 hook=$4 victim=$5 package=$6 tests=$7
 cd "$(dirname "$0")/../.."
@@ -26,9 +26,10 @@ done
 for path in /usr/bin/busybox /bin/sh /usr/bin/cat; do
 	set -- "$@" -f "$(command -v busybox):$path"
 done
-"$vmrun" -m 3072 -timeout 10m -kernel "$kernel" -modules +bridge "$@" -f /etc/resolv.conf -f /etc/hosts \
+minutes=${GUEST_MINUTES:-10}
+"$vmrun" -m 3072 -timeout "${minutes}m" -kernel "$kernel" -modules +bridge "$@" -f /etc/resolv.conf -f /etc/hosts \
 	-f "$PWD/contrib/hooks/containerd-spec.sh:/contrib/hooks/containerd-spec.sh" \
 	-f "$sallyport:/usr/bin/sallyport" -env SALLYPORT_BINARY=/usr/bin/sallyport \
 	-f "$hook:/usr/bin/sallyport-hook" -env SALLYPORT_HOOK=/usr/bin/sallyport-hook \
-	-f "$victim:/bin/victim" -env SALLYPORT_VICTIM=/bin/victim -env REQUIRE_PRIVILEGED=1 -env PATH=/usr/bin:/bin \
-	"$program" -test.v -test.run "$tests" -test.timeout 9m
+	-f "$victim:/bin/victim" -env SALLYPORT_VICTIM=/bin/victim -env REQUIRE_PRIVILEGED=1 -env SOAK="${SOAK:-}" -env PATH=/usr/bin:/bin \
+	"$program" -test.v -test.run "$tests" -test.timeout "$((minutes - 1))m"

@@ -34,6 +34,7 @@ type engine struct {
 	log     logrus.FieldLogger
 	wake    chan struct{}    // a reload was asked for
 	cgroups chan event.Event // the kernel saw a container's cgroup come or go
+	missed  chan struct{}    // some of that may have been missed
 	starts  chan *start      // containers that wait to start
 	ended   chan struct{}    // closed when run has returned
 
@@ -79,7 +80,7 @@ func newEngine(a *agent) (*engine, error) {
 	}
 	return &engine{
 		a: a, log: a.log.WithField("component", "engine"), wake: make(chan struct{}, 1),
-		cgroups: make(chan event.Event, 4096), starts: make(chan *start), ended: make(chan struct{}), workloads: newWorkloads(a), cluster: cluster,
+		cgroups: make(chan event.Event, 4096), missed: make(chan struct{}, 1), starts: make(chan *start), ended: make(chan struct{}), workloads: newWorkloads(a), cluster: cluster,
 		files: map[string]policyFile{}, compiler: compile.NewCompiler(compile.Enforced{World: cluster != nil, Scripts: a.judge.Scripts()}),
 		behind: true, now: snapshot{revision: revision, tables: &compile.Tables{}},
 	}, nil
@@ -97,15 +98,6 @@ func (e *engine) reload() {
 	select {
 	case e.wake <- struct{}{}:
 	default: // one is asked for already, and will read what is there then
-	}
-}
-
-// kernelCgroup takes the news of a cgroup. It never blocks: what does not fit is found by the next
-// look at the kernel's list, which every change of a runtime brings.
-func (e *engine) kernelCgroup(ev event.Event) {
-	select {
-	case e.cgroups <- ev:
-	default:
 	}
 }
 
@@ -137,6 +129,9 @@ func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error 
 			e.look()
 		case ev := <-e.cgroups:
 			e.cgroup(ev)
+		case <-e.missed:
+			e.workloads.prune(e.log)
+			e.behind = true
 		case <-walk.C:
 			e.tick()
 		case <-patience.C:
@@ -149,16 +144,6 @@ func (e *engine) run(ctx context.Context, changes <-chan identity.Change) error 
 		e.cluster.done()
 		e.release()
 	}
-}
-
-// cgroup takes what the kernel saw of a cgroup.
-func (e *engine) cgroup(ev event.Event) {
-	if ev.Unit {
-		e.newUnit(ev)
-		return
-	}
-	e.workloads.cgroup(ev)
-	e.behind = true
 }
 
 // look takes in what has changed in the cluster.

@@ -83,6 +83,9 @@ func (a *agent) handle(e event.Event) {
 	if e.Kind == event.KindCgroup {
 		a.engine.kernelCgroup(e)
 	}
+	if e.Kind == event.KindLost && tell.Lost(e.Site) {
+		a.engine.missedNews()
+	}
 	if e.Unit {
 		return // for the engine alone: it says what becomes of it
 	}

@@ -151,9 +151,7 @@ func (w *workloads) cgroup(e event.Event) {
 	g := w.byCgroup[id]
 	switch {
 	case e.Removed && g != nil:
-		w.drop(id)
-		// The kernel has forgotten it, and may have been told of it again before this news came.
-		w.gone = append(w.gone, id)
+		w.drop(id) // the kernel has forgotten it, and may have been told of it again before this news came
 	case !e.Removed && g == nil:
 		w.byCgroup[id] = &governed{container: identity.Container{CgroupID: id, CgroupPath: e.Path}, note: "no runtime has named it yet"}
 	}

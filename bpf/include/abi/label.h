@@ -28,6 +28,7 @@ enum label_flags {
 	LABEL_MAPPED = 64, /* its container has a user namespace: see struct id_map */
 	LABEL_IDS = 128,   /* who[] asks for users or groups: it is to follow the task's ids */
 	LABEL_UNIT = 256,  /* of a unit of the node, see lib/unit.h */
+	LABEL_UNLISTED = 512, /* there was no room for its container, see lib/unlisted.h */
 };
 
 /* A task has three ids of each kind, in this order. */

@@ -112,7 +112,7 @@ unknown:
  * Whether a file is one of the mounts that its container was started with, in the namespace that these are in. Who may
  * mount can lay a file over any path in a namespace of its own, or mount one nowhere: there a path says nothing. Neither is
  * asked of the node's processes and units, nor of a file that no path names. What is mounted in the container's own namespace
- * later is taken for its own.
+ * later is taken for its own. Of a container that is not listed nobody knows the namespace: closed.
  */
 static __always_inline int of_container(const struct label *label, struct file *file)
 {
@@ -123,6 +123,8 @@ static __always_inline int of_container(const struct label *label, struct file *
 
 	if (label->origin == ORIGIN_HOST || label->flags & LABEL_UNIT)
 		return 1;
+	if (label->flags & LABEL_UNLISTED)
+		return 0;
 	mntns = bpf_map_lookup_elem(&mntns_by_container, &container);
 	if (!mntns)
 		return 1; /* open: not known */

@@ -263,6 +263,12 @@ static __always_inline int answer_query(struct query *query, struct label *label
 			answer->verdict = VERDICT_DENY;
 		return 0;
 	case RULESET_FOUND:
+		/* Rules of other origins than it has by chance may be meant for it: closed where one is enforced. */
+		if (label->flags & LABEL_UNLISTED && is_enforced(ruleset)) {
+			answer->reason = REASON_UNKNOWN;
+			answer->verdict = VERDICT_DENY;
+			return 0;
+		}
 		if (!(flags & CONTROL_GATE))
 			query->flags |= QUERY_UNREAD; /* closed: rules.dns and rules.http allow nothing */
 		if (ruleset->flags & RULESET_RULES)

@@ -9,19 +9,6 @@
 #include <lib/container.h>
 #include <lib/judge.h>
 
-/* Whether a ruleset has rules that are not only audited. */
-static __always_inline int is_enforced(const struct ruleset *ruleset)
-{
-	__u64 any = 0;
-	int i;
-
-	for (i = 0; i < RULE_WORDS; i++)
-		any |= (ruleset->allow[DIR_EGRESS].word[i] | ruleset->allow[DIR_INGRESS].word[i] |
-			ruleset->deny[DIR_EGRESS].word[i] | ruleset->deny[DIR_INGRESS].word[i]) &
-		       ~ruleset->audit.word[i];
-	return any != 0;
-}
-
 /* Whether the calling task, which has no label, is in a container where rules are enforced. Global: verified once. */
 __noinline int caller_is_bound(void)
 {

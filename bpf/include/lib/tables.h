@@ -37,6 +37,19 @@ static __always_inline enum ruleset_lookup ruleset_of(__u64 revision, __u64 cont
 	return *ruleset ? RULESET_FOUND : RULESET_BROKEN;
 }
 
+/* Whether a ruleset has rules that are not only audited. */
+static __always_inline int is_enforced(const struct ruleset *ruleset)
+{
+	__u64 any = 0;
+	int i;
+
+	for (i = 0; i < RULE_WORDS; i++)
+		any |= (ruleset->allow[DIR_EGRESS].word[i] | ruleset->allow[DIR_INGRESS].word[i] |
+			ruleset->deny[DIR_EGRESS].word[i] | ruleset->deny[DIR_INGRESS].word[i]) &
+		       ~ruleset->audit.word[i];
+	return any != 0;
+}
+
 /* The rules that match an address; NULL: broken tables. */
 static __always_inline struct bits *bits_of_peer(__u64 revision, struct ruleset *ruleset,
 						 const __u8 *addr)

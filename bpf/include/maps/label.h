@@ -42,7 +42,7 @@ struct {
 
 /*
  * Containers by cgroup id: made in the kernel when the cgroup is made, confirmed by the agent.
- * Full: the container stays unknown, its processes unlabelled, and SITE_CONTAINER_MAP counts it.
+ * Full: containers_lost counts it, and from then on containers are told by their names too, see lib/unlisted.h.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -51,6 +51,15 @@ struct {
 	__type(value, struct container);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } container_by_cgroup SEC(".maps");
+
+/* How many containers found no room in container_by_cgroup. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} containers_lost SEC(".maps");
 
 /*
  * What the user namespaces of containers call ids, by cgroup id. Full, or not known: its processes have no

@@ -505,6 +505,7 @@ const (
 	ABILabelFlagsLABEL_MAPPED     ABILabelFlags = 64
 	ABILabelFlagsLABEL_IDS        ABILabelFlags = 128
 	ABILabelFlagsLABEL_UNIT       ABILabelFlags = 256
+	ABILabelFlagsLABEL_UNLISTED   ABILabelFlags = 512
 )
 
 type ABILimits uint32
@@ -850,6 +851,7 @@ const (
 	ABIMapConnByObject      = "conn_by_object"
 	ABIMapContainerByCgroup = "container_by_cgroup"
 	ABIMapContainerParent   = "container_parent"
+	ABIMapContainersLost    = "containers_lost"
 	ABIMapControls          = "controls"
 	ABIMapDemands           = "demands"
 	ABIMapDfaAccepts        = "dfa_accepts"
@@ -992,6 +994,7 @@ type ABIMapSpecs struct {
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
+	ContainersLost    *ebpf.MapSpec `ebpf:"containers_lost"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
@@ -1112,6 +1115,7 @@ type ABIMaps struct {
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
+	ContainersLost    *ebpf.Map `ebpf:"containers_lost"`
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
@@ -1164,6 +1168,7 @@ func (m *ABIMaps) Close() error {
 		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
+		m.ContainersLost,
 		m.Controls,
 		m.Demands,
 		m.DfaAccepts,

@@ -21,6 +21,7 @@ const (
 	GateSKBMapConnByObject      = "conn_by_object"
 	GateSKBMapContainerByCgroup = "container_by_cgroup"
 	GateSKBMapContainerParent   = "container_parent"
+	GateSKBMapContainersLost    = "containers_lost"
 	GateSKBMapControls          = "controls"
 	GateSKBMapDemands           = "demands"
 	GateSKBMapDfaAccepts        = "dfa_accepts"
@@ -127,6 +128,7 @@ type GateSKBMapSpecs struct {
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
+	ContainersLost    *ebpf.MapSpec `ebpf:"containers_lost"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
@@ -207,6 +209,7 @@ type GateSKBMaps struct {
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
+	ContainersLost    *ebpf.Map `ebpf:"containers_lost"`
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
@@ -263,6 +266,7 @@ func (m *GateSKBMaps) Close() error {
 		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
+		m.ContainersLost,
 		m.Controls,
 		m.Demands,
 		m.DfaAccepts,

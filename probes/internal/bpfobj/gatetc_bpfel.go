@@ -20,6 +20,7 @@ const (
 	GateTCMapAnswersBySock     = "answers_by_sock"
 	GateTCMapContainerByCgroup = "container_by_cgroup"
 	GateTCMapContainerParent   = "container_parent"
+	GateTCMapContainersLost    = "containers_lost"
 	GateTCMapControls          = "controls"
 	GateTCMapDemands           = "demands"
 	GateTCMapDfaAccepts        = "dfa_accepts"
@@ -119,6 +120,7 @@ type GateTCMapSpecs struct {
 	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
+	ContainersLost    *ebpf.MapSpec `ebpf:"containers_lost"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
@@ -192,6 +194,7 @@ type GateTCMaps struct {
 	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
+	ContainersLost    *ebpf.Map `ebpf:"containers_lost"`
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
@@ -241,6 +244,7 @@ func (m *GateTCMaps) Close() error {
 		m.AnswersBySock,
 		m.ContainerByCgroup,
 		m.ContainerParent,
+		m.ContainersLost,
 		m.Controls,
 		m.Demands,
 		m.DfaAccepts,

@@ -21,6 +21,7 @@ const (
 	JudgeCgroupMapConnByObject         = "conn_by_object"
 	JudgeCgroupMapContainerByCgroup    = "container_by_cgroup"
 	JudgeCgroupMapContainerParent      = "container_parent"
+	JudgeCgroupMapContainersLost       = "containers_lost"
 	JudgeCgroupMapControls             = "controls"
 	JudgeCgroupMapDemands              = "demands"
 	JudgeCgroupMapDfaAccepts           = "dfa_accepts"
@@ -130,6 +131,7 @@ type JudgeCgroupMapSpecs struct {
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
+	ContainersLost    *ebpf.MapSpec `ebpf:"containers_lost"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
@@ -201,6 +203,7 @@ type JudgeCgroupMaps struct {
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
+	ContainersLost    *ebpf.Map `ebpf:"containers_lost"`
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
@@ -248,6 +251,7 @@ func (m *JudgeCgroupMaps) Close() error {
 		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
+		m.ContainersLost,
 		m.Controls,
 		m.Demands,
 		m.DfaAccepts,

@@ -22,6 +22,7 @@ const (
 	JudgeLSMMapConnByObject       = "conn_by_object"
 	JudgeLSMMapContainerByCgroup  = "container_by_cgroup"
 	JudgeLSMMapContainerParent    = "container_parent"
+	JudgeLSMMapContainersLost     = "containers_lost"
 	JudgeLSMMapControls           = "controls"
 	JudgeLSMMapDemands            = "demands"
 	JudgeLSMMapDfaAccepts         = "dfa_accepts"
@@ -152,6 +153,7 @@ type JudgeLSMMapSpecs struct {
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
+	ContainersLost    *ebpf.MapSpec `ebpf:"containers_lost"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
@@ -224,6 +226,7 @@ type JudgeLSMMaps struct {
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
+	ContainersLost    *ebpf.Map `ebpf:"containers_lost"`
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
@@ -272,6 +275,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
+		m.ContainersLost,
 		m.Controls,
 		m.Demands,
 		m.DfaAccepts,

@@ -22,6 +22,7 @@ const (
 	JudgeModRetMapConnByObject          = "conn_by_object"
 	JudgeModRetMapContainerByCgroup     = "container_by_cgroup"
 	JudgeModRetMapContainerParent       = "container_parent"
+	JudgeModRetMapContainersLost        = "containers_lost"
 	JudgeModRetMapControls              = "controls"
 	JudgeModRetMapDemands               = "demands"
 	JudgeModRetMapDfaAccepts            = "dfa_accepts"
@@ -168,6 +169,7 @@ type JudgeModRetMapSpecs struct {
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
+	ContainersLost    *ebpf.MapSpec `ebpf:"containers_lost"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
@@ -240,6 +242,7 @@ type JudgeModRetMaps struct {
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
+	ContainersLost    *ebpf.Map `ebpf:"containers_lost"`
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
@@ -288,6 +291,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
+		m.ContainersLost,
 		m.Controls,
 		m.Demands,
 		m.DfaAccepts,

@@ -20,6 +20,7 @@ const (
 	JudgeReportMapAnswersBySock          = "answers_by_sock"
 	JudgeReportMapContainerByCgroup      = "container_by_cgroup"
 	JudgeReportMapContainerParent        = "container_parent"
+	JudgeReportMapContainersLost         = "containers_lost"
 	JudgeReportMapControls               = "controls"
 	JudgeReportMapDemands                = "demands"
 	JudgeReportMapDfaAccepts             = "dfa_accepts"
@@ -125,6 +126,7 @@ type JudgeReportMapSpecs struct {
 	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
+	ContainersLost    *ebpf.MapSpec `ebpf:"containers_lost"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
@@ -192,6 +194,7 @@ type JudgeReportMaps struct {
 	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
+	ContainersLost    *ebpf.Map `ebpf:"containers_lost"`
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
@@ -235,6 +238,7 @@ func (m *JudgeReportMaps) Close() error {
 		m.AnswersBySock,
 		m.ContainerByCgroup,
 		m.ContainerParent,
+		m.ContainersLost,
 		m.Controls,
 		m.Demands,
 		m.DfaAccepts,

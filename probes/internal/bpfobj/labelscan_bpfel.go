@@ -20,6 +20,7 @@ const (
 	LabelScanMapAnswersBySock     = "answers_by_sock"
 	LabelScanMapContainerByCgroup = "container_by_cgroup"
 	LabelScanMapContainerParent   = "container_parent"
+	LabelScanMapContainersLost    = "containers_lost"
 	LabelScanMapControls          = "controls"
 	LabelScanMapDemands           = "demands"
 	LabelScanMapDfaAccepts        = "dfa_accepts"
@@ -116,6 +117,7 @@ type LabelScanMapSpecs struct {
 	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
+	ContainersLost    *ebpf.MapSpec `ebpf:"containers_lost"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
@@ -186,6 +188,7 @@ type LabelScanMaps struct {
 	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
+	ContainersLost    *ebpf.Map `ebpf:"containers_lost"`
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
@@ -230,6 +233,7 @@ func (m *LabelScanMaps) Close() error {
 		m.AnswersBySock,
 		m.ContainerByCgroup,
 		m.ContainerParent,
+		m.ContainersLost,
 		m.Controls,
 		m.Demands,
 		m.DfaAccepts,

@@ -19,6 +19,7 @@ const (
 	LabelTaskMapAlerts             = "alerts"
 	LabelTaskMapContainerByCgroup  = "container_by_cgroup"
 	LabelTaskMapContainerParent    = "container_parent"
+	LabelTaskMapContainersLost     = "containers_lost"
 	LabelTaskMapControls           = "controls"
 	LabelTaskMapErrors             = "errors"
 	LabelTaskMapFlows              = "flows"
@@ -98,6 +99,7 @@ type LabelTaskMapSpecs struct {
 	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
+	ContainersLost    *ebpf.MapSpec `ebpf:"containers_lost"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Errors            *ebpf.MapSpec `ebpf:"errors"`
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
@@ -143,6 +145,7 @@ type LabelTaskMaps struct {
 	Alerts            *ebpf.Map `ebpf:"alerts"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
+	ContainersLost    *ebpf.Map `ebpf:"containers_lost"`
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Errors            *ebpf.Map `ebpf:"errors"`
 	Flows             *ebpf.Map `ebpf:"flows"`
@@ -164,6 +167,7 @@ func (m *LabelTaskMaps) Close() error {
 		m.Alerts,
 		m.ContainerByCgroup,
 		m.ContainerParent,
+		m.ContainersLost,
 		m.Controls,
 		m.Errors,
 		m.Flows,

@@ -22,6 +22,7 @@ const (
 	ReadTLSMapConnByObject      = "conn_by_object"
 	ReadTLSMapContainerByCgroup = "container_by_cgroup"
 	ReadTLSMapContainerParent   = "container_parent"
+	ReadTLSMapContainersLost    = "containers_lost"
 	ReadTLSMapControls          = "controls"
 	ReadTLSMapDemands           = "demands"
 	ReadTLSMapDfaAccepts        = "dfa_accepts"
@@ -166,6 +167,7 @@ type ReadTLSMapSpecs struct {
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
+	ContainersLost    *ebpf.MapSpec `ebpf:"containers_lost"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
@@ -244,6 +246,7 @@ type ReadTLSMaps struct {
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
+	ContainersLost    *ebpf.Map `ebpf:"containers_lost"`
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
@@ -298,6 +301,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
+		m.ContainersLost,
 		m.Controls,
 		m.Demands,
 		m.DfaAccepts,

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -33,7 +31,6 @@ const (
 const (
 	faultLast  = 5 * time.Second
 	faultQueue = 1024 // alerts that wait for each sink
-	collector  = "127.0.0.1:6514"
 )
 
 // fault is something that befalls a node under load.
@@ -49,8 +46,11 @@ func faults() []fault {
 	return []fault{
 		{name: "the agent is stopped (SIGSTOP)", begin: agentSignal(syscall.SIGSTOP), end: agentSignal(syscall.SIGCONT)},
 		{name: "the agent is killed (SIGKILL)", begin: func(t *testing.T, f *faulty) { f.agent.Kill(t) }, end: func(t *testing.T, f *faulty) { f.agent.Start(t) }, uncounted: true},
-		{name: "the disk of the alerts is full", begin: fillDisk, end: func(t *testing.T, f *faulty) { check(t, os.Remove(f.filler())) }},
-		{name: "the syslog collector hangs", begin: func(_ *testing.T, f *faulty) { f.hangs.Store(true) }, end: func(_ *testing.T, f *faulty) { f.hangs.Store(false) }},
+		{name: "the disk of the alerts and of the log is full", begin: fillDisk, end: func(t *testing.T, f *faulty) { check(t, os.Remove(f.filler())) }},
+		{name: "the syslog collector hangs", begin: collectorMood(hanging), end: collectorMood(reading)},
+		{name: "the syslog collector reads some KiB a second", begin: collectorMood(dawdling), end: collectorMood(reading)},
+		{name: "the syslog collector resets each connection", begin: collectorMood(resetting), end: collectorMood(reading)},
+		{name: "the syslog collector answers with noise", begin: collectorMood(chattering), end: collectorMood(reading)},
 		{name: "the pins are wiped", begin: func(t *testing.T, f *faulty) { check(t, os.RemoveAll(f.agent.Path("bpf/sallyport"))) }, end: func(*testing.T, *faulty) {}},
 		{name: "containerd hangs (SIGSTOP)", begin: containerdSignal(syscall.SIGSTOP), end: containerdSignal(syscall.SIGCONT)},
 		{name: "containerd is killed", begin: func(t *testing.T, f *faulty) { f.containerd.Kill(t) }, end: func(t *testing.T, f *faulty) { f.containerd.Start(t) }},
@@ -67,7 +67,7 @@ type faulty struct {
 	proxy    *proxy // between the agent and containerd
 	memory   *testutil.Memory
 	disk     string
-	hangs    atomic.Bool
+	mood     atomic.Int32 // of the collector
 	received atomic.Int64 // denials that the collector was sent
 }
 
@@ -80,9 +80,11 @@ func check(t *testing.T, err error) {
 
 func newFaulty(t *testing.T) *faulty {
 	t.Helper()
-	f := &faulty{scene: newScene(t), disk: t.TempDir()}
+	f := &faulty{disk: t.TempDir()}
 	check(t, unix.Mount("faults", f.disk, "tmpfs", 0, "size=256m"))
-	t.Cleanup(func() { _ = unix.Unmount(f.disk, unix.MNT_DETACH) }) // nothing needs it any more
+	t.Cleanup(func() { _ = unix.Unmount(f.disk, unix.MNT_DETACH) }) // the agent has ended
+	f.scene = newScene(t)
+	check(t, os.Symlink(filepath.Join(f.disk, "log"), f.agent.Path("log"))) // where it writes its log to
 	f.collect(t)
 	f.proxy, f.memory = newProxy(t, f.containerd.Socket), testutil.NewMemory(t)
 	f.agent.conf.containerd = f.proxy.socket
@@ -95,49 +97,9 @@ func newFaulty(t *testing.T) *faulty {
 	return f
 }
 
-// collect is a collector of syslog in the agent's network namespace, with little room for what it has not read.
-func (f *faulty) collect(t *testing.T) {
-	t.Helper()
-	var listener net.Listener
-	f.net.Node.Do(t, func() (err error) {
-		listener, err = net.Listen("tcp", collector)
-		return err
-	})
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return // closed
-			}
-			_ = conn.(*net.TCPConn).SetReadBuffer(64 << 10) // a larger one only fills later
-			go f.read(conn)
-		}
-	}()
-}
-
-// read counts the denials that come, but not while the collector hangs.
-func (f *faulty) read(conn net.Conn) {
-	defer func() { _ = conn.Close() }() // all was read
-	const denial = `kind="connect"`
-	buffer, kept := make([]byte, 16<<10), ""
-	for {
-		for f.hangs.Load() {
-			time.Sleep(10 * time.Millisecond)
-		}
-		n, err := conn.Read(buffer)
-		kept += string(buffer[:n])
-		f.received.Add(int64(strings.Count(kept, denial)))
-		kept = kept[max(strings.LastIndex(kept, denial)+1, len(kept)-len(denial)+1, 0):]
-		if errors.Is(err, io.EOF) || err != nil {
-			return
-		}
-	}
-}
-
 func (f *faulty) filler() string { return filepath.Join(f.disk, "filler") }
 
-// fillDisk leaves nothing of the disk.
+// fillDisk leaves nothing of the disk, and lets the agent have something to log.
 func fillDisk(t *testing.T, f *faulty) {
 	t.Helper()
 	file, err := os.Create(f.filler())
@@ -146,6 +108,7 @@ func fillDisk(t *testing.T, f *faulty) {
 	var st unix.Statfs_t
 	check(t, unix.Statfs(f.disk, &st))
 	check(t, unix.Fallocate(int(file.Fd()), 0, 0, int64(st.Bavail)*st.Bsize))
+	f.agent.Policy(t, "other.yaml", f.policyOf("other", "  rules: [{name: none, processes: [{binaries: [/nowhere]}], action: Deny}]\n"))
 }
 
 func agentSignal(signal syscall.Signal) func(*testing.T, *faulty) {

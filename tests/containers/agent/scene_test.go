@@ -3,6 +3,8 @@ package agent
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -134,4 +136,49 @@ func more(t *testing.T, what string, text func() string, prefix string, n int) {
 		}
 		return nil
 	})
+}
+
+// wantUnbroken checks that nothing that is allowed has failed, by what loads have printed. What the server's own queue had no room
+// for is nobody else's doing: a busy machine does that.
+func (s *scene) wantUnbroken(t *testing.T, said string) {
+	t.Helper()
+	failed := 0
+	for line := range strings.Lines(said) {
+		var ok, eperm, other int
+		switch _, err := fmt.Sscanf(line, "loop-tcp: ok=%d eperm=%d other=%d", &ok, &eperm, &other); {
+		case err == nil && eperm == 0:
+			failed += other
+		case line != "victim: the first of the others is ETIMEDOUT\n":
+			t.Errorf("an allowed connect failed: %q", line)
+		}
+	}
+	if failed == 0 {
+		return
+	}
+	if dropped := s.serverDropped(t); failed > dropped {
+		t.Errorf("%d allowed connects came to nothing, and the server's queue dropped %d", failed, dropped)
+	}
+	t.Logf("%d allowed connects found no room in the server's queue", failed)
+}
+
+// serverDropped is how many connections the server's kernel had no room for.
+func (s *scene) serverDropped(t *testing.T) (n int) {
+	t.Helper()
+	var text []byte
+	s.net.Server.Do(t, func() (err error) {
+		text, err = os.ReadFile("/proc/thread-self/net/netstat")
+		return err
+	})
+	lines := strings.Split(string(text), "\n")
+	for i := 0; i+1 < len(lines); i += 2 {
+		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+		if j := slices.Index(names, "ListenDrops"); j > 0 && j < len(values) {
+			if _, err := fmt.Sscan(values[j], &n); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatal("the kernel does not say what its listeners have dropped")
+	return 0
 }

@@ -291,6 +291,7 @@ const (
 	KernelLabelFlagsLABEL_MAPPED     KernelLabelFlags = 64
 	KernelLabelFlagsLABEL_IDS        KernelLabelFlags = 128
 	KernelLabelFlagsLABEL_UNIT       KernelLabelFlags = 256
+	KernelLabelFlagsLABEL_UNLISTED   KernelLabelFlags = 512
 )
 
 type KernelMessage struct {
@@ -469,6 +470,7 @@ const (
 	KernelMapConnByObject       = "conn_by_object"
 	KernelMapContainerByCgroup  = "container_by_cgroup"
 	KernelMapContainerParent    = "container_parent"
+	KernelMapContainersLost     = "containers_lost"
 	KernelMapControls           = "controls"
 	KernelMapDemands            = "demands"
 	KernelMapDfaAccepts         = "dfa_accepts"
@@ -606,6 +608,7 @@ type KernelMapSpecs struct {
 	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
+	ContainersLost    *ebpf.MapSpec `ebpf:"containers_lost"`
 	Controls          *ebpf.MapSpec `ebpf:"controls"`
 	Demands           *ebpf.MapSpec `ebpf:"demands"`
 	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
@@ -703,6 +706,7 @@ type KernelMaps struct {
 	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
 	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
 	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
+	ContainersLost    *ebpf.Map `ebpf:"containers_lost"`
 	Controls          *ebpf.Map `ebpf:"controls"`
 	Demands           *ebpf.Map `ebpf:"demands"`
 	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
@@ -757,6 +761,7 @@ func (m *KernelMaps) Close() error {
 		m.ConnByObject,
 		m.ContainerByCgroup,
 		m.ContainerParent,
+		m.ContainersLost,
 		m.Controls,
 		m.Demands,
 		m.DfaAccepts,

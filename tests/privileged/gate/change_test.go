@@ -96,6 +96,7 @@ func (s *scene) comesIn(t *testing.T, own net.Addr, server string) error {
 // TestPressure: a flow table far too small for what goes on opens nothing and breaks no connection.
 func TestPressure(t *testing.T) {
 	const flows, connections, rounds = 256, 8, 5
+	burst := testutil.Flood(t, 4*flows*rounds, 4*flows*rounds) / rounds // flows that are nobody else's
 	s := newScene(t, flows)
 	web, locked, free := newInsider(t, s.web), newInsider(t, s.locked), newInsider(t, s.free)
 	prog := victim.Build(t)
@@ -111,7 +112,7 @@ func TestPressure(t *testing.T) {
 		in = append(in, conn)
 	}
 	for range rounds {
-		free.want(t, "ok", order{Do: "burst", Address: at(s.ServerAddr, testutil.EchoPort), Count: 4 * flows})
+		free.want(t, "ok", order{Do: "burst", Address: at(s.ServerAddr, testutil.EchoPort), Count: burst})
 		for i := range connections {
 			web.want(t, "ok", order{Do: "echo", ID: i, Bytes: 5000})
 			if err := roundTrip(in[i], 5000, patience); err != nil {

@@ -203,10 +203,14 @@ func serve(network, address string) error {
 	return nil
 }
 
-// burst sends one datagram from each of many ports: as many flows.
+// burst sends one datagram from each of many ports, and to another port when those come again: as many flows.
 func burst(address string, count int) error {
-	for range count {
-		conn, err := net.Dial("udp", address)
+	to, err := net.ResolveUDPAddr("udp", address)
+	if err != nil {
+		return err
+	}
+	for i := range count {
+		conn, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: to.IP, Port: to.Port + i>>14})
 		if err != nil {
 			return err
 		}

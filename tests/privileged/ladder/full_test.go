@@ -22,8 +22,14 @@ import (
 func newFullRig(t *testing.T, sizes probes.Sizes) *rig {
 	t.Helper()
 	testutil.RequireRoot(t)
-	r := newBareRig(t, strongest(t))
-	r.cfg.Sizes = sizes
+	return newRigFor(t, strongest(t), probes.Config{Sizes: sizes})
+}
+
+// newRigFor has one step, those sizes, and that answer about containers nobody knows. What is counted is tolerated.
+func newRigFor(t *testing.T, step event.Step, cfg probes.Config) *rig {
+	t.Helper()
+	r := newBareRig(t, step)
+	r.cfg.Sizes, r.cfg.UnknownDeny = cfg.Sizes, cfg.UnknownDeny
 	var err error
 	if r.agent, err = attachAgent(attached.Reuse(t, r.cfg), r.step); err != nil {
 		t.Fatal(err)
@@ -35,34 +41,6 @@ func newFullRig(t *testing.T, sizes probes.Sizes) *rig {
 	})
 	r.events = attached.Record(t, r.kernel)
 	return r
-}
-
-// TestFullContainers: a container for which there is no room stays unknown, which is told; the agent cannot confirm it
-// either; and the next that finds room is governed.
-func TestFullContainers(t *testing.T) {
-	const room = 8
-	r := newFullRig(t, probes.Sizes{Containers: room})
-	r.govern(t)
-	var all []*pod.Container
-	for range room { // the rig has one
-		all = append(all, r.container(t, "web"))
-	}
-	r.events.Counted(t, "container_map")
-	last := all[len(all)-1]
-	if err := r.labels.Confirm(last.ID, false); !errors.Is(err, unix.E2BIG) {
-		t.Errorf("confirming a container without room: %v", err)
-	}
-	r.swap(t, "\n  rules: [{name: r, action: Deny}]\n")
-	r.expect(t, all[0], "connect-tcp SERVER4 OPEN", "EPERM")
-	if err := os.Remove(all[1].Dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.labels.Confirm(last.ID, false); err != nil {
-		t.Errorf("confirming a container: %v", err)
-	}
-	r.events.Reset()
-	r.expect(t, last, "connect-tcp SERVER4 OPEN", "EPERM")
-	r.events.Wait(t, "the denial", func(e event.Event) bool { return e.Verdict == event.VerdictDeny && e.Subject.Container == last.ID })
 }
 
 // TestFullIDs: where there was no room for the numbers of a container's user namespace, no rule allows by ids, and those
@@ -149,10 +127,7 @@ func TestTooManyParents(t *testing.T) {
 
 // TestContainersComeAndGo: as many containers as a node has in months leave nothing behind, and the next is governed.
 func TestContainersComeAndGo(t *testing.T) {
-	churn := 10_000
-	if testutil.InVM() || testing.Short() {
-		churn = 500
-	}
+	churn := testutil.Flood(t, 10_000, 500)
 	r := newFullRig(t, probes.Sizes{Containers: 64})
 	r.govern(t)
 	before, err := r.labels.Containers()

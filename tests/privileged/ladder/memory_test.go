@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/tell"
 	"github.com/sallyport/sallyport/tests/testutil"
@@ -14,6 +15,7 @@ const (
 	siteLabels = "label_storage"
 	throng     = "crowd 800 "     // more processes than there is memory for labels
 	spare      = int64(128 << 10) // bytes: of the agent's memory cgroup
+	siteSocket = "socket_storage"
 )
 
 // crammed is an agent whose memory cgroup is all but full, and a container whose Main offers its connection.
@@ -81,5 +83,25 @@ func TestNoMemoryForLabels(t *testing.T) {
 			return nil
 		})
 		r.net.Echo.ExpectNone(t)
+	})
+}
+
+// TestNoMemoryForSockets: where nothing can be kept with a socket nobody knows its owner. What is denied stays denied, what is
+// allowed does not get past the gate, and it is counted.
+func TestNoMemoryForSockets(t *testing.T) {
+	onEachEnforcingStep(t, func(t *testing.T, step event.Step) {
+		r := newRigFor(t, step, probes.Config{})
+		r.govern(t)
+		c := r.container(t, "web")
+		r.swap(t, webPolicy)
+		free := r.net.Pod.LimitOptions(t, 512)
+		if got := r.try(t, c, "connect-tcp SERVER4 OPEN 500"); got == "ok" { // Main
+			t.Error("a socket of nobody got past the gate")
+		}
+		r.expect(t, c, toOpen, "EPERM") // Exec
+		r.events.Counted(t, siteSocket)
+		r.open.ExpectNone(t)
+		free()
+		r.expect(t, r.container(t, "web"), toOpen, "ok")
 	})
 }

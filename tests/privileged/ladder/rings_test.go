@@ -16,14 +16,6 @@ import (
 // ring is the size of each ring, in bytes: of some hundred reports.
 const ring = 64 << 10
 
-// many is how many calls are made: as many as the issue of floods asks for where that takes seconds.
-func many() int {
-	if testutil.InVM() || testing.Short() {
-		return 20_000
-	}
-	return 1_000_000
-}
-
 // unread is a rig whose small rings nobody reads yet, and a container. exec: executions and exits are told.
 func unread(t *testing.T, exec bool) (*rig, *pod.Container) {
 	t.Helper()
@@ -64,14 +56,15 @@ func TestFullRings(t *testing.T) {
 
 // TestFullAlertRing: the same of alerts alone, that a reader comes too late for.
 func TestFullAlertRing(t *testing.T) {
+	many := testutil.Flood(t, 1_000_000, 20_000)
 	r, c := unread(t, false)
-	r.loop(t, c, "--", many())
+	r.loop(t, c, "--", many)
 	lost := r.lost(t, "alert_ring")
 	if lost == 0 {
 		t.Error("no alert was lost")
 	}
 	r.events = attached.Record(t, r.kernel)
-	r.balance(t, many(), lost, event.KindConnect)
+	r.balance(t, many, lost, event.KindConnect)
 	r.events.Reset()
 	r.loop(t, c, "--", 1) // there is room again
 	r.balance(t, 1, 0, event.KindConnect)
@@ -106,4 +99,18 @@ func (r *rig) balance(t *testing.T, made, lost int, kinds ...event.Kind) {
 		}
 		return nil
 	})
+}
+
+// TestFloodOfForks: behind as many forks, each of which has ended when the next begins, a process is still what it was, and
+// nobody has lost a label.
+func TestFloodOfForks(t *testing.T) {
+	r := newRig(t, strongest(t))
+	c := r.container(t, "web")
+	r.swap(t, webPolicy)
+	forks := fmt.Sprintf("forks %d ", testutil.Flood(t, 20_000, 500))
+	r.expect(t, c, forks+toOpen, "ok")    // Main
+	r.expect(t, c, forks+toOpen, "EPERM") // Exec
+	if lost := r.lost(t, siteLabels); lost != 0 {
+		t.Errorf("%d labels were lost", lost)
+	}
 }

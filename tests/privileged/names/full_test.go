@@ -2,6 +2,8 @@ package names
 
 import (
 	"encoding/binary"
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
@@ -129,4 +132,45 @@ func connecting(t *testing.T, node *pod.Node) string {
 	}
 	t.Fatal("nothing judges connect")
 	return ""
+}
+
+// TestFloodOfNames: a container that asks for more names than it may have known gets its answers, and what they tell beyond is not
+// known to it. It takes nothing from another container.
+func TestFloodOfNames(t *testing.T) {
+	const most = 64
+	s := newScene(t, probes.Names{Most: most})
+	a, b := newInsider(t, s.a), newInsider(t, s.b)
+	ask := func(from *insider, i int) netip.Addr {
+		t.Helper()
+		q := dnsmessage.Question{Name: dnsmessage.MustNewName(fmt.Sprintf("x%d.good.example.", i)), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}
+		if r := s.ask(t, from, 1, query(uint16(i), q.Name.String(), q.Type), patience); len(told(r.Bytes)) != 1 {
+			t.Fatalf("answer %d does not arrive: %s", i, r.Errno)
+		}
+		return unique(q)[0]
+	}
+	mine := ask(b, 0)
+	var last netip.Addr
+	for i := range testutil.Flood(t, 10*most, 2*most) {
+		last = ask(a, i+1)
+	}
+	a.want(t, "EPERM", order{Do: "connect", Address: at(last, 443)})
+	b.want(t, "ok", order{Do: "connect", Address: at(mine, 443)})
+	b.want(t, "ok", order{Do: "connect", Address: at(ask(b, -1), 443)})
+	s.events.Wait(t, "that there was no room", func(e event.Event) bool { return e.Kind == event.KindDNS && e.Reason == event.ReasonNamesFull })
+}
+
+// TestNoMemoryForQueries: a query that cannot be kept with its socket does not leave.
+func TestNoMemoryForQueries(t *testing.T) {
+	s := newScene(t, probes.Names{})
+	a := newInsider(t, s.a)
+	a.want(t, "ok", order{Do: "open", ID: 1, Network: "udp4", Address: ":0"})
+	send := order{Do: "send", ID: 1, Address: at(s.ServerAddr, 53), Bytes: query(7, "kept.good.example.", dnsmessage.TypeA)}
+	free := s.Pod.LimitOptions(t, 1)
+	a.want(t, "EPERM", send)
+	s.events.Counted(t, "socket_storage")
+	if s.resolver.wasAsked("kept.good.example.") {
+		t.Error("the query arrived at the resolver")
+	}
+	free()
+	a.want(t, "ok", send)
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -70,9 +71,10 @@ var (
 	compiledHook = sync.OnceValues(func() (string, error) { return compile("sallyport-hook", "agent/hook") })
 )
 
-func compile(name, dir string) (string, error) {
+func compile(name, dir string, flags ...string) (string, error) {
 	file := filepath.Join(os.Getenv(envStage), name)
-	cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", file, "github.com/sallyport/sallyport/"+dir)
+	args := slices.Concat([]string{"build", "-ldflags", "-s -w"}, flags, []string{"-o", file, "github.com/sallyport/sallyport/" + dir})
+	cmd := exec.Command("go", args...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s: %w\n%s", name, err, out)
