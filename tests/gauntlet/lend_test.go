@@ -42,7 +42,7 @@ func connection(t *testing.T, pid int) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(pidfd) //nolint:errcheck // a handle
+	defer unix.Close(pidfd)
 	const most = 32
 	for there := range most {
 		fd, err := unix.PidfdGetfd(pidfd, there, 0)
