@@ -62,7 +62,7 @@ func (r *resolver) serve(conn *net.UDPConn) {
 func TestTunnelIsTold(t *testing.T) {
 	s := newScene(t)
 	r := s.serveNames(t)
-	s.agent.policy(t, "web.yaml", s.policyOf("web", fmt.Sprintf(`  rules:
+	s.agent.Policy(t, "web.yaml", s.policyOf("web", fmt.Sprintf(`  rules:
   - name: ask
     egress:
     - toCIDR: [%s/32]
