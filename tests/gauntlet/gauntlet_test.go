@@ -41,7 +41,7 @@ func TestGauntlet(t *testing.T) {
 			}
 		}
 	})
-	known, measured := committed(t), map[event.Step][]string{}
+	known, measured := committed(table), map[event.Step][]string{}
 	attached.OnEachEnforcingStep(t, func(t *testing.T, step event.Step) {
 		s := newScene(t, step, all)
 		for i, a := range all {
@@ -53,7 +53,11 @@ func TestGauntlet(t *testing.T) {
 			measured[step] = append(measured[step], cell)
 		}
 	})
-	printTable(all, measured)
+	var names []string
+	for _, a := range all {
+		names = append(names, a.name)
+	}
+	printTable(names, measured)
 }
 
 // run makes an attack and returns what stopped it.

@@ -105,7 +105,7 @@ func newScene(t *testing.T, step event.Step, all []attack) *scene {
 func (s *scene) attach(t *testing.T, step event.Step) {
 	t.Helper()
 	s.kernel, s.judge = attached.Open(t, s.node, probes.Config{
-		TellConnect: true, BorrowTell: true, BorrowRefuse: true, ProtectTell: true, ProtectRefuse: true,
+		TellConnect: true, BorrowTell: true, BorrowRefuse: true, ProtectTell: true, ProtectRefuse: true, FrontTell: true, FrontRefuse: true,
 	}, []event.Step{step})
 	var err error
 	if s.gate, err = gate.Attach(s.kernel); err != nil {

@@ -326,8 +326,11 @@ __noinline int reading_enter(struct __sk_buff *skb, struct requests *requests, s
 	}
 	if (!seg->out && !segment_socket(skb, sk, &requests->stream, seg))
 		return VERDICT_DENY;
-	if (requests->carries == CARRIES_NOTHING)
+	if (requests->carries == CARRIES_NOTHING) {
 		requests->carries = CARRIES_REQUESTS;
+		if (!requests_count(room))
+			requests_give_up(requests, FLAW_SYNTAX); /* names are read, and this is no TLS */
+	}
 	return VERDICT_NONE;
 }
 
