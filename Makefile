@@ -28,7 +28,7 @@ UNRACED     = ./tests/arch ./tests/schema $$(grep -rl 'testing\.Short()' --inclu
 
 # What the guest of a VM test gets beside the test program. There is no compiler in it.
 VMRUN_FLAGS ?= -f $(CURDIR)/$(BUILD)/victim:/bin/victim -env SALLYPORT_VICTIM=/bin/victim \
-	-dyn /usr/bin/curl -dyn /usr/bin/openssl -dyn /usr/bin/gnutls-cli -dyn /usr/sbin/nginx \
+	-dyn /usr/bin/curl -dyn /usr/bin/openssl -dyn /usr/bin/gnutls-cli -dyn /usr/sbin/nginx -dyn /usr/bin/perl \
 	-dyn $(CURDIR)/$(BUILD)/victim-tls:/bin/victim-tls -env SALLYPORT_VICTIM_TLS=/bin/victim-tls
 VM_PARALLEL ?= 1
 

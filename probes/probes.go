@@ -37,6 +37,8 @@ type Config struct {
 	UnknownDeny      bool // unknownWorkload: deny
 	BorrowRefuse     bool // nobody acts under another's label; without BorrowTell it has no effect
 	BorrowTell       bool // such attempts are told
+	FrontRefuse      bool // who asks for another site than its connection was made for is denied; without FrontTell it has no effect
+	FrontTell        bool // such requests and ClientHellos are told
 	ProtectRefuse    bool // governed containers do not reach for the agent; without ProtectTell it has no effect
 	ProtectTell      bool // such attempts are told
 	TellExec         bool // report execs and exits
@@ -150,6 +152,8 @@ func (k *Kernel) configure() error {
 		{k.cfg.UnknownDeny, bpfobj.ABIControlFlagsCONTROL_UNKNOWN_DENY},
 		{k.cfg.BorrowRefuse, bpfobj.ABIControlFlagsCONTROL_BORROW_REFUSE},
 		{k.cfg.BorrowTell, bpfobj.ABIControlFlagsCONTROL_BORROW_TELL},
+		{k.cfg.FrontRefuse, bpfobj.ABIControlFlagsCONTROL_FRONT_REFUSE},
+		{k.cfg.FrontTell, bpfobj.ABIControlFlagsCONTROL_FRONT_TELL},
 		{k.cfg.ProtectRefuse, bpfobj.ABIControlFlagsCONTROL_PROTECT_REFUSE},
 		{k.cfg.ProtectTell, bpfobj.ABIControlFlagsCONTROL_PROTECT_TELL},
 	} {

@@ -36,6 +36,7 @@ const (
 	KindHello                        // the name that a TLS client asks for was judged
 	KindKTLS                         // a process asked the kernel to encrypt or to decrypt on a socket (kTLS), and got it or was refused it
 	KindResponse                     // an HTTP request that passed and was told is answered
+	KindTunnel                       // a container asks for very many names below one domain, which look like data; the agent's own
 )
 
 // Origin says how a process came into its container.
@@ -85,6 +86,7 @@ const (
 	ReasonAmbiguous         // no HTTP request, or one that two programs could read in two ways: see Flaw
 	ReasonOpaque            // where rules.http governs, something that nobody reads: see Flaw
 	ReasonProtected         // the agent, or what it has put into the kernel, is not for governed containers
+	ReasonFronted           // another site is asked for (Host) than the connection was made for: its server name, or what DNS has told
 )
 
 // Flaw says why what a client sends cannot be judged as a request.
@@ -232,11 +234,11 @@ type Event struct {
 	Lost     uint64 // for KindLost
 	Site     string // for KindLost: which ring buffer or map; for KindStale: what cannot be heard, and why; for KindTamper: what
 	Removed  bool   // for KindCgroup: the cgroup went; for KindStale: the API went; for KindTamper: it could not be put back
-	Query    string // for KindDNS: the name asked for, in lower case; hostile as all text
+	Query    string // for KindDNS: the name asked for, in lower case; for KindTunnel: the domain; hostile as all text
 	QType    uint16 // for KindDNS: the type of record asked for
 	Answer   bool   // for KindDNS: about an answer, not a query
 	RCode    uint8  // for KindDNS, of an answer
-	Told     uint32 // for KindDNS: how many addresses the answer told for the name
+	Told     uint32 // for KindDNS: how many addresses the answer told for the name; for KindTunnel: for how many names it was asked
 	Unit     bool   // for KindCgroup: of no container, but policies may select it as a unit of the node
 	Path     string // for KindCgroup: path of the cgroup below the root of the hierarchy; for KindRequest and KindResponse: canonical, without the query
 	Method   string // for KindRequest and, where it is known, KindResponse; this, Path and Host may be cut, and are hostile as all text

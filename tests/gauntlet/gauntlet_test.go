@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,7 +30,7 @@ func TestGauntlet(t *testing.T) {
 	all := attacks()
 	fair := make([]bool, len(all))
 	t.Run("without Sallyport", func(t *testing.T) {
-		s := newScene(t, event.StepNone, len(all))
+		s := newScene(t, event.StepNone, all)
 		for i, a := range all {
 			reached, said := s.attempt(t, &a, s.containers[i])
 			if fair[i] = reached; !reached && a.lack == "" {
@@ -40,9 +41,9 @@ func TestGauntlet(t *testing.T) {
 			}
 		}
 	})
-	known, measured := committed(t), map[event.Step][]string{}
+	known, measured := committed(table), map[event.Step][]string{}
 	attached.OnEachEnforcingStep(t, func(t *testing.T, step event.Step) {
-		s := newScene(t, step, len(all))
+		s := newScene(t, step, all)
 		for i, a := range all {
 			cell := untried
 			if fair[i] {
@@ -52,13 +53,17 @@ func TestGauntlet(t *testing.T) {
 			measured[step] = append(measured[step], cell)
 		}
 	})
-	printTable(all, measured)
+	var names []string
+	for _, a := range all {
+		names = append(names, a.name)
+	}
+	printTable(names, measured)
 }
 
 // run makes an attack and returns what stopped it.
 func (s *scene) run(t *testing.T, a *attack, c *pod.Container) string {
 	t.Helper()
-	if a.kind == lasting {
+	if a.kind == lasting || a.kind == older {
 		s.swap(t, "")
 	} else {
 		s.swap(t, governing)
@@ -97,13 +102,21 @@ func where(e event.Event) string {
 // attempt makes an attack and returns whether it succeeded, and what it said.
 func (s *scene) attempt(t *testing.T, a *attack, c *pod.Container) (reached bool, said string) {
 	t.Helper()
-	main := s.main(t, a, c)
+	var main *pod.Process
+	if a.kind != older {
+		main = s.main(t, a, c)
+	}
 	if main != nil {
 		defer func() {
 			_ = main.Process.Kill() // may have ended
 			main.Result()
 		}()
 	}
+	if a.kind == older {
+		return s.outlasts(t, s.older[c]), "silent"
+	}
+	lent := s.lend(t, a)
+	defer func() { _ = lent.Close() }() // its end would be a packet, too
 	s.mark(t)
 	s.witness.reset()
 	s.events.Reset()
@@ -114,7 +127,11 @@ func (s *scene) attempt(t *testing.T, a *attack, c *pod.Container) (reached bool
 	if main != nil {
 		line = strings.ReplaceAll(line, "PID", strconv.Itoa(main.Process.Pid))
 	}
-	p := s.started(t, c, line)
+	p := s.victim(c, line)
+	if lent != nil {
+		p.ExtraFiles = []*os.File{lent}
+	}
+	p.Start(t)
 	switch a.kind {
 	case inward:
 		s.knock(t, strings.Fields(s.fill(line)))
@@ -123,7 +140,7 @@ func (s *scene) attempt(t *testing.T, a *attack, c *pod.Container) (reached bool
 	case taking:
 		said = outcome(p)
 		reached = said == "ok"
-	case lasting:
+	case lasting, older:
 		return s.outlasts(t, p), "silent"
 	case outward:
 		said = outcome(p)
@@ -148,7 +165,7 @@ func (s *scene) main(t *testing.T, a *attack, c *pod.Container) *pod.Process {
 	}
 	s.open.Reset()
 	p := s.started(t, c, a.main)
-	if a.main == offering {
+	if strings.HasPrefix(a.main, "offer-") {
 		testutil.Eventually(t, "Main's connection", func() error {
 			if len(s.open.Contacts()) == 0 {
 				return errors.New("it has not come")
@@ -161,13 +178,21 @@ func (s *scene) main(t *testing.T, a *attack, c *pod.Container) *pod.Process {
 	return p
 }
 
+// listens finds a socket that listens on Main's port in /proc/net/tcp and tcp6.
+var listens = regexp.MustCompile(fmt.Sprintf(`:%04X 0+:0000 0A`, servePort))
+
 // served waits until Main listens.
 func (s *scene) served(t *testing.T) {
 	t.Helper()
 	testutil.Eventually(t, "Main's server", func() error {
-		var sockets []byte
-		s.Pod.Do(t, func() (err error) { sockets, err = os.ReadFile("/proc/thread-self/net/tcp"); return err })
-		if !strings.Contains(string(sockets), fmt.Sprintf(":%04X 00000000:0000 0A", servePort)) {
+		var sockets, sockets6 []byte
+		s.Pod.Do(t, func() (err error) {
+			if sockets, err = os.ReadFile("/proc/thread-self/net/tcp"); err == nil {
+				sockets6, err = os.ReadFile("/proc/thread-self/net/tcp6")
+			}
+			return err
+		})
+		if !listens.Match(sockets) && !listens.Match(sockets6) {
 			return errors.New("nobody listens")
 		}
 		return nil

@@ -2,6 +2,7 @@ package gauntlet
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
 	"github.com/sallyport/sallyport/policy"
@@ -19,6 +21,8 @@ import (
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/gate"
 	"github.com/sallyport/sallyport/probes/judge"
+	"github.com/sallyport/sallyport/probes/label"
+	"github.com/sallyport/sallyport/runtime/procfs"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
@@ -33,6 +37,9 @@ const (
 	servePort = 4000
 )
 
+// metadata is the address of a cloud's metadata service.
+const metadata = "169.254.169.254"
+
 // scene is a pod, a server outside with a witness, and the agent's kernel side where there is one.
 type scene struct {
 	*testutil.Net
@@ -41,20 +48,22 @@ type scene struct {
 	open       *testutil.Echo
 	witness    *witness
 	program    string
-	tool       string           // a file of a program that sessions may run to reach the open port
-	free       *pod.Container   // ungoverned
-	containers []*pod.Container // one for each attack
-	kernel     *probes.Kernel   // nil: without Sallyport
-	judge      *judge.Judge     // nil: without Sallyport
+	tool       string                          // a file of a program that sessions may run to reach the open port
+	plant      string                          // the path of another such, where there is none
+	free       *pod.Container                  // ungoverned
+	containers []*pod.Container                // one for each attack
+	older      map[*pod.Container]*pod.Process // sessions that are older than the agent
+	kernel     *probes.Kernel                  // nil: without Sallyport
+	judge      *judge.Judge                    // nil: without Sallyport
 	gate       *gate.Gate
 	events     *attached.Recorder
 }
 
 // newScene makes a pod with a container for each attack and, unless step is StepNone, puts the agent's kernel side in
 // place on that step.
-func newScene(t *testing.T, step event.Step, count int) *scene {
+func newScene(t *testing.T, step event.Step, all []attack) *scene {
 	t.Helper()
-	s := &scene{node: pod.NewNode(t), Net: testutil.NewNet(t, testutil.NetOptions{}), program: victim.Build(t), events: &attached.Recorder{}}
+	s := &scene{older: map[*pod.Container]*pod.Process{}, node: pod.NewNode(t), Net: testutil.NewNet(t, testutil.NetOptions{}), program: victim.Build(t), events: &attached.Recorder{}}
 	for file, in := range map[string]*testutil.NetNS{"ping_group_range=0 0": s.Pod, "tcp_fastopen=1027": s.Server} {
 		name, value, _ := strings.Cut(file, "=")
 		in.Do(t, func() error { return os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0o644) })
@@ -62,22 +71,28 @@ func newScene(t *testing.T, step event.Step, count int) *scene {
 	s.open = testutil.NewEcho(t, s.Server, netip.AddrPortFrom(s.ServerAddr, openPort), netip.AddrPortFrom(s.ServerAddr6, openPort))
 	s.witness = newWitness(t, s.Server)
 	s.tool = filepath.Join(t.TempDir(), "tool")
+	s.plant = filepath.Join(filepath.Dir(s.tool), "plant")
 	if err := os.WriteFile(s.tool, nil, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	s.serveMetadata(t)
 	var err error
 	if s.ns, err = netns.GetFromPath(s.Pod.Path()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.ns.Close() }) // read only
+	s.free = s.node.Container(t, "free", s.ns)
+	for i, a := range all {
+		c := s.node.Container(t, "c"+strconv.Itoa(i), s.ns)
+		s.containers = append(s.containers, c)
+		if a.kind == older {
+			s.older[c] = s.started(t, c, a.line)
+		}
+	}
 	if step != event.StepNone {
 		s.attach(t, step)
 	}
 	s.pin(t)
-	s.free = s.node.Container(t, "free", s.ns)
-	for i := range count {
-		s.containers = append(s.containers, s.node.Container(t, "c"+strconv.Itoa(i), s.ns))
-	}
 	if s.judge != nil {
 		s.swap(t, "")
 		veth := gate.Veth{Container: s.free.ID, Ifindex: uint32(s.Gate.Attrs().Index), NetNS: s.Pod.Cookie(t)}
@@ -90,7 +105,7 @@ func newScene(t *testing.T, step event.Step, count int) *scene {
 func (s *scene) attach(t *testing.T, step event.Step) {
 	t.Helper()
 	s.kernel, s.judge = attached.Open(t, s.node, probes.Config{
-		TellConnect: true, BorrowTell: true, BorrowRefuse: true, ProtectTell: true, ProtectRefuse: true,
+		TellConnect: true, BorrowTell: true, BorrowRefuse: true, ProtectTell: true, ProtectRefuse: true, FrontTell: true, FrontRefuse: true,
 	}, []event.Step{step})
 	var err error
 	if s.gate, err = gate.Attach(s.kernel); err != nil {
@@ -98,6 +113,52 @@ func (s *scene) attach(t *testing.T, step event.Step) {
 	}
 	t.Cleanup(func() { _ = s.gate.Close() }) // handles
 	s.events = attached.Record(t, s.kernel)
+	s.catchUp(t)
+}
+
+// catchUp tells the kernel of the containers, which are older than it, and labels what runs in them, as the agent does.
+func (s *scene) catchUp(t *testing.T) {
+	t.Helper()
+	labels, err := label.Attach(s.kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running []label.Inferred
+	for _, c := range append(s.containers, s.free) {
+		p := s.older[c]
+		if err := labels.Confirm(c.ID, p != nil); err != nil {
+			t.Fatal(err)
+		}
+		if p == nil {
+			continue
+		}
+		info, err := procfs.New("/proc").Process(uint32(p.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		running = append(running, label.Inferred{
+			PID: info.PID, StartTicks: info.StartTicks, Container: c.ID, Origin: event.OriginExec, Session: 1, Exe: s.program,
+		})
+	}
+	if _, _, err := labels.Infer(running); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serveMetadata gives the server the address of a cloud's metadata service, and the node a way to it.
+func (s *scene) serveMetadata(t *testing.T) {
+	t.Helper()
+	address := &net.IPNet{IP: net.ParseIP(metadata), Mask: net.CIDRMask(32, 32)}
+	lo, err := s.Server.Handle(t).LinkByName("lo")
+	if err == nil {
+		err = s.Server.Handle(t).AddrAdd(lo, &netlink.Addr{IPNet: address})
+	}
+	if err == nil {
+		err = s.Node.Handle(t).RouteAdd(&netlink.Route{Dst: address, Gw: s.ServerAddr.AsSlice()})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // swap puts a policy in force; "" is none.
@@ -125,9 +186,9 @@ func (s *scene) swap(t *testing.T, text string) {
 func (s *scene) fill(text string) string {
 	return strings.NewReplacer(
 		"SERVER4", s.ServerAddr.String(), "SERVER6", s.ServerAddr6.String(), "POD4", s.PodAddr.String(), "POD6", s.PodAddr6.String(),
-		"FREE", s.free.Dir, "NEXT4", s.PodAddr.Next().String(), "MAC", s.Gate.Attrs().HardwareAddr.String(),
+		"FREE", s.free.Dir, "NEXT4", s.PodAddr.Next().String(), "THIRD4", s.PodAddr.Next().Next().String(), "MAC", s.Gate.Attrs().HardwareAddr.String(),
 		"OPEN", strconv.Itoa(openPort), "DECOY", strconv.Itoa(decoyPort), "MARK", strconv.Itoa(markPort), "SERVE", strconv.Itoa(servePort),
-		"TOOL", s.tool,
+		"TOOL", s.tool, "PLANT", s.plant, "FILES", filepath.Dir(s.tool), "METADATA", metadata, "NODE", s.Node.Path(),
 		"PINNED", filepath.Join(s.node.BPFFS, "pinned"),
 	).Replace(text)
 }
@@ -135,6 +196,9 @@ func (s *scene) fill(text string) string {
 // victim is a process of a container that runs a line.
 func (s *scene) victim(c *pod.Container, line string) *pod.Process {
 	line = s.fill(line)
+	if program, ok := strings.CutPrefix(line, "!"); ok {
+		return c.Command(strings.Fields(program)...)
+	}
 	if !strings.Contains(line, "-- ") {
 		line = "-- " + line
 	}

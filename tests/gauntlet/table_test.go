@@ -21,12 +21,14 @@ const (
 //go:embed table.md
 var table string
 
+//go:embed l7.md
+var tableL7 string
+
 // results are the cells of a table by attack and title of the step.
 type results map[string]map[string]string
 
-// committed reads table.md.
-func committed(t *testing.T) results {
-	t.Helper()
+// committed reads a table.
+func committed(table string) results {
 	r := results{}
 	var steps []string
 	for line := range strings.Lines(table) {
@@ -66,16 +68,16 @@ func (r results) compare(t *testing.T, name string, step event.Step, cell string
 	known, ok := r[name][title(step)]
 	switch {
 	case !ok || known == untried:
-		t.Errorf("%s: %s, which table.md does not say", name, cell)
+		t.Errorf("%s: %s, which the table does not say", name, cell)
 	case rank(cell) < rank(known):
-		t.Errorf("%s: %s, worse than %s in table.md", name, cell, known)
+		t.Errorf("%s: %s, worse than %s in the table", name, cell, known)
 	case cell != known:
-		t.Logf("%s: %s, in table.md %s", name, cell, known)
+		t.Logf("%s: %s, in the table %s", name, cell, known)
 	}
 }
 
 // printTable writes what was measured as Markdown, as table.md has it.
-func printTable(all []attack, measured map[event.Step][]string) {
+func printTable(names []string, measured map[event.Step][]string) {
 	var b strings.Builder
 	b.WriteString("\n| attack |")
 	rule := "\n|---|"
@@ -86,8 +88,8 @@ func printTable(all []attack, measured map[event.Step][]string) {
 		}
 	}
 	b.WriteString(rule + "\n")
-	for i, a := range all {
-		fmt.Fprintf(&b, "| %s |", a.name)
+	for i, name := range names {
+		fmt.Fprintf(&b, "| %s |", name)
 		for _, step := range columns() {
 			if i < len(measured[step]) {
 				fmt.Fprintf(&b, " %s |", measured[step][i])
@@ -98,29 +100,44 @@ func printTable(all []attack, measured map[event.Step][]string) {
 	fmt.Fprintln(os.Stdout, b.String())
 }
 
-// TestTable: the table has every attack and every step, and says of what gets through why.
-func TestTable(t *testing.T) {
-	t.Parallel()
-	known := committed(t)
-	for _, a := range attacks() {
-		row, ok := known[a.name]
+// limits are those of attacks, by their names.
+type limits map[string]string
+
+// check: a table has every attack and every step, and says of what gets through why.
+func (r results) check(t *testing.T, all limits) {
+	t.Helper()
+	for name, limit := range all {
+		row, ok := r[name]
 		if !ok {
-			t.Errorf("table.md has no row %s", a.name)
+			t.Errorf("there is no row %s", name)
 			continue
 		}
-		delete(known, a.name)
+		delete(r, name)
 		for _, step := range columns() {
 			if cell := row[title(step)]; cell == "" {
-				t.Errorf("table.md says nothing of %s on %s", a.name, title(step))
-			} else if cell == through && a.limit == "" {
-				t.Errorf("%s gets through on %s, and nothing says why", a.name, title(step))
-			}
-			if limit := row["limit"]; limit != a.limit {
-				t.Errorf("table.md says of %s %q, not %q", a.name, limit, a.limit)
+				t.Errorf("nothing is said of %s on %s", name, title(step))
+			} else if cell == through && limit == "" {
+				t.Errorf("%s gets through on %s, and nothing says why", name, title(step))
 			}
 		}
+		if row["limit"] != limit {
+			t.Errorf("of %s it is said %q, not %q", name, row["limit"], limit)
+		}
 	}
-	for name := range known {
-		t.Errorf("table.md has a row %s, which is no attack", name)
+	for name := range r {
+		t.Errorf("there is a row %s, which is no attack", name)
 	}
+}
+
+func TestTable(t *testing.T) {
+	t.Parallel()
+	all, said := limits{}, limits{}
+	for _, a := range attacks() {
+		all[a.name] = a.limit
+	}
+	committed(table).check(t, all)
+	for _, a := range sayings(t) {
+		said[a.name] = a.limit
+	}
+	committed(tableL7).check(t, said)
 }

@@ -162,7 +162,14 @@ static int take(struct call *c)
 	return send_on(fd);
 }
 
+/* Sends on a connection that it was started with. */
+static int send_fd(struct call *c)
+{
+	return send_on(number_arg(c, 0, 0));
+}
+
 const struct attempt borrow_attempts[] = {
+	{"send-fd", 1, 1, send_fd, "FD                     sends on a connection that was there when it started"},
 	{"reach", 2, 2, reach, "ptrace|mem|vm|getfd PID     getfd sends on a connection of that process"},
 	{"offer-tcp", 4, 4, offer_tcp, "ADDR PORT @NAME MS"},
 	{"take", 1, 1, take, "@NAME                    sends on what offer-tcp hands out"},

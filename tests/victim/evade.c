@@ -229,7 +229,22 @@ static int udp_elsewhere(struct call *c)
 	return fd < 0 || sendto(fd, word, sizeof(word), 0, &e.sa, e.len) < 0 ? errno : 0;
 }
 
+#define GSO_SIZE 100
+
+/* Ten datagrams by one send, which the kernel cuts apart on their way out. */
+static int udp_gso(struct call *c)
+{
+	struct endpoint e = endpoint_from(c->argv[0], c->argv[1]);
+	int fd = endpoint_socket(&e, SOCK_DGRAM, 0), size = GSO_SIZE;
+	static char body[10 * GSO_SIZE];
+
+	if (fd < 0 || setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof(size)))
+		return errno;
+	return sendto(fd, body, sizeof(body), 0, &e.sa, e.len) < 0 ? errno : 0;
+}
+
 const struct attempt evade_attempts[] = {
+	{"udp-gso", 2, 2, udp_gso, "ADDR PORT                 ten datagrams that the kernel cuts out of one"},
 	{"udp-reconnect", 4, 4, udp_reconnect, "DECOY PORT ADDR PORT  connected to the one, then to the other"},
 	{"udp-elsewhere", 4, 4, udp_elsewhere, "DECOY PORT ADDR PORT  connected to the one, sent to the other"},
 	{"toctou-tcp", 5, 5, toctou_tcp, "DECOY PORT ADDR PORT MS  another thread writes to the address all the time"},

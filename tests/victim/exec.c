@@ -150,6 +150,21 @@ static void change_root(char **args, char **rest)
 	exec_rest(args[1], args[1], rest);
 }
 
+/* A copy that has no name any more when it runs. */
+static void deleted(char **args, char **rest)
+{
+	int fd = create(args[0]);
+
+	copy_self(fd);
+	close(fd);
+	fd = open(args[0], O_PATH | O_CLOEXEC);
+	if (fd < 0 || unlink(args[0]))
+		die(errno, "%s", args[0]);
+	rest[-1] = args[0];
+	syscall(SYS_execveat, fd, "", rest - 1, environ, AT_EMPTY_PATH);
+	die(errno, "exec of what is deleted");
+}
+
 static void hard_link(char **args, char **rest)
 {
 	unlink(args[0]);
@@ -307,6 +322,7 @@ const struct transform exec_transforms[] = {
 	{"mount-over", 1, mount_over, "PATH     exec of PATH, over which it lies in a mount namespace of its own"},
 	{"mount-inside", 1, mount_inside, "PATH   the same in the mount namespace where it is"},
 	{"mount-nowhere", 1, mount_nowhere, "PATH  exec of a copy at PATH of a file system that is unmounted"},
+	{"deleted", 1, deleted, "PATH        exec of a copy at PATH that is deleted"},
 	{"hardlink", 1, hard_link, "PATH"},
 	{"symlink", 1, symbolic_link, "PATH"},
 	{"script", 1, script, "PATH         exec of a #! script"},

@@ -72,6 +72,8 @@ func TestAttemptsInANamespace(t *testing.T) {
 		}
 		expect(t, program, "-- socket inet raw icmp", "ok")
 		expect(t, program, "-- socket packet raw", "ok")
+		expect(t, program, "-- netlink-address lo 192.0.2.7 127.0.0.1 "+at["127.0.0.1"], "ok")
+		expect(t, program, "-- netlink-address none0 192.0.2.7 127.0.0.1 9", "ENODEV")
 		expect(t, program, "-- ping 192.0.2.1", "ENETUNREACH")
 		expect(t, program, "-- packet none0 127.0.0.1 1", "ENODEV")
 		expect(t, program, "-- connect-tcp 2001:db8::1 80", "ENETUNREACH")

@@ -44,8 +44,8 @@ struct transform {
 
 /* Tables of the other files; each ends with an entry without a name. */
 extern const struct attempt connect_attempts[], serve_attempts[], raw_attempts[], uring_attempts[], borrow_attempts[],
-	id_attempts[], evade_attempts[], agent_attempts[], sctp_attempts[];
-extern const struct transform exec_transforms[], process_transforms[], id_transforms[];
+	id_attempts[], evade_attempts[], agent_attempts[], sctp_attempts[], space_attempts[], say_attempts[];
+extern const struct transform exec_transforms[], process_transforms[], id_transforms[], space_transforms[];
 
 /* An address and port as written on the command line. The spelling decides the family: a colon makes it IPv6, so that
  * ::ffff:a.b.c.d is IPv4 on an AF_INET6 socket. */

@@ -117,7 +117,7 @@ func TestAttemptsReachTheirPeer(t *testing.T) {
 	at := serve(t, "127.0.0.1")
 	for _, attempt := range []string{
 		"connect-tcp A", "connect-tcp A 500", "nonblock-tcp A", "fastopen A", "fastopen-connect A",
-		"connect-udp A 2000", "sendto-udp A 2000", "sendmsg-udp A 2000", "sendmmsg-udp A 2000", "udp-unspec A 2000", "sendto-udp A",
+		"connect-udp A 2000", "sendto-udp A 2000", "sendmsg-udp A 2000", "sendmmsg-udp A 2000", "udp-unspec A 2000", "sendto-udp A", "udp-gso A", "say-udp A 6869", "say-tcp A 68690a", "say-tcp A 68690a 1",
 		"connect-unspec", "connect-unspec A",
 		"connect-tcp ::ffff:A", "sendto-udp ::ffff:A 2000", "nonblock-tcp ::ffff:A", // IPv4 over an AF_INET6 socket
 		"bind-tcp 127.0.0.1 0", "listen-tcp 127.0.0.1 0", "listen-only", "listen-only 0",
@@ -265,4 +265,5 @@ func TestRingsConnect(t *testing.T) {
 		expect(t, program, "-- "+name+" ::ffff:"+at, "ok")
 		expect(t, program, "-- "+name+" "+free, "ECONNREFUSED")
 	}
+	expect(t, program, "-- uring-inherited "+at, "ok")
 }

@@ -84,6 +84,10 @@ func TestMessage(t *testing.T) {
 		}}, "allowed DNS answer for a.example of Main /bin/a: 2 addresses"},
 		{"stale", &Record{Event: event.Event{Kind: event.KindStale, Removed: true, Site: "pods: refused\n"}}, `the cluster's API cannot be heard; what is known of it stays in force: pods: refused\n`},
 		{"heard again", &Record{Event: event.Event{Kind: event.KindStale}}, "the cluster's API is heard again"},
+		{
+			"tunnel", &Record{Event: event.Event{Kind: event.KindTunnel, Query: "ev\nil.example", Told: 100, Subject: event.Subject{Exe: "/bin/dig", Origin: event.OriginExec}}},
+			`DNS tunnel: Exec /bin/dig has asked for 100 names below ev\nil.example that look like data`,
+		},
 		{"hello", &Record{Event: event.Event{Kind: event.KindHello, Host: "pay\n.example", Verdict: event.VerdictDeny, Reason: event.ReasonDefault, Remote: netip.MustParseAddrPort("192.0.2.1:443")}}, `denied TLS for pay\n.example to 192.0.2.1:443: no rule allows it, default of a rule`},
 		{"response", &Record{Event: event.Event{Kind: event.KindResponse, Method: "GET", Host: "a\n.example", Path: "/x", Status: 404, Latency: 1500 * time.Microsecond, Remote: netip.MustParseAddrPort("192.0.2.1:80")}}, `status 404 after 1.5ms for request GET a\n.example/x to 192.0.2.1:80`},
 		{"hello without a name", &Record{Event: event.Event{Kind: event.KindHello, Verdict: event.VerdictDeny, Reason: event.ReasonAmbiguous, Flaw: event.FlawHello, Remote: netip.MustParseAddrPort("192.0.2.1:443")}}, "denied TLS for no name to 192.0.2.1:443: its ClientHello cannot be read, or asks for a name in two ways"},
@@ -211,13 +215,13 @@ func TestNamesAreDistinct(t *testing.T) {
 	}
 	distinct("verdict", int(event.VerdictKill)+1, func(i uint8) string { return VerdictName(event.Verdict(i)) })
 	distinct("origin", int(event.OriginHost)+1, func(i uint8) string { return OriginName(event.Origin(i)) })
-	distinct("reason", int(event.ReasonProtected)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
+	distinct("reason", int(event.ReasonFronted)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
 	distinct("call", int(event.CallOption)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepTap)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
 	distinct("flaw", int(event.FlawHello), func(i uint8) string { return FlawName(event.Flaw(i + 1)) })
 	distinct("part of kTLS", int(event.KTLSReceive)+1, func(i uint8) string { return KTLSPartName(event.KTLSPart(i)) })
-	distinct("kind", int(event.KindResponse), func(i uint8) string { return KindName(event.Kind(i + 1)) })
+	distinct("kind", int(event.KindTunnel), func(i uint8) string { return KindName(event.Kind(i + 1)) })
 }
 
 func TestCut(t *testing.T) {

@@ -60,6 +60,9 @@ func (r *Record) Message() string {
 		return r.tamper()
 	case event.KindKTLS:
 		return r.ktls()
+	case event.KindTunnel:
+		return words("DNS tunnel:", who(r), r.where(), "has asked for", strconv.FormatUint(uint64(r.Event.Told), 10), "names below", Escape(r.Event.Query)) +
+			" that look like data"
 	case event.KindLost:
 		return words("lost", strconv.FormatUint(r.Event.Lost, 10), "records at", Escape(r.Event.Site))
 	case event.KindLate:
@@ -189,6 +192,8 @@ func why(r *Record) string {
 		return "nobody acts under another's label"
 	case event.ReasonProtected:
 		return "the agent, and what it has put into the kernel, is not for governed containers"
+	case event.ReasonFronted:
+		return "another site is asked for than the connection was made for"
 	case event.ReasonDNSStream:
 		return "this DNS cannot be read, and " + ruleOf(r) + " allows no other"
 	case event.ReasonUnasked:

@@ -59,6 +59,8 @@ func KindName(k event.Kind) string {
 		return "ktls"
 	case event.KindResponse:
 		return "response"
+	case event.KindTunnel:
+		return "tunnel"
 	}
 	return number(k)
 }
@@ -134,6 +136,8 @@ func ReasonName(r event.Reason) string {
 		return "opaque"
 	case event.ReasonProtected:
 		return "protected"
+	case event.ReasonFronted:
+		return "fronted"
 	case event.ReasonNamesFull:
 		return "namesFull"
 	}

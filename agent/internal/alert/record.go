@@ -45,7 +45,7 @@ func (r *Record) Denied() bool { return r.Event.Verdict >= event.VerdictDeny }
 // have been one, a session, a loss. Alerts are never displaced by traffic.
 func (r *Record) Important() bool {
 	switch r.Event.Kind {
-	case event.KindSessionStart, event.KindSessionEnd, event.KindForeign, event.KindLost, event.KindLate, event.KindStale, event.KindTamper:
+	case event.KindSessionStart, event.KindSessionEnd, event.KindForeign, event.KindLost, event.KindLate, event.KindStale, event.KindTamper, event.KindTunnel:
 		return true
 	case event.KindExec, event.KindExit, event.KindConnect, event.KindListen, event.KindSocket,
 		event.KindFlow, event.KindCgroup, event.KindBorrow, event.KindDNS, event.KindRequest, event.KindHello,
@@ -59,7 +59,7 @@ func (r *Record) Important() bool {
 // packets are at least warnings because they mean that something was not seen or not judged.
 func (r *Record) Severity() event.Severity {
 	switch {
-	case r.Event.Kind == event.KindTamper:
+	case r.Event.Kind == event.KindTamper, r.Event.Kind == event.KindTunnel:
 		return event.SeverityCritical
 	case r.Event.Kind == event.KindStale && !r.Event.Removed:
 		return event.SeverityInfo

@@ -40,6 +40,7 @@ type Enforcement struct {
 	Steps           []Step          `mapstructure:"steps"` // of the ladder that may be used, strongest first
 	UnknownWorkload UnknownWorkload `mapstructure:"unknownWorkload"`
 	Borrowing       Borrowing       `mapstructure:"borrowing"`
+	Fronting        Fronting        `mapstructure:"fronting"`
 }
 
 // Step is one rung of the enforcement ladder.
@@ -72,6 +73,16 @@ const (
 	BorrowRefuse Borrowing = "refuse"
 	BorrowAudit  Borrowing = "audit" // tell it, and let it be
 	BorrowAllow  Borrowing = "allow"
+)
+
+// Fronting is what becomes of a request or ClientHello that asks for another site than its connection was made for.
+type Fronting string
+
+// The choices.
+const (
+	FrontDeny  Fronting = "deny"
+	FrontAudit Fronting = "audit" // tell it, and let it be
+	FrontAllow Fronting = "allow"
 )
 
 // Kernel says where the agent's kernel objects live and how large they are.
@@ -184,6 +195,15 @@ type Gate struct {
 type Names struct {
 	LeastTTL     time.Duration `mapstructure:"leastTTL"`
 	PerContainer int           `mapstructure:"perContainer"` // addresses, and names
+	Tunnel       Tunnel        `mapstructure:"tunnel"`
+}
+
+// Tunnel says what is told as a DNS tunnel.
+type Tunnel struct {
+	Names   int           `mapstructure:"names"`   // below one domain, within Window; 0: nothing
+	Entropy int           `mapstructure:"entropy"` // bits a character of them on average, at least
+	Window  time.Duration `mapstructure:"window"`
+	Except  []string      `mapstructure:"except"` // domains below which any may be asked for
 }
 
 // Alerts says where alerts go.
@@ -284,7 +304,7 @@ const (
 func Default() Config {
 	return Config{
 		Policies:    Policies{Dir: "/etc/sallyport/policies"},
-		Enforcement: Enforcement{Steps: ladder(), UnknownWorkload: UnknownAllow, Borrowing: BorrowRefuse},
+		Enforcement: Enforcement{Steps: ladder(), UnknownWorkload: UnknownAllow, Borrowing: BorrowRefuse, Fronting: FrontAudit},
 		Protect:     Protect{Repair: true, Access: AccessRefuse},
 		Kernel: Kernel{
 			BPFFS: "/sys/fs/bpf", PinDir: "sallyport", CgroupRoot: CgroupAuto,
@@ -303,7 +323,10 @@ func Default() Config {
 		Kube:    Kube{Enabled: PresenceAuto, StaleAfter: 30 * time.Second, NetworkPolicies: true, WriteStatus: true},
 		Webhook: Webhook{Address: ":8443", Cert: "/etc/sallyport/webhook/tls.crt", Key: "/etc/sallyport/webhook/tls.key"},
 		Gate:    Gate{Enabled: true},
-		Names:   Names{LeastTTL: 30 * time.Second, PerContainer: 4096},
+		Names: Names{
+			LeastTTL: 30 * time.Second, PerContainer: 4096,
+			Tunnel: Tunnel{Names: 100, Entropy: 3, Window: 10 * time.Minute, Except: []string{"cluster.local", "in-addr.arpa", "ip6.arpa"}},
+		},
 		Alerts: Alerts{
 			JSONL: JSONL{Enabled: true, Path: "/var/log/sallyport/alerts.jsonl", MaxSizeMB: 100, MaxBackups: 5, MaxAgeDays: 30},
 			Syslog: Syslog{

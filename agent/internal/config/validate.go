@@ -14,20 +14,22 @@ import (
 // Bounds of numbers. The upper ones keep a typing error from taking the node's memory: kernel maps
 // are allocated when they are made.
 const (
-	minEntries   = 64
-	maxEntries   = 1 << 24
-	minRingBytes = 64 << 10 // the largest page size there is: a ring is a number of pages
-	maxRingBytes = 1 << 30
-	minQueue     = 2
-	maxQueue     = 1 << 20
-	maxAppName   = 48 // RFC 5424 section 6
-	maxPEN       = 1<<32 - 1
-	maxPort      = 1<<16 - 1
-	maxSocket    = 107   // sockaddr_un.sun_path without its NUL
-	maxNames     = 32768 // of all containers together, as bpf/include/maps/names.h has room for
-	maxLeastTTL  = 24 * time.Hour
-	maxNodeName  = 253
-	maxTaintName = 63 // after the prefix
+	minEntries      = 64
+	maxEntries      = 1 << 24
+	minRingBytes    = 64 << 10 // the largest page size there is: a ring is a number of pages
+	maxRingBytes    = 1 << 30
+	minQueue        = 2
+	maxQueue        = 1 << 20
+	maxAppName      = 48 // RFC 5424 section 6
+	maxPEN          = 1<<32 - 1
+	maxPort         = 1<<16 - 1
+	maxSocket       = 107   // sockaddr_un.sun_path without its NUL
+	maxTunnelNames  = 10000 // two bytes of each domain of a container for each
+	maxTunnelWindow = 24 * time.Hour
+	maxNames        = 32768 // of all containers together, as bpf/include/maps/names.h has room for
+	maxLeastTTL     = 24 * time.Hour
+	maxNodeName     = 253
+	maxTaintName    = 63 // after the prefix
 )
 
 // Bounds of runtime.nri.timeout: a shorter one refuses what only takes its time, a longer one is beyond the
@@ -54,6 +56,7 @@ func (c Config) validate(s sources) error {
 	k.steps(c.Enforcement.Steps)
 	oneOf(k, "enforcement.unknownWorkload", c.Enforcement.UnknownWorkload, UnknownAllow, UnknownDeny)
 	oneOf(k, "enforcement.borrowing", c.Enforcement.Borrowing, BorrowRefuse, BorrowAudit, BorrowAllow)
+	oneOf(k, "enforcement.fronting", c.Enforcement.Fronting, FrontDeny, FrontAudit, FrontAllow)
 	oneOf(k, "protect.access", c.Protect.Access, AccessRefuse, AccessAudit, AccessAllow)
 	k.kernel(c.Kernel)
 	k.runtime(c.Runtime)
@@ -179,6 +182,11 @@ func (c *checker) names(n Names) {
 	c.between("names.perContainer", n.PerContainer, 1, maxNames)
 	if n.LeastTTL < 0 || n.LeastTTL > maxLeastTTL {
 		c.fail("names.leastTTL", "", "%s is not from 0s to %s", n.LeastTTL, maxLeastTTL)
+	}
+	c.between("names.tunnel.names", n.Tunnel.Names, 0, maxTunnelNames)
+	c.between("names.tunnel.entropy", n.Tunnel.Entropy, 0, 8) // bits of a byte
+	if n.Tunnel.Window < time.Second || n.Tunnel.Window > maxTunnelWindow {
+		c.fail("names.tunnel.window", "", "%s is not from 1s to %s", n.Tunnel.Window, maxTunnelWindow)
 	}
 }
 

@@ -129,7 +129,7 @@ func (g *Registry) Join(e event.Event) *alert.Record {
 	case event.KindResponse:
 		g.requests.answered(&r.Event)
 	case event.KindExec, event.KindExit, event.KindSessionEnd, event.KindConnect, event.KindListen,
-		event.KindSocket, event.KindFlow, event.KindForeign, event.KindLost, event.KindBorrow, event.KindLate, event.KindDNS, event.KindStale, event.KindTamper, event.KindHello, event.KindKTLS:
+		event.KindSocket, event.KindFlow, event.KindForeign, event.KindLost, event.KindBorrow, event.KindLate, event.KindDNS, event.KindStale, event.KindTamper, event.KindHello, event.KindKTLS, event.KindTunnel:
 	}
 	g.containers.name(r)
 	r.ExecID, r.Terminal = g.sessions.execOf(e.Subject.Session, now)

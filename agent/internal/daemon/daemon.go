@@ -20,6 +20,7 @@ import (
 	"github.com/sallyport/sallyport/agent/internal/config"
 	"github.com/sallyport/sallyport/agent/internal/correlate"
 	"github.com/sallyport/sallyport/agent/internal/metrics"
+	"github.com/sallyport/sallyport/agent/internal/tunnel"
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/gate"
@@ -58,6 +59,7 @@ type agent struct {
 	fanout   *alert.Fanout
 	feed     *api.Feed
 	metrics  *metrics.Metrics
+	tunnels  *tunnel.Watcher
 	engine   *engine
 	nri      *nri.Plugin        // nil: switched off
 	lookup   *containerd.Lookup // nil: switched off
@@ -73,7 +75,7 @@ func Run(ctx context.Context, cfg config.Config, log logrus.FieldLogger) (err er
 	}
 	a := &agent{
 		cfg: cfg, log: log.WithField("component", "daemon"), started: time.Now(), proc: procfs.New(procDir),
-		registry: correlate.New(correlate.Config{}), feed: api.NewFeed(),
+		registry: correlate.New(correlate.Config{}), feed: api.NewFeed(), tunnels: tunnel.New(tunnelsOf(cfg.Names.Tunnel)),
 	}
 	// The socket first: a second agent ends here, before it touches the kernel side of the first.
 	server, err := api.Listen(api.Config{Socket: cfg.API.Socket, Status: a, Governor: a, Explainer: a, Events: a.feed, Log: log})
@@ -118,6 +120,8 @@ func (a *agent) open() error {
 		UnknownDeny:   a.cfg.Enforcement.UnknownWorkload == config.UnknownDeny,
 		BorrowRefuse:  a.cfg.Enforcement.Borrowing == config.BorrowRefuse,
 		BorrowTell:    a.cfg.Enforcement.Borrowing != config.BorrowAllow,
+		FrontRefuse:   a.cfg.Enforcement.Fronting == config.FrontDeny,
+		FrontTell:     a.cfg.Enforcement.Fronting != config.FrontAllow,
 		TellExec:      a.cfg.Visibility.Exec,
 		TellConnect:   a.cfg.Visibility.Connect,
 		Names:         probes.Names{Most: uint32(a.cfg.Names.PerContainer), LeastTTL: a.cfg.Names.LeastTTL}, // config bounds it

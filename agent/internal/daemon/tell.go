@@ -15,6 +15,7 @@ import (
 	"github.com/sallyport/sallyport/agent/internal/api"
 	"github.com/sallyport/sallyport/agent/internal/config"
 	"github.com/sallyport/sallyport/agent/internal/metrics"
+	"github.com/sallyport/sallyport/agent/internal/tunnel"
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/tell"
 	"github.com/sallyport/sallyport/runtime/cgroup"
@@ -102,6 +103,14 @@ func (a *agent) handle(e event.Event) {
 		return // told for the taps alone
 	}
 	a.publish(e)
+	if found, ok := a.tunnels.Observe(&e); ok {
+		a.publish(found)
+	}
+}
+
+// tunnelsOf is what the configuration says of DNS tunnels.
+func tunnelsOf(c config.Tunnel) tunnel.Config {
+	return tunnel.Config{Names: c.Names, Entropy: float64(c.Entropy), Window: c.Window, Except: c.Except}
 }
 
 // publish hands an event on with its names.

@@ -111,7 +111,7 @@ func (m *Metrics) Observe(e *event.Event) {
 	case event.KindExec, event.KindExit, event.KindSessionStart, event.KindSessionEnd, event.KindConnect,
 		event.KindListen, event.KindSocket, event.KindCgroup, event.KindLost, event.KindBorrow, event.KindTamper, event.KindKTLS:
 		m.judged.WithLabelValues(known(alert.CallName(e.Call)), verdict, reason).Inc()
-	case event.KindLate, event.KindStale, event.KindResponse: // counted by their kinds
+	case event.KindLate, event.KindStale, event.KindResponse, event.KindTunnel: // counted by their kinds
 	}
 }
 

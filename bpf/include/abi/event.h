@@ -21,7 +21,7 @@ enum ev_kind {
 	EV_KIND_FLOW = 8,
 	EV_KIND_FOREIGN = 9,
 	EV_KIND_CGROUP = 10,
-	EV_KIND_BORROW = 12, /* 11, 13 and 15 are made in user space only */
+	EV_KIND_BORROW = 12, /* 11, 13, 15 and 21 are made in user space only */
 	EV_KIND_DNS = 14,
 	EV_KIND_REQUEST = 16,
 	EV_KIND_TAMPER = 17, /* made in user space too */
@@ -75,6 +75,7 @@ enum reason {
 	REASON_AMBIGUOUS = 13, /* no request, or one that two programs could read in two ways: enum flaw */
 	REASON_OPAQUE = 14, /* where rules.http governs, something that nobody reads */
 	REASON_PROTECTED = 15, /* made in user space only, of every TAMPER */
+	REASON_FRONTED = 16, /* another site is asked for than the connection was made for */
 };
 
 /* Where an error or a loss was counted. */

@@ -15,6 +15,8 @@ enum control_flags {
 				       and execs are told at once, for what they map may need taps */
 	CONTROL_PROTECT_REFUSE = 256, /* protect.access: refuse */
 	CONTROL_PROTECT_TELL = 512,   /* refuse or audit */
+	CONTROL_FRONT_REFUSE = 1024,  /* enforcement.fronting: deny */
+	CONTROL_FRONT_TELL = 2048,    /* deny or audit */
 	CONTROL_UNITS = 128,	    /* policies select units of the node: tell of new cgroups that may be one */
 };
 

@@ -40,9 +40,10 @@ struct tls_conn {
 	__u32 speaks; /* enum tls_speaks */
 	__u64 name_hash; /* of the name by which its socket was allowed */
 	__u64 name_serial; /* 0: by none */
-	__u32 served; /* 1: the gate lets it pass by the name that it asks for */
+	__u8 served; /* 1: the gate lets it pass by the name that it asks for */
+	__u8 holds; /* 1: a write waits for its handshake, which gives it a socket: TLS_HELD */
 	__u16 verdict; /* enum verdict, of the request that denied it; 0: it could not be read */
-	__u16 holds; /* 1: a write waits for its handshake, which gives it a socket: TLS_HELD */
+	__u32 asked;  /* of that name, see front_mark() in lib/front.h; 0: the gate has not read it */
 	struct request request;
 };
 

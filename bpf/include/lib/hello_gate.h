@@ -7,6 +7,7 @@
  *
  * Fails closed: a ClientHello that cannot be read asks for no name, and no rule with serverNames matches that.
  */
+#include <lib/front.h>
 #include <lib/request_tell.h>
 #include <lib/tls_gate.h>
 #include <parse/clienthello_again.h>
@@ -112,15 +113,21 @@ __noinline int hello_ask(struct __sk_buff *skb, struct requests *requests, struc
 	return FLAW_NONE;
 }
 
-/* Tells the library's object, if there is a tap, whether the connection passes by its name, whatever is requested. */
-static __always_inline void hello_tell_tap(struct __sk_buff *skb, int served)
+/* Tells the library's object, if there is a tap, which name was asked for, and whether the connection passes by it, whatever is requested. */
+static __always_inline void hello_tell_tap(struct __sk_buff *skb, const struct hello *hello, int served)
 {
 	struct tls_tie *tie = tls_tie_of(skb);
 	struct tls_conn *conn;
+	struct front f = {};
 
 	conn = tie ? bpf_map_lookup_elem(&conn_by_object, &tie->key) : 0;
-	if (conn && conn->serial == tie->serial)
-		conn->served = served;
+	if (!conn || conn->serial != tie->serial)
+		return;
+	conn->served = served;
+	if (!(hello->flags & HELLO_NAMED))
+		return;
+	front_site(&f, hello->name, hello->len);
+	conn->asked = front_mark(&f);
 }
 
 /* The connection cannot be read from here on. Returns 0: it does not go on unread. */
@@ -155,7 +162,7 @@ __noinline int hello_passed(struct __sk_buff *skb, struct requests *requests, st
 	if (!hello)
 		return hello_give_up(requests, FLAW_HELLO);
 	read = !!(room->answer.flags & ANSWER_HTTP);
-	hello_tell_tap(skb, !read);
+	hello_tell_tap(skb, &hello->now, !read);
 	again = hello->again && read && !hello->read;
 	requests->named = room->query.revision;
 	hello->read = read;

@@ -4,6 +4,14 @@
 #include <lib/request_room.h>
 #include <maps/requests.h>
 
+/* Whether rules say which requests may be made; 1 where that cannot be told: they are read, and judged. */
+static __always_inline int requests_count(const struct request_room *room)
+{
+	struct ruleset *ruleset;
+
+	return ruleset_of(room->query.revision, room->container, &ruleset) != RULESET_FOUND || has_bits(&ruleset->http);
+}
+
 /* A new connection, whose first byte has this sequence number. */
 static __always_inline void requests_begin(struct requests *requests, __u32 seq)
 {

@@ -41,6 +41,8 @@ static __always_inline __u32 reading_judge(struct reading *g, int hello)
 	verdict = room_answer(room, g->owner);
 	if (flaw && verdict != VERDICT_ALLOW)
 		room->answer.reason = reason_of_flaw(flaw);
+	if (!flaw)
+		verdict = front_verdict(room, g->owner, verdict);
 	if (!verdict_passes(verdict))
 		g->requests->end = http_end_of(room, g->requests, verdict, flaw);
 	if (verdict != VERDICT_ALLOW || room->flags & CONTROL_TELL_CONNECT)
@@ -170,6 +172,7 @@ __noinline int reading_ask(struct request_room *room, const struct flow_key *key
 	room->flags = c->flags;
 	room->opened = state->opened;
 	room->container = state->owner.container;
+	room->asked = 0;
 	return 1;
 }
 
@@ -323,8 +326,11 @@ __noinline int reading_enter(struct __sk_buff *skb, struct requests *requests, s
 	}
 	if (!seg->out && !segment_socket(skb, sk, &requests->stream, seg))
 		return VERDICT_DENY;
-	if (requests->carries == CARRIES_NOTHING)
+	if (requests->carries == CARRIES_NOTHING) {
 		requests->carries = CARRIES_REQUESTS;
+		if (!requests_count(room))
+			requests_give_up(requests, FLAW_SYNTAX); /* names are read, and this is no TLS */
+	}
 	return VERDICT_NONE;
 }
 

@@ -49,9 +49,11 @@ struct request_room {
 	__u32 ended;   /* in a tap: 1: all was read, or what it is has been judged */
 	__u32 opened;  /* at the gate: as the socket's, see struct sock_state */
 	__u32 unread;  /* at the gate: 1: the packet is of a connection of TLS that has begun */
-	__u64 container; /* at the gate: of the socket's owner */
+	__u32 asked;   /* in a tap: as the connection's */
 	__u32 told;    /* requests that pass and were told since it was 0 */
+	__u64 container; /* at the gate: of the socket's owner */
 	__u32 hello;   /* at the gate: enum hello_flags of a ClientHello that is judged */
+	__u32 pad;
 	__u64 told_ns; /* when the last of them was, CLOCK_BOOTTIME */
 	__u64 socket;  /* at the gate: cookie of its socket where it cannot */
 	struct request_told record;

@@ -6,6 +6,7 @@
  * encrypts it. Where nothing can be read, what is written is judged as no request: only rules without
  * rules.http allow it.
  */
+#include <lib/front.h>
 #include <lib/request_tell.h>
 #include <lib/socket.h>
 #include <lib/tap_h2.h>
@@ -81,9 +82,12 @@ __noinline int tap_judge(struct tls_conn *conn, struct request *r, struct reques
 	request_reset(r);
 	if (flaw && verdict != VERDICT_ALLOW)
 		room->answer.reason = reason_of_flaw(flaw);
+	if (conn->speaks == TLS_SPEAKS_HTTP2)
+		tap_h2_said(room);
+	room->asked = conn->asked;
+	if (!flaw)
+		verdict = front_verdict(room, label, verdict);
 	if (verdict != VERDICT_ALLOW || room->flags & CONTROL_TELL_CONNECT) {
-		if (conn->speaks == TLS_SPEAKS_HTTP2)
-			tap_h2_said(room);
 		tap_flow(&room->key, conn);
 		tap_tell(room, label, flaw);
 	}

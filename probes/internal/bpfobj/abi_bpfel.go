@@ -80,6 +80,8 @@ const (
 	ABIControlFlagsCONTROL_TAPS           ABIControlFlags = 64
 	ABIControlFlagsCONTROL_PROTECT_REFUSE ABIControlFlags = 256
 	ABIControlFlagsCONTROL_PROTECT_TELL   ABIControlFlags = 512
+	ABIControlFlagsCONTROL_FRONT_REFUSE   ABIControlFlags = 1024
+	ABIControlFlagsCONTROL_FRONT_TELL     ABIControlFlags = 2048
 	ABIControlFlagsCONTROL_UNITS          ABIControlFlags = 128
 )
 
@@ -511,7 +513,7 @@ const (
 type ABILimits uint32
 
 const (
-	ABILimitsABI_VERSION     ABILimits = 8
+	ABILimitsABI_VERSION     ABILimits = 9
 	ABILimitsRULE_WORDS      ABILimits = 8
 	ABILimitsRULE_MAX        ABILimits = 512
 	ABILimitsEXE_LEN         ABILimits = 256
@@ -632,6 +634,7 @@ const (
 	ABIReasonREASON_AMBIGUOUS  ABIReason = 13
 	ABIReasonREASON_OPAQUE     ABIReason = 14
 	ABIReasonREASON_PROTECTED  ABIReason = 15
+	ABIReasonREASON_FRONTED    ABIReason = 16
 )
 
 type ABIRule struct {
@@ -764,9 +767,10 @@ type ABITlsConn struct {
 	Speaks     uint32
 	NameHash   uint64
 	NameSerial uint64
-	Served     uint32
+	Served     uint8
+	Holds      uint8
 	Verdict    uint16
-	Holds      uint16
+	Asked      uint32
 	Request    struct {
 		_      structs.HostLayout
 		Parser struct {

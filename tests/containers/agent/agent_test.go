@@ -167,6 +167,8 @@ func (a *agent) Observe(t *testing.T, filters ...string) []event {
 type event struct {
 	Time                                                     time.Time
 	Kind, Severity, Workload, Namespace, Pod, Container      string
+	Query                                                    string
+	Told                                                     uint32
 	ContainerID, Origin, Session, ExecID, Binary, Call, Peer string
 	Rule, Policy, Verdict, Would, Reason, Step, Message      string
 	Method, Host, Path                                       string // of a request

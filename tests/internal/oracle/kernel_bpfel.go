@@ -35,6 +35,8 @@ const (
 	KernelControlFlagsCONTROL_TAPS           KernelControlFlags = 64
 	KernelControlFlagsCONTROL_PROTECT_REFUSE KernelControlFlags = 256
 	KernelControlFlagsCONTROL_PROTECT_TELL   KernelControlFlags = 512
+	KernelControlFlagsCONTROL_FRONT_REFUSE   KernelControlFlags = 1024
+	KernelControlFlagsCONTROL_FRONT_TELL     KernelControlFlags = 2048
 	KernelControlFlagsCONTROL_UNITS          KernelControlFlags = 128
 )
 
@@ -424,9 +426,10 @@ type KernelTlsConn struct {
 	Speaks     uint32
 	NameHash   uint64
 	NameSerial uint64
-	Served     uint32
+	Served     uint8
+	Holds      uint8
 	Verdict    uint16
-	Holds      uint16
+	Asked      uint32
 	Request    KernelRequest
 }
 

@@ -122,6 +122,13 @@ func (i *inside) do(o order) (r report, err error) {
 		err = i.streams[o.ID].Close()
 	case "write": // to a stream, Count bytes at a time
 		err = inPieces(i.streams[o.ID], o.Bytes, o.Count)
+	case "read": // what there is next, from a stream
+		if err = i.streams[o.ID].SetReadDeadline(time.Now().Add(o.Wait)); err == nil {
+			r.Bytes = make([]byte, 1<<10)
+			var n int
+			n, err = i.streams[o.ID].Read(r.Bytes)
+			r.Bytes = r.Bytes[:n]
+		}
 	case "message": // of DNS, from a stream
 		r.Bytes, err = message(i.streams[o.ID], o.Wait)
 	case "lookup": // as Go's resolver does

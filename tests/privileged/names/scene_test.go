@@ -70,8 +70,14 @@ func newScene(t *testing.T, names probes.Names) *scene {
 // newPod is a scene without a resolver.
 func newPod(t *testing.T, names probes.Names) *scene {
 	t.Helper()
+	return newPodOf(t, probes.Config{Names: names})
+}
+
+// newPodOf is the same of a kernel side that is configured otherwise.
+func newPodOf(t *testing.T, cfg probes.Config) *scene {
+	t.Helper()
 	s := &scene{node: pod.NewNode(t), Net: testutil.NewNet(t, testutil.NetOptions{})}
-	s.kernel, s.judge = attached.Open(t, s.node, probes.Config{Names: names}, attached.Enforcing())
+	s.kernel, s.judge = attached.Open(t, s.node, cfg, attached.Enforcing())
 	var err error
 	if s.names, err = judge.OpenNames(s.kernel); err != nil {
 		t.Fatal(err)

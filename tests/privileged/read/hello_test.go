@@ -149,6 +149,7 @@ func TestHellosInPieces(t *testing.T) {
 			{Name: "another the second time", Pieces: []string{good, change + bad}, Wait: true, Back: good, Ends: reset},
 			{Name: "another in one", Pieces: []string{good + change + bad}, Ends: reset},
 			{Name: "no TLS", Pieces: []string{"EHLO a.example"}, Back: answer, Ends: ended},
+			{Name: "no TLS, a word that could begin a request", Pieces: []string{"secret"}, Back: answer, Ends: ended},
 			{Name: "data at once", Pieces: []string{data}, Back: answer, Ends: ended},
 		}
 		for i := 1; i < len(bad); i += 7 {

@@ -14,12 +14,18 @@ import (
 func covered(t *testing.T, step event.Step) *scene {
 	t.Helper()
 	s := newScene(t, step)
+	s.coverAll(t)
+	return s
+}
+
+// coverAll taps the libraries of all programs.
+func (s *scene) coverAll(t *testing.T) {
+	t.Helper()
 	for _, p := range programs() {
 		early := s.start(t, p.args(s)...)
 		s.cover(t, early, p.library)
 		_ = early.in.Close() // it may have ended
 	}
-	return s
 }
 
 // Requests over TLS are judged before they are encrypted: what a rule allows arrives, what none allows does not, and the
