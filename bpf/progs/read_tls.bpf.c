@@ -113,9 +113,7 @@ int BPF_KPROBE(read_tls_unread, void *object)
 SEC("uprobe")
 int BPF_KPROBE(read_tls_again, void *object)
 {
-	tap_end((__u64)object);
-	tap_use((__u64)object);
-	return 0;
+	return tap_again((__u64)object);
 }
 
 SEC("uprobe")

@@ -81,6 +81,25 @@ static __always_inline void tap_end(__u64 object)
 }
 
 /*
+ * An object begins anew, as OpenSSL has it do at each handshake. One within a write has the library encrypt what was given
+ * to that write, before there was a peer to judge it by.
+ */
+static __always_inline int tap_again(__u64 object)
+{
+	struct tls_thread *thread;
+	struct tls_conn *conn;
+
+	tap_end(object);
+	conn = tap_use(object);
+	if (!conn)
+		return 0;
+	thread = tap_thread();
+	if (!thread || thread->writing == object)
+		conn->state = TLS_DENIED; /* closed */
+	return 0;
+}
+
+/*
  * len bytes are about to be written to an object. What the library did not take comes again from the same
  * place of the stream with the next write, so what was judged once is passed over. written: see struct
  * tls_thread.
