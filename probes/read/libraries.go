@@ -141,8 +141,7 @@ func names(functions []function) []string {
 }
 
 // inspect finds the libraries that a file is or has inside, and where their functions are, with told also those that bring
-// answers. Without any the library is
-// empty, and the error wraps elfsym.ErrNotFound. The error can also be that of one library beside others.
+// answers. Without any the library is empty, and the error wraps elfsym.ErrNotFound. The error can also be that of one library beside others.
 func inspect(r io.ReaderAt, told bool) (lib Library, points []point, err error) {
 	f, err := elfsym.Open(r)
 	if err != nil {

@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"net/http"
 	"net/netip"
 	"testing"
 
@@ -18,7 +19,7 @@ func TestAnswersGetTheirQuestions(t *testing.T) {
 	}
 	ask := func(asked uint64, path string) {
 		e := at(asked)
-		e.Method, e.Host, e.Path, e.Rule = "GET", "a.example", path, 9
+		e.Method, e.Host, e.Path, e.Rule = http.MethodGet, "a.example", path, 9
 		g.Join(e)
 	}
 	answer := func(asked uint64) event.Event {
@@ -28,7 +29,7 @@ func TestAnswersGetTheirQuestions(t *testing.T) {
 	}
 	ask(1, "/one")
 	ask(2, "/two")
-	if e := answer(2); e.Path != "/two" || e.Method != "GET" || e.Host != "a.example" || e.Rule != 9 || e.Status != 200 {
+	if e := answer(2); e.Path != "/two" || e.Method != http.MethodGet || e.Host != "a.example" || e.Rule != 9 || e.Status != 200 {
 		t.Errorf("the second is told as %+v", e)
 	}
 	if e := answer(2); e.Path != "" {

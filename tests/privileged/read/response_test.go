@@ -53,7 +53,7 @@ func (s *scene) says(t *testing.T, at netip.AddrPort, table [][]string) {
 
 // answer1 answers the one request of a connection; whose body comes between the first and the second piece.
 func answer1(conn net.Conn, table [][]string) {
-	defer conn.Close() //nolint:errcheck // the client says what it got
+	defer conn.Close() // the client says what it got
 	r, err := http.ReadRequest(bufio.NewReader(conn))
 	if err != nil {
 		return

@@ -26,7 +26,7 @@ func call(address, method string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()                                                       //nolint:errcheck // it ends with the program
+	defer conn.Close()                                                       // it ends with the program
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second) // it tries again until then
 	defer cancel()
 	if err := conn.Invoke(ctx, method, &emptypb.Empty{}, &emptypb.Empty{}); err != nil {
