@@ -56,8 +56,8 @@ static __always_inline int ktls_refused(const struct label *label)
 }
 
 /*
- * Whether the running thread works for an object of a TLS library that a tap reads, whose socket has these ends: the library
- * asks then, not the program past it.
+ * Whether the running thread works for an object of a TLS library that a tap reads, whose socket has these ends, or has none yet
+ * (GnuTLS asks before its handshake): the library asks then, not the program past it.
  */
 static __always_inline int ktls_is_tapped(const struct ktls_ask *ask)
 {
@@ -70,6 +70,8 @@ static __always_inline int ktls_is_tapped(const struct ktls_ask *ask)
 		return 0;
 	key.object = thread->object;
 	conn = bpf_map_lookup_elem(&conn_by_object, &key);
+	if (conn && conn->state == TLS_NEW)
+		return 1;
 	return conn && conn->state == TLS_TIED && conn->netns == ask->netns && conn->local_port == ask->local_port &&
 	       conn->remote_port == ask->remote_port && is_address(conn->remote, ask->remote);
 }
