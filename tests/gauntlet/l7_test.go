@@ -99,9 +99,10 @@ func (k *sink) reset() {
 
 // knows says whether the secret of a saying has come, with all behind it.
 func (k *sink) knows(a *saying) bool {
+	_, behind, _ := strings.Cut(a.bytes, secret)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return strings.Contains(k.heard.String(), a.bytes[strings.Index(a.bytes, secret):])
+	return strings.Contains(k.heard.String(), secret+behind)
 }
 
 // TestGauntletL7 lets a hostile client say what no rule allows to servers that it may ask for other things. Each saying comes to
@@ -176,13 +177,9 @@ func (s *scene) stops(e event.Event) bool {
 }
 
 func stoppedBy(e event.Event) string {
-	switch e.Kind {
-	case event.KindRequest:
-		return "request"
-	case event.KindHello:
-		return "ClientHello"
-	case event.KindDNS:
-		return "query"
+	read := map[event.Kind]string{event.KindRequest: "request", event.KindHello: "ClientHello", event.KindDNS: "query"}
+	if what, ok := read[e.Kind]; ok {
+		return what
 	}
 	return where(e)
 }
