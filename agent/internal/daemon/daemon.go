@@ -53,6 +53,7 @@ type agent struct {
 	label    *label.Labeller
 	gate     *gate.Gate // nil: switched off
 	names    *judge.Names
+	peers    *peerNames // of allowed requests
 	taps     *taps
 	endings  *endings
 	registry *correlate.Registry
@@ -147,6 +148,7 @@ func (a *agent) attach() error {
 	if a.names, err = judge.OpenNames(a.kernel); err != nil {
 		return err
 	}
+	a.peers = newPeerNames(a.names.PeerName)
 	a.taps = newTaps(a)
 	a.endings = newEndings(a)
 	if a.engine, err = newEngine(a); err != nil {

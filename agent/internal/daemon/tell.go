@@ -129,10 +129,13 @@ func (a *agent) peerName(e *event.Event) string {
 	switch e.Call {
 	case event.CallConnect, event.CallSendmsg, event.CallPacketOut:
 		if e.Subject.Container != 0 && e.Remote.Addr().IsValid() {
+			if e.Kind == event.KindRequest && e.Verdict == event.VerdictAllow {
+				return a.peers.of(e.Subject.Container, e.Remote.Addr(), e.Time)
+			}
 			return a.names.PeerName(e.Subject.Container, e.Remote.Addr())
 		}
 	case event.CallNone, event.CallBind, event.CallListen, event.CallAccept, event.CallSocket, event.CallPacketIn, event.CallTrace, event.CallReceive,
-		event.CallSignal, event.CallLimit, event.CallBPF:
+		event.CallSignal, event.CallLimit, event.CallBPF, event.CallOption:
 	}
 	return ""
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/sallyport/sallyport/agent/internal/alert"
-	"github.com/sallyport/sallyport/probes/event"
 )
 
 // Config says what to read at each scrape. A function that is nil leaves its metrics out. They are
@@ -49,6 +48,7 @@ type Metrics struct {
 	reloads      prometheus.Counter
 	reloadErrors prometheus.Counter
 	sites        siteNames
+	found        counterCache
 }
 
 const namespace = "sallyport"
@@ -94,27 +94,6 @@ func New(cfg Config) (*Metrics, error) {
 	return m, nil
 }
 
-// Observe counts one event.
-func (m *Metrics) Observe(e *event.Event) {
-	m.events.WithLabelValues(known(alert.KindName(e.Kind))).Inc()
-	if e.Kind == event.KindLost {
-		m.lost.WithLabelValues(m.sites.bounded(e.Site)).Add(float64(e.Lost))
-		return
-	}
-	if e.Verdict == event.VerdictNone {
-		return
-	}
-	verdict, reason := known(alert.VerdictName(e.Verdict)), known(alert.ReasonName(e.Reason))
-	switch e.Kind {
-	case event.KindFlow, event.KindForeign, event.KindDNS, event.KindRequest, event.KindHello:
-		m.gated.WithLabelValues(verdict, reason).Inc()
-	case event.KindExec, event.KindExit, event.KindSessionStart, event.KindSessionEnd, event.KindConnect,
-		event.KindListen, event.KindSocket, event.KindCgroup, event.KindLost, event.KindBorrow, event.KindTamper, event.KindKTLS:
-		m.judged.WithLabelValues(known(alert.CallName(e.Call)), verdict, reason).Inc()
-	case event.KindLate, event.KindStale, event.KindResponse, event.KindTunnel: // counted by their kinds
-	}
-}
-
 // Tampered counts one thing that somebody took away or changed; err is why it could not be put back, nil if it was.
 func (m *Metrics) Tampered(thing string, err error) {
 	m.tampered.WithLabelValues(thing, strconv.FormatBool(err == nil)).Inc()
@@ -126,17 +105,6 @@ func (m *Metrics) PolicyReloaded(err error) {
 	if err != nil {
 		m.reloadErrors.Inc()
 	}
-}
-
-// known keeps what the tables of names do not know (a number) from becoming a series each.
-func known(name string) string {
-	if _, err := strconv.Atoi(name); err == nil {
-		return "other"
-	}
-	if name == "" {
-		return "none"
-	}
-	return name
 }
 
 // Limits of the server. A scrape is small, and whoever asks is not trusted.
