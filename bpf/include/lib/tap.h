@@ -86,12 +86,14 @@ static __always_inline void tap_end(__u64 object)
  */
 static __always_inline int tap_again(__u64 object)
 {
+	struct tls_key key = tap_key(object);
+	struct tls_conn *conn = bpf_map_lookup_elem(&conn_by_object, &key);
+	int denied = conn && conn->state == TLS_DENIED; /* by tap_write, which lets one of no bytes pass */
 	struct tls_thread *thread;
-	struct tls_conn *conn;
 
 	tap_end(object);
 	conn = tap_use(object);
-	if (!conn)
+	if (!conn || !denied)
 		return 0;
 	thread = tap_thread();
 	if (!thread || thread->writing == object)
