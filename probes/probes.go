@@ -293,8 +293,8 @@ func Cleanup(bpffs, pinDir string) (int, error) {
 	return count, nil
 }
 
-// removeLinks removes first those whose programs deny what others have not judged: with the others gone
-// they would deny, for a moment, what policies allow.
+// removeLinks removes those whose programs deny what others have not judged, and waits until they are gone: with the others
+// gone first they would deny, until it is their turn, what everybody on the node does.
 func removeLinks(dir string) error {
 	for _, dependent := range []string{"gate_tc_*", "judge_modret_*"} {
 		paths, err := filepath.Glob(filepath.Join(dir, dependent))
@@ -302,7 +302,7 @@ func removeLinks(dir string) error {
 			return fmt.Errorf("listing pinned links: %w", err)
 		}
 		for _, path := range paths {
-			if err := os.Remove(path); err != nil {
+			if err := attach.Remove(path); err != nil {
 				return fmt.Errorf("removing pinned link: %w", err)
 			}
 		}

@@ -104,16 +104,31 @@ func runs(l link.Link, prog *ebpf.Program) (bool, error) {
 	return theirs.Tag == ours.Tag && theirs.Name == ours.Name, nil
 }
 
-// Detach removes a pinned link. One that is not there is no error.
+// Detach removes a pinned link, whose program does not run any more when it returns. One that is not there is no error.
 func (p *Pins) Detach(name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err := p.letGo(name)
 	p.look = NewDir(p.dir)
-	if err := os.Remove(filepath.Join(p.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("unpinning link %s: %w", name, err)
+	return errors.Join(err, Remove(filepath.Join(p.dir, name)))
+}
+
+// Remove removes the pin of a link that nobody else holds, and waits until the link is gone with it: since Linux 6.6 what goes
+// with its last pin is detached in the background, some time later and in any order, and what goes with its last handle is
+// detached at once. A pin that is not there is no error.
+func Remove(path string) error {
+	pinned, err := link.LoadPinnedLink(path, nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	return err
+	if err != nil {
+		// It goes all the same, in the background.
+		return errors.Join(fmt.Errorf("opening pinned link %s: %w", path, err), os.Remove(path))
+	}
+	if err := pinned.Unpin(); err != nil {
+		return errors.Join(fmt.Errorf("unpinning link %s: %w", path, err), pinned.Close())
+	}
+	return pinned.Close()
 }
 
 // Names lists the pinned links.

@@ -131,7 +131,9 @@ func newBareRig(t *testing.T, step event.Step) *rig {
 func (r *rig) attach(t *testing.T) {
 	t.Helper()
 	cfg := r.cfg
-	if !r.own {
+	if r.own {
+		attached.Detach(t, cfg)
+	} else {
 		cfg = attached.Reuse(t, cfg)
 	}
 	var err error

@@ -43,21 +43,32 @@ var kept = &shelf{types: btf.NewCache(), loads: map[string]loaded{}} //nolint:go
 func Reuse(t testing.TB, cfg probes.Config) probes.Config {
 	t.Helper()
 	dir := filepath.Join(cfg.BPFFS, cfg.PinDir)
-	if _, err := os.Stat(dir); err == nil || cfg.Sizes != (probes.Sizes{}) || !kept.taken.TryLock() {
+	if _, err := os.Stat(dir); err == nil {
+		return cfg
+	}
+	if cfg.Sizes != (probes.Sizes{}) || !kept.taken.TryLock() {
+		Detach(t, cfg)
 		return cfg
 	}
 	t.Cleanup(kept.taken.Unlock)
 	if err := kept.pin(cfg, dir); err != nil {
 		t.Fatal("taking the maps of the tests before: ", err)
 	}
+	t.Cleanup(func() { testutil.Eventually(t, "the end of the programs' links", kept.unlinked) })
+	Detach(t, cfg)
+	cfg.Load = kept.load
+	return cfg
+}
+
+// Detach removes what is pinned at the end of the test. A BPF file system that is only unmounted lets its links go in any order,
+// and meanwhile fmod_ret denies to every program of the machine what fentry does not judge any more.
+func Detach(t testing.TB, cfg probes.Config) {
+	t.Helper()
 	t.Cleanup(func() {
 		if _, err := probes.Cleanup(cfg.BPFFS, cfg.PinDir); err != nil {
 			t.Error(err)
 		}
-		testutil.Eventually(t, "the end of the programs' links", kept.unlinked)
 	})
-	cfg.Load = kept.load
-	return cfg
 }
 
 // pin empties the maps and pins them in dir. The first time it makes them.
