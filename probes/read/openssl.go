@@ -31,15 +31,29 @@ func placeOpenSSL(f *elfsym.File, functions []function, found map[string]elfsym.
 	if err != nil || !needed {
 		return points, err
 	}
-	// What it is given is seen there and not once more outside.
-	points = slices.DeleteFunc(points, func(p point) bool {
-		return p.offset == found[sslWrite].Offset || p.offset == found[sslEx].Offset || p.offset == found[sslEx2].Offset
-	})
+	// What it is given is seen there and need not be seen once more outside.
+	outer := outerWrites(f.Calls, found, inner)
+	points = slices.DeleteFunc(points, func(p point) bool { return slices.Contains(outer, p.offset) })
 	program := progWriteEx
 	if _, ok := found[sslEx2]; ok {
 		program = progWriteEx2
 	}
 	return append(points, point{program: program, offset: inner}, point{program: progWroteN, offset: inner, returns: true}), nil
+}
+
+// outerWrites lists where those functions are that write by calling the inner one. Compilers put a copy of it into some, and who
+// writes by these does not pass it; nor is one listed whose code cannot be read. What is seen twice counts once.
+func outerWrites(callsOf func(elfsym.Func) ([]uint64, error), found map[string]elfsym.Func, inner uint64) (out []uint64) {
+	for _, name := range []string{sslWrite, sslEx, sslEx2} {
+		fn, ok := found[name]
+		if !ok {
+			continue
+		}
+		if calls, err := callsOf(fn); err == nil && slices.Contains(calls, inner) {
+			out = append(out, fn.Offset)
+		}
+	}
+	return out
 }
 
 // innerWrite is the offset of the function that all functions call that write. needed is false where there is none, for

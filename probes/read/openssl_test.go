@@ -49,6 +49,22 @@ func TestInnerWrite(t *testing.T) {
 	}
 }
 
+// A function that has a copy of the inner one inside is watched by itself, as in Node.
+func TestOuterWrites(t *testing.T) {
+	const write, ex, ex2, inner = 0x100, 0x200, 0x300, 0x400
+	calls := map[uint64][]uint64{write: {1, inner}, ex: {1, 2}}
+	found := map[string]elfsym.Func{sslWrite: {Offset: write}, sslEx: {Offset: ex}, sslEx2: {Offset: ex2}}
+	got := outerWrites(func(fn elfsym.Func) ([]uint64, error) {
+		if of, ok := calls[fn.Offset]; ok {
+			return of, nil
+		}
+		return nil, elfsym.ErrCode
+	}, found, inner)
+	if want := []uint64{write}; !slices.Equal(got, want) {
+		t.Errorf("%#x, want %#x", got, want)
+	}
+}
+
 // The library of the distribution, where it is installed, is read where all its functions write, and there alone.
 func TestInspectOpenSSL(t *testing.T) {
 	paths, err := filepath.Glob("/usr/lib/*-linux-gnu/libssl.so.3")

@@ -85,10 +85,7 @@ func tlsClients() []tlsClient {
 // TestClients: what programs make of requests over TLS, with servers in turn. Those that are allowed are answered, those
 // that are not never get to the server, and both are told with what was asked.
 func TestClients(t *testing.T) {
-	onSteps(t, func(t *testing.T, step event.Step) {
-		if step != event.StepLSM {
-			t.Skip("what is read, and how it is judged, is the same on all")
-		}
+	onOneStep(t, func(t *testing.T, step event.Step) {
 		s := newSceneOf(t, step, probes.Config{TellConnect: true})
 		s.coverClients(t)
 		s.swap(t, "Enforce", asked)

@@ -11,7 +11,7 @@ import (
 // TestFrontingOverTLS: a request for another site than the name that its connection asked for is denied, over HTTP/1 and HTTP/2,
 // whether the connection is allowed by its name or its requests are by rules.http. A connection that asked for no name says nothing.
 func TestFrontingOverTLS(t *testing.T) {
-	onSteps(t, func(t *testing.T, step event.Step) {
+	onOneStep(t, func(t *testing.T, step event.Step) {
 		s := newSceneOf(t, step, probes.Config{FrontTell: true, FrontRefuse: true})
 		s.coverAll(t)
 		s.swap(t, "Enforce", askedOrNamed)

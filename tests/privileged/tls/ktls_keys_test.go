@@ -20,7 +20,7 @@ const secretPart = 4
 // TestKernelTLSKeysAreNotRead looks for the keys that a program has given the kernel in all that the kernel programs have
 // written: rings, maps, and what is stored with the program's tasks and sockets.
 func TestKernelTLSKeysAreNotRead(t *testing.T) {
-	onSteps(t, func(t *testing.T, step event.Step) {
+	onOneStep(t, func(t *testing.T, step event.Step) {
 		s := newSceneOf(t, step, probes.Config{TellConnect: true})
 		k := s.sink(t)
 		c := s.commanded(t, k.at)

@@ -53,7 +53,7 @@ func kernelUsers(t *testing.T) (users []program) {
 // somebody is, it is refused that, encrypts by itself, and its requests are read.
 func TestLibraryDoesWithoutTheKernel(t *testing.T) {
 	users := kernelUsers(t)
-	onSteps(t, func(t *testing.T, step event.Step) {
+	onOneStep(t, func(t *testing.T, step event.Step) {
 		for _, p := range users {
 			t.Run(p.name, func(t *testing.T) { withoutKernel(t, newSceneOf(t, step, probes.Config{TellConnect: true}), p) })
 		}

@@ -44,14 +44,28 @@ func TestDeniedConnectionCarriesNothingMore(t *testing.T) {
 	})
 }
 
+// hookedStep is a step of the ladder that has a hook in sends.
+type hookedStep struct {
+	step  event.Step
+	probe feature.Probe
+}
+
 // onSteps runs a test on each step of the ladder that has a hook in sends.
 func onSteps(t *testing.T, test func(*testing.T, event.Step)) {
 	t.Helper()
+	onThese(t, []hookedStep{{event.StepLSM, feature.LSM}, {event.StepModRet, feature.ModRet}}, test)
+}
+
+// onOneStep runs a test of what is the same on all of them.
+func onOneStep(t *testing.T, test func(*testing.T, event.Step)) {
+	t.Helper()
+	onThese(t, []hookedStep{{event.StepLSM, feature.LSM}}, test)
+}
+
+func onThese(t *testing.T, steps []hookedStep, test func(*testing.T, event.Step)) {
+	t.Helper()
 	testutil.RequireRoot(t)
-	for _, step := range []struct {
-		step  event.Step
-		probe feature.Probe
-	}{{event.StepLSM, feature.LSM}, {event.StepModRet, feature.ModRet}} {
+	for _, step := range steps {
 		if lack := step.probe(); lack != nil {
 			if testutil.InVM() {
 				testutil.Unsupported(t, judge.StepName(step.step), lack.Error())
