@@ -95,15 +95,23 @@ static __always_inline struct tls_conn *tie_candidate(struct tls_tie *tie, const
 	return tie_of_goroutine(tie, task);
 }
 
-/* Ties a socket that the running thread sends on. No memory: what it carries is opaque (closed). */
+/*
+ * Ties a socket that the running thread sends on; before: 1: it was tied before. No memory: what it carries is opaque
+ * (closed). A write that waits for its handshake lets one send pass, the ClientHello, which is nothing that comes
+ * behind another object's records: the object was forgotten, and that is the write (closed).
+ */
 static __always_inline int tie_make(struct sock *sk, const struct sock_state *state,
-				    const struct label *label)
+				    const struct label *label, int before)
 {
 	struct tls_tie tie = {}, *kept;
 	struct tls_conn *conn = tie_candidate(&tie, state, label);
 
 	if (!conn)
 		return TIE_NONE;
+	if (before && conn->holds) {
+		conn->state = TLS_DENIED;
+		return TIE_DENIED;
+	}
 	tie_ends_of(conn, sk, state);
 	kept = bpf_sk_storage_get(&tie_by_sock, sk, &tie, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!kept) {
@@ -140,7 +148,10 @@ static __noinline int tie_send(struct sock *sk, const struct sock_state *state,
 		return tie_errno(tie);
 	if (status == TIE_HELD)
 		return -ERR_PERM;
-	if (tie_make(sk, state, label) == TIE_NONE && tie)
+	status = tie_make(sk, state, label, !!tie);
+	if (status == TIE_DENIED)
+		return -ERR_PERM;
+	if (status == TIE_NONE && tie)
 		tie->serial = 0; /* no object has encrypted this: closed at the gate */
 	return 0;
 }
