@@ -128,7 +128,7 @@ test-vm-kernel:
 .PHONY: test-containers
 test-containers: demo ## tier 4: the demo on this kernel, a real containerd, podman, runc and crun (root)
 	@contrib/tools/setup.sh test
-	$(if $(CONTAINERS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 $(CONTAINERS),@echo 'there is no tests/containers')
+	$(if $(CONTAINERS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 -timeout 30m $(CONTAINERS),@echo 'there is no tests/containers')
 
 .PHONY: test-node
 test-node: ## tier 5: pods over the CRI of containerd 1.6 and 2.3, and Kubernetes (root; builds them once)

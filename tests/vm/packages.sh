@@ -49,7 +49,7 @@ group() {
 in_guests() {
 	local options=$1
 	shift
-	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 "${GO:-go}" test -count=1 -timeout 30m -p "${VM_PARALLEL:-1}" \
+	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 "${GO:-go}" test -count=1 -timeout 40m -p "${VM_PARALLEL:-1}" \
 		-exec "$vmrun -kernel $kernel $options" "$@"
 }
 
