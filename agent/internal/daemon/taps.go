@@ -90,14 +90,16 @@ func (p *taps) needs(container uint64) bool {
 	return ok
 }
 
-// files lists what speaks TLS in a container, for status.
+// files lists what speaks TLS in a container, for status. The lock is not held meanwhile: taps that let go of containers ask
+// needs() under theirs.
 func (p *taps) files(container uint64) []read.File {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.open == nil {
+	open := p.open
+	p.mu.Unlock()
+	if open == nil {
 		return nil
 	}
-	return p.open.Files(container)
+	return open.Files(container)
 }
 
 // run follows what is wanted and what is executed until ctx ends. What is in place then stays.
