@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests of packages in a guest. With CLIENTS=1 in the environment guests get programs that people use (clients.sh).
+# Runs the tests of packages in a guest.
 #
 #   tests/vm/packages.sh VMRUN KERNELDIR PACKAGE... -- FLAG-OF-VMRUN...
 #
@@ -27,10 +27,10 @@ has_clients='/tests/privileged/tls$'
 
 # The ladder runs beside the others: guests wait half of their time, and what takes turns is one thread.
 run() {
-	local status=0 turning rest clients=
+	local status=0 turning rest clients
 	group "$takes_turns" "-turns ${flags[*]}" "$@" &
 	turning=$!
-	[ -z "${CLIENTS:-}" ] || clients=$("${0%/*}/clients.sh") || status=1
+	clients=$("${0%/*}/clients.sh") || status=1
 	group "$has_clients" "${flags[*]} $clients" "$@" || status=1
 	mapfile -t rest < <(printf '%s\n' "$@" | grep -Ev "$takes_turns|$has_clients")
 	group . "${flags[*]}" "${rest[@]}" || status=1
