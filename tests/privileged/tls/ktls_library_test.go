@@ -11,6 +11,7 @@ import (
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/probes/read"
+	"github.com/sallyport/sallyport/tests/testutil"
 )
 
 // Commands that run programs whose libraries are built with kTLS, where those of the machine are not. Debian's openssl is since 13,
@@ -20,7 +21,7 @@ const (
 	envGnuTLS  = "SALLYPORT_GNUTLS_KTLS"  // gnutls-cli
 )
 
-// kernelUsers are programs whose libraries have the kernel encrypt where they may. Without any the test is skipped.
+// kernelUsers are programs whose libraries have the kernel encrypt where they may.
 func kernelUsers(t *testing.T) (users []program) {
 	t.Helper()
 	openssl := []string{"openssl"}
@@ -44,7 +45,7 @@ func kernelUsers(t *testing.T) (users []program) {
 		}})
 	}
 	if len(users) == 0 {
-		t.Skipf("no library here is built with kTLS; %s and %s may name programs", envOpenSSL, envGnuTLS)
+		testutil.Unsupported(t, "ktls-library", "no library here is built with kTLS; "+envOpenSSL+" and "+envGnuTLS+" may name programs")
 	}
 	return users
 }
@@ -52,9 +53,8 @@ func kernelUsers(t *testing.T) (users []program) {
 // TestLibraryDoesWithoutTheKernel: a library that has the kernel encrypt is left alone where nobody is asked about requests; where
 // somebody is, it is refused that, encrypts by itself, and its requests are read.
 func TestLibraryDoesWithoutTheKernel(t *testing.T) {
-	users := kernelUsers(t)
 	onOneStep(t, func(t *testing.T, step event.Step) {
-		for _, p := range users {
+		for _, p := range kernelUsers(t) {
 			t.Run(p.name, func(t *testing.T) { withoutKernel(t, newSceneOf(t, step, probes.Config{TellConnect: true}), p) })
 		}
 	})

@@ -2,20 +2,25 @@ package tls
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/probes/read"
 	"github.com/sallyport/sallyport/tests/testutil"
 )
 
-// envWays is where the client of OpenSSL is that is made of tests/victim/tls/openssl.c.
-const envWays = "SALLYPORT_VICTIM_TLS"
+const (
+	envWays  = "SALLYPORT_VICTIM_TLS"        // the client of OpenSSL that is made of tests/victim/tls/openssl.c
+	envNewer = "SALLYPORT_WITH_OPENSSL_KTLS" // runs a program with the library of openssl (envOpenSSL), which is 3.3 or newer
+)
 
 // opensslWays: the ways to write that OpenSSL has beside SSL_write are read, or nothing leaves by them.
 func opensslWays(t *testing.T, s *scene) {
@@ -24,6 +29,7 @@ func opensslWays(t *testing.T, s *scene) {
 	if client == "" {
 		testutil.Unsupported(t, envWays, "it is not set: make test-vm sets it")
 	}
+	newer := s.newerOpenSSL(t)
 	for _, c := range []struct {
 		way, path string
 		want      []string // lines that it begins to print
@@ -44,10 +50,11 @@ func opensslWays(t *testing.T, s *scene) {
 	} {
 		t.Run(c.way+c.path, func(t *testing.T) {
 			path := c.path + c.way
-			said := s.box.Command(client, c.way, s.host(), s.port(), path).Run(t)
-			if said == "absent" {
-				t.Skipf("the library of this machine has no SSL_%s", c.way)
+			command := []string{client, c.way, s.host(), s.port(), path}
+			if c.way == "write_ex2" {
+				command = slices.Insert(command, 0, newer)
 			}
+			said := s.box.Command(command...).Run(t)
 			lines := strings.Split(said, "\n")
 			for i, want := range c.want {
 				if i >= len(lines) || !strings.HasPrefix(lines[i], want) {
@@ -61,6 +68,30 @@ func opensslWays(t *testing.T, s *scene) {
 		})
 	}
 	t.Run("early data", func(t *testing.T) { earlyData(t, s, client) })
+}
+
+// newerOpenSSL taps a library that is newer than the machine's, and returns what runs a program with it.
+func (s *scene) newerOpenSSL(t *testing.T) string {
+	t.Helper()
+	newer := os.Getenv(envNewer)
+	if newer == "" {
+		testutil.Unsupported(t, envNewer, "it is not set: make test-vm sets it")
+	}
+	s.swap(t, "Enforce", plain) // before its library is known its connection would be opaque, and denied
+	early := s.start(t, os.Getenv(envOpenSSL), "s_client", "-quiet", "-connect", s.server.String())
+	testutil.Eventually(t, "the newer library", func() error {
+		if err := s.taps.Cover(s.box.ID, uint32(early.Process.Process.Pid)); err != nil {
+			return err
+		}
+		files := s.taps.Files(s.box.ID)
+		if !slices.ContainsFunc(files, func(f read.File) bool { return strings.HasPrefix(f.Path, "/ktls/libssl") && f.Library == read.OpenSSL }) {
+			return fmt.Errorf("tapped are %+v", files)
+		}
+		return nil
+	})
+	_ = early.in.Close() // it may have ended
+	s.swap(t, "Enforce", asked)
+	return newer
 }
 
 // earlyData: what a client writes before the handshake is over does not leave, be it allowed or not.
