@@ -310,17 +310,23 @@ static __always_inline int resolve(struct __sk_buff *skb, const struct passage *
 	return passage->out ? dns_out(skb, &passage->key, state) : dns_in(skb, &passage->key, state);
 }
 
+/* Whether what passes is told. */
+static __always_inline int tells_allowed(void)
+{
+	struct control *c = control_get();
+
+	return c && c->flags & CONTROL_TELL_CONNECT;
+}
+
 /* What a packet says, where that counts. verdict: of its flow. Returns the packet's. */
 static __always_inline __u8 read_packet(struct __sk_buff *skb, const struct passage *passage,
 					struct sock_state *state, __u8 verdict)
 {
-	struct control *c = control_get();
-
 	if ((passage->state == FLOW_DNS || passage->state == FLOW_REFUSED) && verdict_passes(verdict))
 		return resolve(skb, passage, state);
 	if (has_requests(passage, verdict))
 		return http_pass(skb, &passage->key, state, passage->out);
-	if (passage->state == FLOW_HTTP && verdict_passes(verdict) && c && c->flags & CONTROL_TELL_CONNECT)
+	if (passage->state == FLOW_HTTP && verdict_passes(verdict) && tells_allowed())
 		response_see(skb, &passage->key, state, passage->out);
 	return verdict;
 }
