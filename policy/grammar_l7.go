@@ -103,8 +103,8 @@ func (d *decoder) httpRule(v value) HTTPRule {
 func (d *decoder) grpcRule(v value) GRPCRule {
 	var r GRPCRule
 	present, ok := d.object(v, []field{
-		{name: "service", parse: func(v value) { r.Service = d.grpcName(v, "package.Service") }},
-		{name: "method", parse: func(v value) { r.Method = d.grpcName(v, "Method") }},
+		{name: "service", parse: func(v value) { r.Service = d.grpcName(v, "package.Service", identifiers) }},
+		{name: "method", parse: func(v value) { r.Method = d.grpcName(v, "Method", identifier) }},
 	})
 	if ok {
 		d.require(v, present, "service", "service: package.Service")
@@ -112,11 +112,10 @@ func (d *decoder) grpcRule(v value) GRPCRule {
 	return r
 }
 
-// grpcName decodes the full name of a service, or the name of a method: identifiers as protocol buffers have them.
-func (d *decoder) grpcName(v value, example string) string {
+// grpcName decodes the full name of a service, or the name of a method, in the form that is valid.
+func (d *decoder) grpcName(v value, example string, valid func(string) bool) string {
 	text, ok := d.text(v)
-	dotted := strings.Contains(example, ".")
-	if ok && (len(text) > maxGRPCName || !identifiers(text) || !dotted && strings.Contains(text, ".")) {
+	if ok && (len(text) > maxGRPCName || !valid(text)) {
 		d.fail(v, "write it as it is in the .proto file, "+example+"; patterns are for http: {method: POST, path: /package\\.Service/Get.*}",
 			"%s is no name of gRPC", quote(text))
 		return ""
@@ -130,17 +129,22 @@ const maxGRPCName = 255
 // identifiers says whether a text is identifiers with dots between them.
 func identifiers(text string) bool {
 	for part := range strings.SplitSeq(text, ".") {
-		for i := range len(part) {
-			c := part[i]
-			if letter := c|0x20 >= 'a' && c|0x20 <= 'z' || c == '_'; !letter && (i == 0 || c < '0' || c > '9') {
-				return false
-			}
-		}
-		if part == "" {
+		if !identifier(part) {
 			return false
 		}
 	}
 	return true
+}
+
+// identifier says whether a text is one, as protocol buffers have them: letters, digits and underscores, no digit first.
+func identifier(text string) bool {
+	for i := range len(text) {
+		c := text[i]
+		if letter := c|0x20 >= 'a' && c|0x20 <= 'z' || c == '_'; !letter && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return text != ""
 }
 
 // demandedOnce refuses a rule that demands one header twice.
