@@ -250,10 +250,7 @@ func response(raw []byte, e *event.Event) error {
 	e.Subject = subject(&r.Subject)
 	e.NetNS, e.Asked, e.Status = r.Netns, r.AskedNs, r.Status
 	e.Local, e.Remote = endpoint(r.Local, r.LocalPort), endpoint(r.Remote, r.RemotePort)
-	e.Protocol, e.Step, e.Call = unix.IPPROTO_TCP, event.Step(r.Step), event.CallPacketOut
-	if r.Direction == policyIngress {
-		e.Call = event.CallPacketIn
-	}
+	e.Protocol, e.Step, e.Call = unix.IPPROTO_TCP, event.Step(r.Step), requestCall(r.Direction)
 	if told := r.Header.KtimeNs; told > r.AskedNs {
 		e.Latency = time.Duration(told - r.AskedNs)
 	}

@@ -13,6 +13,14 @@ import (
 // policyIngress is DIR_INGRESS of bpf/include/abi/policy.h.
 const policyIngress = 1
 
+// requestCall is what a request is judged as, by the direction of its connection.
+func requestCall(direction uint8) event.Call {
+	if direction == policyIngress {
+		return event.CallPacketIn
+	}
+	return event.CallPacketOut
+}
+
 // request decodes REQUEST and HELLO, whose texts stand one behind the other at the end.
 func request(raw []byte, e *event.Event) error {
 	var r bpfobj.ABIEvRequest
@@ -30,10 +38,7 @@ func request(raw []byte, e *event.Event) error {
 	}
 	e.Rule, e.Revision, e.NetNS, e.Socket = r.Rule, r.Revision, r.Netns, r.Socket
 	e.Local, e.Remote = endpoint(r.Local, r.LocalPort), endpoint(r.Remote, r.RemotePort)
-	e.Protocol, e.Step, e.Call = unix.IPPROTO_TCP, event.Step(r.Step), event.CallPacketOut
-	if r.Direction == policyIngress {
-		e.Call = event.CallPacketIn
-	}
+	e.Protocol, e.Step, e.Call = unix.IPPROTO_TCP, event.Step(r.Step), requestCall(r.Direction)
 	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
 	e.Reason, e.Severity, e.Flaw = event.Reason(r.Reason), event.Severity(r.Severity), event.Flaw(r.Flaw)
 	e.Asked = r.Header.KtimeNs
