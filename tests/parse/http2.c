@@ -18,6 +18,7 @@ struct h2_user {}; /* nothing more is kept with a connection */
 #include <parse/http2.h>
 
 #include "hex.h"
+#include "http2_piece.h"
 
 static int in_value;
 
@@ -61,23 +62,6 @@ static void h2_request_end(struct h2 *h)
 	printf(" .");
 }
 
-/* Gives the parser a piece of n bytes. */
-static void piece(struct h2 *h, const __u8 *bytes, __u32 n)
-{
-	__u32 at = 0, pass;
-
-	while (!h->error && (at < n || h2_is_due(h))) {
-		if (h2_is_due(h)) {
-			h2_step(h, 0);
-			continue;
-		}
-		pass = h2_pass(h, n - at);
-		at += pass;
-		if (!pass)
-			h2_step(h, bytes[at++]);
-	}
-}
-
 int main(void)
 {
 	char *line = NULL;
@@ -94,7 +78,7 @@ int main(void)
 		in_value = 0;
 		h2_start(h);
 		for (at = 0; at < n && !h->error; at += size)
-			piece(h, bytes + at, n - at < size ? n - at : size);
+			http2_piece(h, bytes + at, n - at < size ? n - at : size);
 		if (h->error)
 			printf(" bad %d %d %d\n", h->error, h->hpack.error, h->head.error);
 		else

@@ -28,33 +28,25 @@ func (s *scene) serveNames(t *testing.T) *resolver {
 		conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(r.addr, 53)))
 		return err
 	})
-	t.Cleanup(func() { _ = conn.Close() }) // what ends serve
-	go r.serve(conn)
+	t.Cleanup(func() { _ = conn.Close() }) // what ends it
+	go testutil.ServeDNS(conn, r.answer)
 	return r
 }
 
-func (r *resolver) serve(conn *net.UDPConn) {
-	b := make([]byte, 1<<16)
-	for {
-		n, from, err := conn.ReadFromUDPAddrPort(b)
-		if err != nil {
-			return
-		}
-		var m dnsmessage.Message
-		if m.Unpack(b[:n]) != nil || len(m.Questions) != 1 {
-			continue
-		}
-		r.asked.Add(1)
-		q := m.Questions[0]
-		m.Response, m.Additionals = true, nil
-		if q.Type == dnsmessage.TypeA {
-			h := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 60}
-			m.Answers = []dnsmessage.Resource{{Header: h, Body: &dnsmessage.AResource{A: r.addr.As4()}}}
-		}
-		if answer, err := m.Pack(); err == nil {
-			_, _ = conn.WriteToUDPAddrPort(answer, from) // who waits for it says that it did not come
-		}
+// answer counts a query and answers it.
+func (r *resolver) answer(_ []byte, m *dnsmessage.Message) [][]byte {
+	r.asked.Add(1)
+	q := m.Questions[0]
+	m.Response, m.Additionals = true, nil
+	if q.Type == dnsmessage.TypeA {
+		h := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 60}
+		m.Answers = []dnsmessage.Resource{{Header: h, Body: &dnsmessage.AResource{A: r.addr.As4()}}}
 	}
+	answer, err := m.Pack()
+	if err != nil {
+		return nil // who waits for it says that it did not come
+	}
+	return [][]byte{answer}
 }
 
 // TestTunnelIsTold: a client that asks a real resolver for 1,000 names that carry data is told once, by its domain; one that

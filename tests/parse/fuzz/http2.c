@@ -10,6 +10,8 @@ struct h2_user {
 
 #include <parse/http2.h>
 
+#include "../http2_piece.h"
+
 static void h2_request(struct h2 *h)
 {
 	h->user.digest = digest_add(h->user.digest, 0x100);
@@ -34,23 +36,6 @@ static void h2_request_end(struct h2 *h)
 	h->user.digest = digest_add(h->user.digest, 0x300);
 }
 
-/* Reads a piece. */
-static void feed(struct h2 *h, const __u8 *bytes, size_t n)
-{
-	size_t at = 0, pass;
-
-	while (!h->error && (at < n || h2_is_due(h))) {
-		if (h2_is_due(h)) {
-			h2_step(h, 0);
-			continue;
-		}
-		pass = h2_pass(h, n - at);
-		at += pass;
-		if (!pass)
-			h2_step(h, bytes[at++]);
-	}
-}
-
 static __u64 end(const struct h2 *h)
 {
 	return digest_add(digest_add(digest_add(h->user.digest, h->error), h->hpack.error), h->head.error);
@@ -65,12 +50,12 @@ int LLVMFuzzerTestOneInput(const __u8 *bytes, size_t n)
 		return 0;
 	memset(&whole, 0, sizeof(whole));
 	h2_start(&whole);
-	feed(&whole, bytes, n);
+	http2_piece(&whole, bytes, n);
 	memset(&pieces, 0, sizeof(pieces));
 	h2_start(&pieces);
 	piece = piece_of(bytes, n);
 	for (at = 0; at < n; at += piece)
-		feed(&pieces, bytes + at, n - at < piece ? n - at : piece);
+		http2_piece(&pieces, bytes + at, n - at < piece ? n - at : piece);
 	must_agree(end(&whole), end(&pieces));
 	return 0;
 }

@@ -59,11 +59,7 @@ func (u *units) unit(t *testing.T, in, name string) *pod.Container {
 	if err := os.Mkdir(c.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(c.Dir, &st); err != nil {
-		t.Fatal(err)
-	}
-	c.ID = st.Ino
+	c.ID = inode(t, c.Dir)
 	return c
 }
 

@@ -88,11 +88,7 @@ func (r *rig) named(t *testing.T, dir ...string) *pod.Container {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(c.Dir, &st); err != nil {
-		t.Fatal(err)
-	}
-	c.ID = st.Ino
+	c.ID = inode(t, c.Dir)
 	return c
 }
 

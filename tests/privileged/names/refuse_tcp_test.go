@@ -230,7 +230,7 @@ func TestDeniedNameByLoopback(t *testing.T) {
 		return err
 	})
 	s.resolver.conns = append(s.resolver.conns, conn) // which the resolver closes
-	s.resolver.running.Go(func() { s.resolver.serve(conn) })
+	s.resolver.running.Go(func() { testutil.ServeDNS(conn, s.resolver.reply) })
 	a := newInsider(t, s.a)
 	a.want(t, "ok", order{Do: "open", ID: 1, Network: "udp4", Address: ":0"})
 	a.want(t, "EPERM", order{Do: "send", ID: 1, Address: local.String(), Bytes: query(1, denied, dnsmessage.TypeA)})

@@ -169,36 +169,24 @@ func newResolver(t *testing.T, s *scene, addresses ...netip.Addr) *resolver {
 			return err
 		})
 		r.conns = append(r.conns, conn)
-		r.running.Go(func() { r.serve(conn) })
+		r.running.Go(func() { testutil.ServeDNS(conn, r.reply) })
 	}
 	t.Cleanup(func() {
 		for _, conn := range r.conns {
-			_ = conn.Close() // what ends serve
+			_ = conn.Close() // what ends ServeDNS
 		}
 		r.running.Wait()
 	})
 	return r
 }
 
-func (r *resolver) serve(conn *net.UDPConn) {
-	b := make([]byte, 1<<16)
-	for {
-		n, from, err := conn.ReadFromUDPAddrPort(b)
-		if err != nil {
-			return
-		}
-		var m dnsmessage.Message
-		if m.Unpack(b[:n]) != nil || len(m.Questions) != 1 {
-			continue
-		}
-		r.mu.Lock()
-		r.asked = append(r.asked, m.Questions[0].Name.String())
-		respond := r.respond
-		r.mu.Unlock()
-		for _, reply := range respond(slices.Clone(b[:n]), m.Questions[0]) {
-			_, _ = conn.WriteToUDPAddrPort(reply, from) // who waits for it says that it did not come
-		}
-	}
+// reply remembers what was asked for, and answers as the test wants it.
+func (r *resolver) reply(query []byte, m *dnsmessage.Message) [][]byte {
+	r.mu.Lock()
+	r.asked = append(r.asked, m.Questions[0].Name.String())
+	respond := r.respond
+	r.mu.Unlock()
+	return respond(query, m.Questions[0])
 }
 
 // with makes the resolver answer otherwise.
