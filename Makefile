@@ -100,12 +100,15 @@ test-bpf: ## tier 2: BPF on this machine's kernel (root)
 	$(GO) test -count=1 -p 1 $(ATTACHING) || status=1; \
 	wait $$computing || status=1; exit $$status
 
-.PHONY: test-vm
-test-vm: build ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernels in QEMU
-	@contrib/tools/setup.sh test
+# vmrun, and what its guests get that is made here.
+.PHONY: guests
+guests: setup-test
 	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
 	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
 	cc -O2 -Wall -Wextra -o $(BUILD)/victim-tls tests/victim/tls/*.c
+
+.PHONY: test-vm
+test-vm: build guests ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernels in QEMU
 	for version in $(KERNELS); do tests/vm/kernels.sh "$$version" >/dev/null; done
 	@status=0; for version in $(KERNELS); do \
 	  $(MAKE) test-vm-kernel KERNEL="$$version" >"$(BUILD)/vm-$$version.log" 2>&1 & \
@@ -138,10 +141,8 @@ test-node: ## tier 5: pods over the CRI of containerd 1.6 and 2.3, and Kubernete
 	$(if $(NODE_TESTS),CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -p 1 -timeout 30m $(NODE_TESTS),@echo 'test-node: there is no tests/node in this tree')
 
 .PHONY: test-node-vm
-test-node-vm: build ## tier 5 in a guest: pods over the CRI of containerd 1.6, cgroup v2 alone, BPF LSM (root for apt)
-	@contrib/tools/setup.sh test node
-	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
-	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
+test-node-vm: build guests ## tier 5 in a guest: pods over the CRI of containerd 1.6, cgroup v2 alone, BPF LSM (root for apt)
+	@contrib/tools/setup.sh node
 	tests/vm/node.sh $(BUILD)/vmrun "$$(tests/vm/kernels.sh 6.12)" $(BUILD)/sallyport $(BUILD)/sallyport-hook $(BUILD)/victim \
 	  ./tests/node '^(TestMainAndExec|TestFirstInstructionIsGoverned)$$'
 	tests/vm/node.sh $(BUILD)/vmrun "$$(tests/vm/kernels.sh 6.12)" $(BUILD)/sallyport $(BUILD)/sallyport-hook $(BUILD)/victim \
@@ -165,13 +166,9 @@ fuzz-parsers: ## libFuzzer on each parser of the kernel, RUNS (1000000) executio
 	RUNS=$(RUNS) contrib/tools/fuzzparsers.sh
 
 .PHONY: bench
-bench: ## what it costs, as tables against a no-op natively and against no agent in the VM (root)
-	@contrib/tools/setup.sh test
+bench: guests ## what it costs, as tables against a no-op natively and against no agent in the VM (root)
 	$(GO) test -run '^$$' -bench . -benchmem ./policy/...
 	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v ./tests/bench
-	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
-	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
-	cc -O2 -Wall -Wextra -o $(BUILD)/victim-tls tests/victim/tls/*.c
 	for version in $(KERNELS); do \
 	  kernel=$$(tests/vm/kernels.sh "$$version"); \
 	  echo "== kernel $$version"; \
@@ -180,11 +177,7 @@ bench: ## what it costs, as tables against a no-op natively and against no agent
 	done
 
 .PHONY: gauntlet
-gauntlet: ## every attack against every step of the ladder, and every fault, as tables; fails where a row got worse (root)
-	@contrib/tools/setup.sh test
-	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
-	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
-	cc -O2 -Wall -Wextra -o $(BUILD)/victim-tls tests/victim/tls/*.c
+gauntlet: guests ## every attack against every step of the ladder, and every fault, as tables; fails where a row got worse (root)
 	@status=0; \
 	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v ./tests/gauntlet | tee $(BUILD)/gauntlet.log || status=1; \
 	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v -run '^TestFault' ./tests/containers/agent | tee $(BUILD)/faults.log || status=1; \
@@ -198,9 +191,7 @@ gauntlet: ## every attack against every step of the ladder, and every fault, as 
 	done; exit $$status
 
 .PHONY: bpf-stats
-bpf-stats: ## how much of each program the verifiers look at: makes tests/bpf/loadgate/stats.md (root)
-	@contrib/tools/setup.sh test
-	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
+bpf-stats: guests ## how much of each program the verifiers look at: makes tests/bpf/loadgate/stats.md (root)
 	@test='$(GO) test -count=1 -v -run ^TestEveryProgramLoads$$'; export CGO_ENABLED=0 REQUIRE_PRIVILEGED=1; \
 	{ $$test ./tests/bpf/loadgate; for version in $(KERNELS); do \
 	  $$test -exec "$(CURDIR)/$(BUILD)/vmrun -kernel $$(tests/vm/kernels.sh "$$version")" ./tests/bpf/loadgate; \
@@ -214,10 +205,8 @@ soak: ## an agent under mixed load for SOAK (30m): memory, files and tables must
 	@contrib/tools/setup.sh test
 	SOAK=$(SOAK) CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v -timeout 3h -run '^TestSoak$$' ./tests/containers/agent
 
-soak-vm: build ## the same in a guest with BPF LSM, for 10 minutes
-	@contrib/tools/setup.sh test node
-	CGO_ENABLED=0 $(GO) build -o $(BUILD)/vmrun ./tests/vm/vmrun
-	cc -static -O2 -pthread -Wall -Wextra -o $(BUILD)/victim tests/victim/*.c
+soak-vm: build guests ## the same in a guest with BPF LSM, for 10 minutes
+	@contrib/tools/setup.sh node
 	SOAK=10m GUEST_MINUTES=25 tests/vm/node.sh $(BUILD)/vmrun "$$(tests/vm/kernels.sh 6.12)" \
 	  $(BUILD)/sallyport $(BUILD)/sallyport-hook $(BUILD)/victim ./tests/containers/agent '^TestSoak$$'
 
