@@ -20,14 +20,16 @@ type witness struct {
 	fd int
 
 	mu    sync.Mutex
-	seen  []string // packets that an attack has sent
-	marks int      // datagrams to markPort
+	seen  []string        // packets that an attack has sent
+	flows map[string]bool // TCP connections that something was seen of
+	sent  map[string]bool // their segments
+	marks int             // datagrams to markPort
 }
 
 // newWitness watches until the end of the test.
 func newWitness(t *testing.T, in *testutil.NetNS) *witness {
 	t.Helper()
-	w := &witness{}
+	w := &witness{flows: map[string]bool{}, sent: map[string]bool{}}
 	all := int(binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL)))
 	in.Do(t, func() (err error) {
 		w.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, all)
@@ -92,10 +94,24 @@ func (w *witness) note(protocol uint16, b []byte) {
 	switch {
 	case port == markPort:
 		w.marks++
-	case port == decoyPort, isChatter(p), refusesDecoy(p):
+	case port == decoyPort, isChatter(p), refusesDecoy(p), w.isAftermath(p):
 	default:
 		w.seen = append(w.seen, fmt.Sprint(p.NetworkLayer().NetworkFlow(), " port ", port))
 	}
+}
+
+// isAftermath says whether a packet is of a connection that is known and carries nothing new: it acknowledges, ends it, or
+// comes again. A busy machine sends such of an earlier attack's connection while the next one runs.
+func (w *witness) isAftermath(p gopacket.Packet) bool {
+	tcp, ok := p.TransportLayer().(*layers.TCP)
+	if !ok {
+		return false
+	}
+	flow := fmt.Sprint(p.NetworkLayer().NetworkFlow(), tcp.TransportFlow())
+	segment := fmt.Sprint(flow, tcp.SYN, tcp.Seq, len(tcp.Payload))
+	again := w.sent[segment] || w.flows[flow] && !tcp.SYN && len(tcp.Payload) == 0
+	w.flows[flow], w.sent[segment] = true, true
+	return again
 }
 
 // isChatter says whether a packet is neighbour discovery or group membership.

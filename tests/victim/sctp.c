@@ -12,7 +12,8 @@
 
 #include "victim.h"
 
-#define ANSWER_MS 3000
+/* A first packet that is lost comes again after 3 s, and then after 6 (RFC 9260, section 16). */
+#define ANSWER_MS 10000
 
 /* linux/sctp.h, which does not go with the headers of the C library. */
 enum sctp_options {

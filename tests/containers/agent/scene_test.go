@@ -126,6 +126,14 @@ func count(text, prefix string) (n int) {
 	return n
 }
 
+// wantAllDenied says how many attempts of a shell were not denied, by what it has said.
+func wantAllDenied(t *testing.T, said string) {
+	t.Helper()
+	if n := count(said, "connect-tcp:") - count(said, "connect-tcp: EPERM"); n != 0 {
+		t.Errorf("%d attempts of the shell were not denied", n)
+	}
+}
+
 // more waits until there are n more lines that begin with prefix than now.
 func more(t *testing.T, what string, text func() string, prefix string, n int) {
 	t.Helper()
