@@ -95,7 +95,10 @@ func requestSayings() []saying {
 		{name: "HTTP/0.9", bytes: "GET /" + secret + "\r\n"},
 		{name: "CONNECT", bytes: head("CONNECT "+secret+":443", site)},
 		{name: "an upgrade", bytes: head("GET /open/"+secret, site, "Connection: Upgrade", "Upgrade: h2c")},
-		{name: "HTTP/2 without TLS", bytes: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + secret},
+		{name: "HTTP/2 without TLS", bytes: h2Asks("/" + secret)},
+		{name: "the same, byte by byte (HTTP/2)", bytes: h2Asks("/" + secret), piece: 1},
+		{name: "the same, behind an allowed request (HTTP/2)", bytes: h2Asks("/open", "/"+secret)},
+		{name: "what only begins as HTTP/2", bytes: h2Preface + secret},
 		{name: "a head of more than 8 KiB", bytes: head("GET /open", site, "X-A: "+strings.Repeat("a", 9000), "X-B: "+secret)},
 		{name: "no HTTP", bytes: "EHLO " + secret + "\r\n"},
 		{name: "a TLS stack of its own, where requests are read", bytes: "\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00" + record(secret)},
@@ -107,6 +110,20 @@ func requestSayings() []saying {
 		name: "another host than the address was resolved by (domain fronting)", port: anyPort, ask: site,
 		bytes: head("GET /open/"+secret, "evil.example"),
 	})
+}
+
+const h2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// h2Asks are requests for paths over HTTP/2, without a byte of Huffman's code.
+func h2Asks(paths ...string) string {
+	const site = "site.example"
+	said, stream := h2Preface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00", 1
+	for _, path := range paths {
+		block := "\x82\x86\x01" + string(rune(len(site))) + site + "\x04" + string(rune(len(path))) + path
+		said += "\x00\x00" + string(rune(len(block))) + "\x01\x05\x00\x00\x00" + string(rune(stream)) + block
+		stream += 2
+	}
+	return said
 }
 
 // record is application data of TLS.

@@ -6,6 +6,7 @@
 #include <abi/stream.h>
 
 enum request_limits {
+	H2_ROOM = 5440, /* bytes */
 	REQUEST_ROOMS = 4, /* read in by one processor at a time, by programs that interrupt each other */
 };
 
@@ -45,6 +46,8 @@ enum http_end {
 	HTTP_END_TEXT = 1,   /* the client gets 403, the server a reset */
 	HTTP_END_HEAD = 2,   /* the same without a body: what was denied is HEAD */
 	HTTP_END_RESET = 3,  /* both get a reset: nobody waits for an answer in HTTP/1 at that place */
+	HTTP_END_STREAM = 4, /* as HTTP_END_TEXT, on a stream of HTTP/2 */
+	HTTP_END_STREAM_HEAD = 5, /* as HTTP_END_HEAD, on such a stream */
 };
 
 /* What a connection carries. */
@@ -54,6 +57,7 @@ enum carries {
 	CARRIES_TLS = 2, /* whose requests a tap reads, see lib/tls_gate.h */
 	CARRIES_HELLO = 3, /* TLS whose ClientHello is being read, or may come a second time */
 	CARRIES_NAMED = 4, /* TLS that is allowed by the name it asks for */
+	CARRIES_HTTP2 = 5, /* requests, over HTTP/2 from the first byte on, see lib/http2_gate.h */
 };
 
 /* A connection at the gate whose requests are judged. */
@@ -67,8 +71,13 @@ struct requests {
 	__u8 carries;	       /* enum carries */
 	__u32 heard;	       /* up to where the client had been answered when the last of a request passed */
 	__u32 opened;	       /* as its socket's when it began */
-	__u32 pad;
+	__u32 on;	       /* over HTTP/2: the stream of the request that was judged last */
 	__u64 named;	       /* revision under which its ClientHello was judged; 0: it was not */
+};
+
+/* Room for struct h2, into which only programs look that read HTTP/2. */
+struct h2_room {
+	__u64 word[H2_ROOM / 8];
 };
 
 /* The ClientHello of a connection at the gate. */
@@ -81,6 +90,11 @@ struct hello_conn {
 	__u32 pad;
 };
 
+enum passed_flags {
+	PASSED_SAID = 1,
+	PASSED_PLACED = 2, /* the answer was begun: its place stays */
+};
+
 /*
  * What gate_skb tells gate_tc of a connection with requests: what of it may pass at the veth, or how it ends. Sequence
  * numbers, in host byte order.
@@ -90,4 +104,7 @@ struct passed {
 	__u32 next;  /* behind the last of them; of a connection that ends: what the server has, from either side */
 	__u32 end;   /* enum http_end; HTTP_END_SILENT: it goes on */
 	__u32 place; /* of the answer's first byte: behind all that the server has said */
+	__u32 on;    /* HTTP_END_STREAM: that stream */
+	__u32 said;  /* PASSED_SAID: behind the last byte that has passed to a client in the pod */
+	__u32 flags; /* enum passed_flags */
 };

@@ -27,24 +27,124 @@ _Static_assert(sizeof(HTTP_BODY) - 1 == 15, "as Content-Length says");
 static const __u8 http_denied[TCP_TEXT] = HTTP_HEAD HTTP_BODY;
 static const __u8 http_denied_head[TCP_TEXT] = HTTP_HEAD;
 
+/*
+ * The same on a stream of HTTP/2 (RFC 9113, 6; RFC 7541, 6.2.2): settings, which come first where the server has said
+ * nothing yet; the status, which needs no table; the body; and that no later stream is answered. Streams are filled in.
+ */
+#define HTTP2_SETTINGS "\0\0\0\4\0\0\0\0\0"
+#define HTTP2_STATUS(flags) "\0\0\5\1" flags "\0\0\0\0" "\x08\3" "403"
+#define HTTP2_DATA "\0\0\17\0\1\0\0\0\0" HTTP_BODY
+#define HTTP2_GOAWAY "\0\0\10\7\0\0\0\0\0" "\0\0\0\0" "\0\0\0\0"
+
+static const __u8 http2_denied[TCP_TEXT] = HTTP2_SETTINGS HTTP2_STATUS("\4") HTTP2_DATA HTTP2_GOAWAY;
+static const __u8 http2_denied_head[TCP_TEXT] = HTTP2_SETTINGS HTTP2_STATUS("\5") HTTP2_GOAWAY;
+
+/* Where streams stand in an answer; all even, for the checksum. */
+enum http2_places {
+	HTTP2_STATUS_ON = 9 + 5,
+	HTTP2_DATA_ON = 9 + 14 + 5,
+	HTTP2_LAST = 9 + 14 + 24 + 9,
+	HTTP2_HEAD_LAST = 9 + 14 + 9,
+	HTTP2_LEN = HTTP2_LAST + 8,
+	HTTP2_HEAD_LEN = HTTP2_HEAD_LAST + 8,
+};
+
+_Static_assert(sizeof(HTTP2_SETTINGS HTTP2_STATUS("\4") HTTP2_DATA HTTP2_GOAWAY) - 1 == HTTP2_LEN, "as the places say");
+_Static_assert(sizeof(HTTP2_SETTINGS HTTP2_STATUS("\5") HTTP2_GOAWAY) - 1 == HTTP2_HEAD_LEN, "as the places say");
+
 /* How long the answer is. */
 static __always_inline __u32 http_answer_len(const struct passed *passed)
 {
-	return passed->end == HTTP_END_HEAD ? sizeof(HTTP_HEAD) - 1 : sizeof(HTTP_HEAD HTTP_BODY) - 1;
+	switch (passed->end) {
+	case HTTP_END_HEAD:
+		return sizeof(HTTP_HEAD) - 1;
+	case HTTP_END_STREAM:
+		return HTTP2_LEN;
+	case HTTP_END_STREAM_HEAD:
+		return HTTP2_HEAD_LEN;
+	}
+	return sizeof(HTTP_HEAD HTTP_BODY) - 1;
+}
+
+/* Makes the frame the answer, but for its streams. Returns 0 when it cannot. A function of its own for its stack. */
+static __noinline int http_answer_make(struct __sk_buff *skb, const struct passed *passed, const struct tcp_seen *seen,
+				       const struct tcp_say *say)
+{
+	const __u8 *text = http_denied;
+
+	if (!passed || !seen || !say)
+		return 0;
+	if (passed->end == HTTP_END_HEAD)
+		text = http_denied_head;
+	else if (passed->end == HTTP_END_STREAM)
+		text = http2_denied;
+	else if (passed->end == HTTP_END_STREAM_HEAD)
+		text = http2_denied_head;
+	return tcp_make(skb, seen, say, text);
+}
+
+/* Writes the stream into an answer that was made. Returns 0 when it cannot: the frame is to be dropped. */
+static __noinline int http2_answer_on(struct __sk_buff *skb, const struct passed *passed, const struct tcp_seen *seen)
+{
+	__u32 begin, on;
+	struct tcp_say say = {};
+
+	if (!passed || !seen)
+		return 0;
+	begin = seen->at + TCP_LEN + tcp_options(seen, &say);
+	on = bpf_htonl(passed->on);
+	if (passed->end == HTTP_END_STREAM_HEAD)
+		return tcp_put(skb, seen->at, begin + HTTP2_STATUS_ON, on) && tcp_put(skb, seen->at, begin + HTTP2_HEAD_LAST, on);
+	return tcp_put(skb, seen->at, begin + HTTP2_STATUS_ON, on) && tcp_put(skb, seen->at, begin + HTTP2_DATA_ON, on) &&
+	       tcp_put(skb, seen->at, begin + HTTP2_LAST, on);
+}
+
+/*
+ * Settles where the answer begins, with its first segment. What the server said while its client's request was being judged
+ * has passed meanwhile: to a client in the pod as far as gate_tc has seen, to another as far as it says when it comes again.
+ */
+static __always_inline void http_place(struct passed *passed, const struct tcp_seen *seen)
+{
+	if (passed->flags & PASSED_PLACED)
+		return;
+	if (passed->flags & PASSED_SAID && seq_past(passed->said, passed->place) > 0)
+		passed->place = passed->said;
+	if (seq_past(seen->ack, passed->place) > 0)
+		passed->place = seen->ack;
+	passed->flags |= PASSED_PLACED;
+}
+
+/* A segment passes to a client in the pod. A function of its own for its stack. */
+static __noinline int http_say(struct __sk_buff *skb, struct passed *passed)
+{
+	struct segment seg;
+	__u32 end;
+
+	if (!passed || !segment_read(skb, ETHER_LEN, 0, &seg))
+		return 0;
+	end = seg.seq + seg.len;
+	if (passed->flags & PASSED_SAID && seq_past(end, passed->said) <= 0)
+		return 0;
+	passed->said = end;
+	passed->flags |= PASSED_SAID;
+	return 0;
 }
 
 /*
  * A segment of a client whose connection has ended. flags: of bpf_clone_redirect(), towards the server. Returns an
  * enum tcp_next.
  */
-static __always_inline int http_ended(struct __sk_buff *skb, const struct passed *passed, const struct tcp_seen *seen,
+static __always_inline int http_ended(struct __sk_buff *skb, struct passed *passed, const struct tcp_seen *seen,
 				      __u64 flags)
 {
-	struct tcp_say say = {.seq = passed->place, .flags = TCP_ACK, .back = 1};
-	__u32 len = http_answer_len(passed), got = seen->ack - passed->place;
+	struct tcp_say say = {.flags = TCP_ACK, .back = 1};
+	__s32 len = http_answer_len(passed), got;
 
 	if (!(seen->flags & TCP_ACK) || !tcp_takes(seen))
 		return TCP_NEXT_DROP; /* it only acknowledges */
+	http_place(passed, seen);
+	got = seq_past(seen->ack, passed->place); /* negative: something of the server is still on its way */
+	say.seq = passed->place;
 	say.ack = seen->seq + tcp_takes(seen);
 	if (passed->end == HTTP_END_RESET || got > len + 1) {
 		if (!tcp_reset_on(skb, seen, passed->next, flags))
@@ -59,7 +159,11 @@ static __always_inline int http_ended(struct __sk_buff *skb, const struct passed
 		return TCP_NEXT_DROP;
 	say.flags = TCP_PSH | TCP_ACK | TCP_FIN;
 	say.len = len;
-	return tcp_make(skb, seen, &say, passed->end == HTTP_END_HEAD ? http_denied_head : http_denied);
+	if (!http_answer_make(skb, passed, seen, &say))
+		return TCP_NEXT_DROP;
+	if (passed->end >= HTTP_END_STREAM && !http2_answer_on(skb, passed, seen))
+		return TCP_NEXT_DROP;
+	return TCP_NEXT_BACK;
 }
 
 /* Whether gate_skb has let all bytes of a segment pass. A function of its own for its stack. */
@@ -105,8 +209,12 @@ __noinline int http_to_client(struct __sk_buff *skb, const struct flow_key *flow
 		return TCP_NEXT_DROP;
 	key = *flow;
 	passed = bpf_map_lookup_elem(&passed_by_flow, &key);
-	if (!passed || !passed->end)
+	if (!passed)
 		return TCP_NEXT_PASS;
+	if (!passed->end) {
+		http_say(skb, passed);
+		return TCP_NEXT_PASS;
+	}
 	if (!tcp_read(skb, &seen) || seen.flags & TCP_RST || !(seen.flags & TCP_ACK))
 		return TCP_NEXT_DROP;
 	return tcp_reset_back(skb, &seen);

@@ -5,10 +5,11 @@
  * a server when it comes in, and judged when its head is whole. What follows a request that was denied does not
  * pass, until the connection ends.
  *
- * Fails closed: what is no HTTP/1, may be read in two ways, came before anybody read, or lies in memory that its
+ * Fails closed: what is no HTTP, may be read in two ways, came before anybody read, or lies in memory that its
  * sender can still change is judged as a request that no rule selects.
  */
 #include <lib/hello_gate.h>
+#include <lib/http2_gate.h>
 #include <lib/http_begin.h>
 #include <lib/http_passed.h>
 #include <lib/http_room.h>
@@ -16,7 +17,7 @@
 #include <lib/segment.h>
 
 enum http_gate_limits {
-	READING_STEPS = 1 << 17, /* more than the longest segment makes */
+	READING_STEPS = 1 << 21, /* more than the longest segment makes; of HTTP/2, than one that is no attack (closed) */
 };
 
 /* One segment being read. */
@@ -25,6 +26,7 @@ struct reading {
 	struct requests *requests;
 	struct request_room *room;
 	struct label *owner;
+	struct h2 *h2; /* NULL: it is not HTTP/2, or that cannot be read */
 };
 
 /* Judges the request or (hello) the ClientHello that was read, or the flaw. Returns the verdict. */
@@ -36,6 +38,8 @@ static __always_inline __u32 reading_judge(struct reading *g, int hello)
 
 	if (hello)
 		flaw = hello_ask(g->skb, g->requests, room, g->owner);
+	else if (!flaw && g->requests->carries == CARRIES_HTTP2)
+		http2_ask(g->skb, g->requests, room, g->owner);
 	else
 		request_ask(r, room, g->owner);
 	verdict = room_answer(room, g->owner);
@@ -102,12 +106,16 @@ static __always_inline int reading_request(struct reading *g)
 
 	if (g->requests->now.parser.state == HTTP1_BROKEN)
 		return READING_GIVE_UP;
+	if (g->h2)
+		return http2_step(g->h2, g->requests, g->room);
 	event = request_read(&g->requests->now, g->room, g->owner);
 	if (event == HTTP1_BODY)
 		reading_skip(g);
 	if (event == HTTP1_HEAD)
 		return READING_JUDGE;
-	return event == HTTP1_BAD ? READING_GIVE_UP : READING_ON;
+	if (event != HTTP1_BAD)
+		return READING_ON;
+	return http2_begin(g->skb, g->requests, g->room) ? READING_ENDS : READING_GIVE_UP; /* goes on as HTTP/2 */
 }
 
 /* Whether bytes are to be loaded for the next event: there are none left, and they are not behind what passes unread. */
@@ -115,6 +123,8 @@ static __always_inline int reading_wants(const struct reading *g)
 {
 	const struct http1_room *parse = &g->room->parse;
 
+	if (g->h2 && h2_is_due(g->h2))
+		return 0;
 	return parse->pos >= parse->len && g->requests->now.parser.state != HTTP1_BROKEN && !g->room->unread;
 }
 
@@ -134,7 +144,7 @@ static long reading_step(__u32 index, void *data)
 
 	if (reading_wants(g) && !reading_load(g))
 		return 1;
-	if (g->requests->carries != CARRIES_REQUESTS)
+	if (!requests_are_read(g->requests))
 		act = reading_hello(g->skb, g->requests, g->room);
 	else
 		act = reading_request(g);
@@ -198,7 +208,7 @@ static __always_inline __u32 reading_end(struct reading *g, __u32 verdict)
 	if (verdict_passes(verdict)) {
 		if (g->room->others)
 			requests->heard = g->room->edge;
-		if (g->room->told)
+		if (g->room->told && g->requests->carries != CARRIES_HTTP2)
 			response_await(g->skb, g->room);
 		requests->asked |= g->room->others;
 		return verdict;
@@ -223,7 +233,21 @@ __noinline int reading_order(struct __sk_buff *skb, struct requests *requests, s
 		return order;
 	requests->now = requests->before;
 	hello_keep(skb, requests, 1);
+	http2_keep(skb, requests, 1);
 	return order;
+}
+
+/* Reads the bytes of a segment. */
+static __always_inline void reading_bytes(struct reading *g)
+{
+	if (g->requests->carries != CARRIES_HTTP2)
+		bpf_loop(READING_STEPS, reading_step, g, 0);
+	if (g->requests->carries != CARRIES_HTTP2 || g->room->verdict != VERDICT_NONE)
+		return;
+	g->h2 = http2_enter(g->skb, g->requests, g->room, g->owner);
+	bpf_loop(READING_STEPS, reading_step, g, 0);
+	if (g->h2)
+		http2_leave(g->h2, g->room);
 }
 
 /* Reads the segment of a connection that is its reader's alone. Returns a verdict. */
@@ -254,12 +278,13 @@ static __always_inline __u32 reading_run(struct reading *g)
 	if (!seg->out) {
 		requests->before = *r;
 		hello_keep(g->skb, requests, 0);
+		http2_keep(g->skb, requests, 0);
 	}
 	g->room->at = seg->at;
 	g->room->end = seg->at + seg->len;
 	g->room->verdict = VERDICT_NONE;
 	g->room->parse.pos = g->room->parse.len = g->room->others = g->room->told = 0;
-	bpf_loop(READING_STEPS, reading_step, g, 0);
+	reading_bytes(g);
 	if (order == STREAM_READ && verdict_passes(g->room->verdict))
 		stream_read(&requests->stream, seg, seg->out ? 0 : bpf_ktime_get_ns());
 	return reading_end(g, g->room->verdict);
@@ -279,7 +304,7 @@ __noinline int said_move(struct __sk_buff *skb, struct request_room *room, const
 	if (!keep)
 		said_forget(&room->said);
 	sk = bpf_sk_fullsock(sk);
-	if (!sk || !request_is_partial(&requests->now))
+	if (!sk || !(request_is_partial(&requests->now) || http2_is_partial(skb, requests)))
 		return 0;
 	said = bpf_sk_storage_get(&said_by_sock, sk, 0, keep ? BPF_SK_STORAGE_GET_F_CREATE : 0);
 	if (!said)
@@ -314,6 +339,8 @@ __noinline int reading_enter(struct __sk_buff *skb, struct requests *requests, s
 		return VERDICT_ALLOW;
 	room->unread = requests->carries == CARRIES_NAMED || requests->carries == CARRIES_TLS;
 	seg->free = requests->carries == CARRIES_NAMED ? ~0U : free_bytes(&requests->now);
+	if (requests->carries == CARRIES_HTTP2)
+		seg->free = http2_free(skb, requests);
 	if (hello_is_next(skb, requests, room)) {
 		if (!hello_enter(sk, requests, room))
 			return VERDICT_DROP;

@@ -72,9 +72,11 @@ static __always_inline void passed_tell(struct passed *passed, const struct requ
 		passed->place = room->edge;
 		passed->next = requests->stream.next;
 		passed->end = requests->end;
+		passed->on = requests->on;
 	} else if (seg->flags & TCP_SYN) {
 		passed->first = passed->next = seg->first + 1;
 		passed->end = HTTP_END_SILENT;
+		passed->flags = 0;
 	} else {
 		passed_widen(passed, seg);
 	}

@@ -24,6 +24,11 @@ static __always_inline __u32 http_end_of(const struct request_room *room, const 
 	if (verdict == VERDICT_RESET || room->query.flags & QUERY_HELLO || flaw == FLAW_TLS || flaw == FLAW_HTTP2 || flaw == FLAW_MIDWAY ||
 	    flaw == FLAW_URGENT)
 		return HTTP_END_RESET;
+	if (requests->carries == CARRIES_HTTP2) { /* whose answers have their places by streams */
+		if (flaw)
+			return HTTP_END_RESET;
+		return said_head(&room->said) ? HTTP_END_STREAM_HEAD : HTTP_END_STREAM;
+	}
 	if (room->others || (requests->asked && requests->heard == room->edge))
 		return HTTP_END_RESET;
 	return said_head(&room->said) ? HTTP_END_HEAD : HTTP_END_TEXT;

@@ -257,15 +257,9 @@ static __always_inline __u32 request_h2_flaw(const struct h2 *h)
 	return FLAW_SYNTAX;
 }
 
-struct request_h2_at {
-	struct h2 *h;
-	struct http1_room *in;
-};
-
-static long request_h2_step(__u32 index, void *data)
+/* One step of reading a chunk. Returns 0 where it is used up, or h->user.event is of something. */
+static __always_inline int request_h2_on(struct h2 *h, struct http1_room *in)
 {
-	struct h2 *h = ((struct request_h2_at *)data)->h;
-	struct http1_room *in = ((struct request_h2_at *)data)->in;
 	__u32 pos = in->pos;
 
 	if (h2_is_due(h)) {
@@ -273,7 +267,7 @@ static long request_h2_step(__u32 index, void *data)
 	} else if (h2_is_passing(h)) {
 		h->user.event = HTTP1_BODY;
 	} else if (pos >= in->len) {
-		return 1;
+		return 0;
 	} else {
 		in->pos = pos + 1;
 		h2_step(h, in->chunk[pos & (HTTP1_TEXT - 1)]);
@@ -282,7 +276,45 @@ static long request_h2_step(__u32 index, void *data)
 		http1_bad(&h->user.request.parser, request_h2_flaw(h));
 	if (h->user.request.parser.flaw)
 		h->user.event = HTTP1_BAD;
-	return h->user.event != HTTP1_MORE;
+	return h->user.event == HTTP1_MORE;
+}
+
+struct request_h2_at {
+	struct h2 *h;
+	struct http1_room *in;
+};
+
+static long request_h2_step(__u32 index, void *data)
+{
+	struct request_h2_at *at = data;
+
+	return !request_h2_on(at->h, at->in);
+}
+
+/* Begins to read in a room. Returns 0: nothing can be read any more, see the flaw. */
+__noinline int request_h2_enter(struct h2 *h, struct request_room *room, struct label *owner)
+{
+	struct request_room *text;
+	struct http1 *parser;
+
+	if (!h || !room || !owner)
+		return 0;
+	h->user.place = room->place;
+	text = request_text_room(h);
+	parser = &h->user.request.parser;
+	if (!text || parser->flaw)
+		return 0;
+	text->parse.text_len = 0; /* of whoever was here before and did not come to an end */
+	if (!h->open)
+		said_forget(&text->said);
+	if (h->open && h->user.request.revision != room->query.revision) {
+		http1_bad(parser, FLAW_MIDWAY);
+		return 0;
+	}
+	h->user.request.revision = room->query.revision;
+	h->user.container = owner->container;
+	h->user.event = HTTP1_MORE;
+	return 1;
 }
 
 /*
@@ -292,27 +324,10 @@ static long request_h2_step(__u32 index, void *data)
 __noinline int request_h2_read(struct h2 *h, struct request_room *room, struct label *owner)
 {
 	struct request_h2_at at = {.h = h};
-	struct request_room *text;
-	struct http1 *parser;
 
-	if (!h || !room || !owner)
+	if (!h || !room || !owner || !request_h2_enter(h, room, owner))
 		return HTTP1_BAD;
 	at.in = &room->parse;
-	h->user.place = room->place;
-	text = request_text_room(h);
-	parser = &h->user.request.parser;
-	if (!text || parser->flaw)
-		return HTTP1_BAD;
-	text->parse.text_len = 0; /* of whoever was here before and did not come to an end */
-	if (!h->open)
-		said_forget(&text->said);
-	if (h->open && h->user.request.revision != room->query.revision) {
-		http1_bad(parser, FLAW_MIDWAY);
-		return HTTP1_BAD;
-	}
-	h->user.request.revision = room->query.revision;
-	h->user.container = owner->container;
-	h->user.event = HTTP1_MORE;
 	bpf_loop(REQUEST_H2_STEPS, request_h2_step, &at, 0);
 	request_h2_walk(h, 0); /* a value may go on behind this chunk, and behind padding */
 	return h->user.event;

@@ -183,6 +183,12 @@ static __noinline int tcp_make(struct __sk_buff *skb, const struct tcp_seen *see
 	return tcp_sum(skb, at, (__u32 *)text, TCP_TEXT, 0);
 }
 
+/* Puts four bytes in the place of zeroes in the text of a segment, at an even place of it. Returns 0 when it cannot. */
+static __always_inline int tcp_put(struct __sk_buff *skb, __u32 at, __u32 place, __u32 bytes)
+{
+	return !bpf_skb_store_bytes(skb, place, &bytes, sizeof(bytes), 0) && tcp_sum(skb, at, &bytes, sizeof(bytes), 0);
+}
+
 /*
  * Says to where a segment was going that the connection is over, as of seq, and leaves the frame to be made another. flags:
  * of bpf_clone_redirect(), towards there. Returns 0 when that cannot be done any more. What could not be sent is not: the

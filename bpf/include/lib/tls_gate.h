@@ -17,10 +17,17 @@ enum tls_records {
 	TLS_HANDSHAKE = 0x16, /* type of the first one */
 };
 
+/* Whether requests are read on a connection at the gate, or what could not be read. */
+static __always_inline int requests_are_read(const struct requests *requests)
+{
+	return requests->carries == CARRIES_REQUESTS || requests->carries == CARRIES_HTTP2;
+}
+
 /* Leaves what comes from here on to who reads requests, as something that cannot be read. */
 static __always_inline void requests_give_up(struct requests *requests, __u32 flaw)
 {
-	requests->carries = CARRIES_REQUESTS;
+	if (requests->carries != CARRIES_HTTP2)
+		requests->carries = CARRIES_REQUESTS;
 	http1_bad(&requests->now.parser, flaw);
 }
 
@@ -67,7 +74,7 @@ static __always_inline int tls_pass(struct __sk_buff *skb, struct requests *requ
 
 	if (!seg->out)
 		return VERDICT_NONE;
-	if (!requests->stream.begun || requests->carries == CARRIES_REQUESTS || requests->refused || !seg->len || seg->flags & TCP_SYN)
+	if (!requests->stream.begun || requests_are_read(requests) || requests->refused || !seg->len || seg->flags & TCP_SYN)
 		return VERDICT_NONE;
 	status = tls_status(skb);
 	if (requests->carries == CARRIES_NOTHING) {

@@ -23,6 +23,24 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } said_by_sock SEC(".maps");
 
+/* Only connections of HTTP/2 have it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct h2_room);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} h2_by_sock SEC(".maps");
+
+/* Of those at their servers: as it was before the last bytes that matter. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct h2_room);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} h2_before_by_sock SEC(".maps");
+
 /* Only connections of TLS have it where rules have serverNames. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

@@ -513,7 +513,7 @@ const (
 type ABILimits uint32
 
 const (
-	ABILimitsABI_VERSION     ABILimits = 9
+	ABILimitsABI_VERSION     ABILimits = 10
 	ABILimitsRULE_WORDS      ABILimits = 8
 	ABILimitsRULE_MAX        ABILimits = 512
 	ABILimitsEXE_LEN         ABILimits = 256
@@ -867,6 +867,8 @@ const (
 	ABIMapFlows             = "flows"
 	ABIMapGateByIfindex     = "gate_by_ifindex"
 	ABIMapGateSlots         = "gate_slots"
+	ABIMapH2BeforeBySock    = "h2_before_by_sock"
+	ABIMapH2BySock          = "h2_by_sock"
 	ABIMapHelloBySock       = "hello_by_sock"
 	ABIMapIdentityByAddr    = "identity_by_addr"
 	ABIMapIdsByContainer    = "ids_by_container"
@@ -1010,6 +1012,8 @@ type ABIMapSpecs struct {
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
+	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
+	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
@@ -1131,6 +1135,8 @@ type ABIMaps struct {
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
+	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
+	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
@@ -1184,6 +1190,8 @@ func (m *ABIMaps) Close() error {
 		m.Flows,
 		m.GateByIfindex,
 		m.GateSlots,
+		m.H2BeforeBySock,
+		m.H2BySock,
 		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,

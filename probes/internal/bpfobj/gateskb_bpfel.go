@@ -34,6 +34,8 @@ const (
 	GateSKBMapFlows             = "flows"
 	GateSKBMapGateByIfindex     = "gate_by_ifindex"
 	GateSKBMapGateSlots         = "gate_slots"
+	GateSKBMapH2BeforeBySock    = "h2_before_by_sock"
+	GateSKBMapH2BySock          = "h2_by_sock"
 	GateSKBMapHelloBySock       = "hello_by_sock"
 	GateSKBMapIdentityByAddr    = "identity_by_addr"
 	GateSKBMapIdsByContainer    = "ids_by_container"
@@ -54,6 +56,7 @@ const (
 	GateSKBMapRefusals          = "refusals"
 	GateSKBMapRequestRooms      = "request_rooms"
 	GateSKBMapRequestSelects    = "request_selects"
+	GateSKBMapRequestTexts      = "request_texts"
 	GateSKBMapRequestsBySock    = "requests_by_sock"
 	GateSKBMapResponseBySock    = "response_by_sock"
 	GateSKBMapRules             = "rules"
@@ -141,6 +144,8 @@ type GateSKBMapSpecs struct {
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
+	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
+	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
@@ -161,6 +166,7 @@ type GateSKBMapSpecs struct {
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
 	RequestRooms      *ebpf.MapSpec `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
+	RequestTexts      *ebpf.MapSpec `ebpf:"request_texts"`
 	RequestsBySock    *ebpf.MapSpec `ebpf:"requests_by_sock"`
 	ResponseBySock    *ebpf.MapSpec `ebpf:"response_by_sock"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
@@ -222,6 +228,8 @@ type GateSKBMaps struct {
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
+	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
+	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
@@ -242,6 +250,7 @@ type GateSKBMaps struct {
 	Refusals          *ebpf.Map `ebpf:"refusals"`
 	RequestRooms      *ebpf.Map `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
+	RequestTexts      *ebpf.Map `ebpf:"request_texts"`
 	RequestsBySock    *ebpf.Map `ebpf:"requests_by_sock"`
 	ResponseBySock    *ebpf.Map `ebpf:"response_by_sock"`
 	Rules             *ebpf.Map `ebpf:"rules"`
@@ -279,6 +288,8 @@ func (m *GateSKBMaps) Close() error {
 		m.Flows,
 		m.GateByIfindex,
 		m.GateSlots,
+		m.H2BeforeBySock,
+		m.H2BySock,
 		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,
@@ -299,6 +310,7 @@ func (m *GateSKBMaps) Close() error {
 		m.Refusals,
 		m.RequestRooms,
 		m.RequestSelects,
+		m.RequestTexts,
 		m.RequestsBySock,
 		m.ResponseBySock,
 		m.Rules,

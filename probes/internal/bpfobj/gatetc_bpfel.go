@@ -33,6 +33,8 @@ const (
 	GateTCMapFlows             = "flows"
 	GateTCMapGateByIfindex     = "gate_by_ifindex"
 	GateTCMapGateSlots         = "gate_slots"
+	GateTCMapH2BeforeBySock    = "h2_before_by_sock"
+	GateTCMapH2BySock          = "h2_by_sock"
 	GateTCMapHelloBySock       = "hello_by_sock"
 	GateTCMapIdentityByAddr    = "identity_by_addr"
 	GateTCMapIdsByContainer    = "ids_by_container"
@@ -133,6 +135,8 @@ type GateTCMapSpecs struct {
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
+	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
+	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
@@ -207,6 +211,8 @@ type GateTCMaps struct {
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
+	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
+	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
@@ -257,6 +263,8 @@ func (m *GateTCMaps) Close() error {
 		m.Flows,
 		m.GateByIfindex,
 		m.GateSlots,
+		m.H2BeforeBySock,
+		m.H2BySock,
 		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,

@@ -18,6 +18,7 @@ import (
 type passed struct {
 	_                       structs.HostLayout
 	First, Next, End, Place uint32
+	On, Said, Flags         uint32
 }
 
 // How a connection ends: enum http_end.
@@ -26,6 +27,14 @@ const (
 	text
 	head
 	reset
+	stream
+	streamHead
+)
+
+// What is known of the place of an answer: enum passed_flags.
+const (
+	heSaid = 1 << iota
+	placed
 )
 
 const (
@@ -65,6 +74,14 @@ func said(seq, ack uint32, flags string) *layers.TCP {
 	return &s
 }
 
+// The answer to a denied request on stream 0x10203 of HTTP/2: settings, status, body, and that no later stream is answered.
+const (
+	streamAnswer = "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00\x05\x01\x04\x00\x01\x02\x03\x08\x03403" +
+		"\x00\x00\x0f\x00\x01\x00\x01\x02\x03Access denied\r\n" + streamGoAway
+	streamAnswerHead = "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00\x05\x01\x05\x00\x01\x02\x03\x08\x03403" + streamGoAway
+	streamGoAway     = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x01\x02\x03\x00\x00\x00\x00"
+)
+
 // exchanges of a client that has sent what is before 1000, and a server that has answered as far as 5000.
 func exchanges() (all []exchange) {
 	open, wraps := &passed{First: 900, Next: 1000}, &passed{First: ^uint32(49), Next: 50}
@@ -93,6 +110,8 @@ func exchanges() (all []exchange) {
 // endings are exchanges on a connection whose request at 1000 was denied.
 func endings(inward bool) (all []exchange) {
 	denied, headed, broken := &passed{Next: 1000, End: text, Place: 5000}, &passed{Next: 1000, End: head, Place: 5000}, &passed{Next: 1000, End: reset, Place: 5000}
+	begun, busy := &passed{Next: 1000, End: text, Place: 5000, Flags: placed}, &passed{Next: 1000, End: text, Place: 5000, Said: 5010, Flags: heSaid}
+	streamed, streamHeaded := &passed{Next: 1000, End: stream, Place: 5000, On: 0x10203}, &passed{Next: 1000, End: streamHead, Place: 5000, On: 0x10203}
 	const end = 5000 + uint32(len(answer)) + 1
 	all = []exchange{
 		{name: "the denied request", passed: denied, segment: segment(1000, 5000, "PA"), payload: "GET", want: redirected, said: answer, is: said(5000, 1003, "PAF")},
@@ -100,10 +119,14 @@ func endings(inward bool) (all []exchange) {
 		{name: "with its end", passed: denied, segment: segment(1000, 5000, "PAF"), payload: "GET", want: redirected, said: answer, is: said(5000, 1004, "PAF")},
 		{name: "a denied HEAD", passed: headed, segment: segment(1000, 5000, "PA"), payload: "HEAD", want: redirected, said: answerHead, is: said(5000, 1004, "PAF")},
 		{name: "one that is reset", passed: broken, segment: segment(1000, 5000, "PA"), payload: "GET", want: redirected, is: said(5000, 1003, "RA")},
-		{name: "of a client that lacks an answer", passed: denied, segment: segment(1000, 4990, "PA"), payload: "GET", want: redirected, is: said(4990, 1003, "RA")},
-		{name: "more behind the answer", passed: denied, segment: segment(1003, end, "A"), payload: "more", want: redirected, is: said(end, 1007, "A")},
-		{name: "the client's end", passed: denied, segment: segment(1003, end, "AF"), want: redirected, is: said(end, 1004, "A")},
-		{name: "the answer acknowledged", passed: denied, segment: segment(1003, end, "A"), want: drop},
+		{name: "of a client that lacks an answer", passed: denied, segment: segment(1000, 4990, "PA"), payload: "GET", want: redirected, said: answer, is: said(5000, 1003, "PAF")},
+		{name: "of one that has more of them", passed: denied, segment: segment(1000, 5003, "PA"), payload: "GET", want: redirected, said: answer, is: said(5003, 1003, "PAF")},
+		{name: "while the server speaks", passed: busy, segment: segment(1000, 5003, "PA"), payload: "GET", want: redirected, said: answer, is: said(5010, 1003, "PAF")},
+		{name: "on a stream", passed: streamed, segment: segment(1000, 5000, "PA"), payload: "GET", want: redirected, said: streamAnswer, is: said(5000, 1003, "PAF")},
+		{name: "a HEAD on a stream", passed: streamHeaded, segment: segment(1000, 5000, "PA"), payload: "GET", want: redirected, said: streamAnswerHead, is: said(5000, 1003, "PAF")},
+		{name: "more behind the answer", passed: begun, segment: segment(1003, end, "A"), payload: "more", want: redirected, is: said(end, 1007, "A")},
+		{name: "the client's end", passed: begun, segment: segment(1003, end, "AF"), want: redirected, is: said(end, 1004, "A")},
+		{name: "the answer acknowledged", passed: begun, segment: segment(1003, end, "A"), want: drop},
 		{name: "a reset by the client", passed: denied, segment: segment(1003, 0, "R"), want: next},
 		{name: "without an acknowledgement", passed: denied, segment: segment(1000, 0, "P"), payload: "GET", want: drop},
 	}

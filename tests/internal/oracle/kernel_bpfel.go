@@ -407,7 +407,7 @@ type KernelRequests struct {
 	Carries uint8
 	Heard   uint32
 	Opened  uint32
-	Pad     uint32
+	On      uint32
 	Named   uint64
 }
 
@@ -485,6 +485,8 @@ const (
 	KernelMapFlows              = "flows"
 	KernelMapGateByIfindex      = "gate_by_ifindex"
 	KernelMapGateSlots          = "gate_slots"
+	KernelMapH2BeforeBySock     = "h2_before_by_sock"
+	KernelMapH2BySock           = "h2_by_sock"
 	KernelMapHelloBySock        = "hello_by_sock"
 	KernelMapIdentityByAddr     = "identity_by_addr"
 	KernelMapIdsByContainer     = "ids_by_container"
@@ -623,6 +625,8 @@ type KernelMapSpecs struct {
 	Flows             *ebpf.MapSpec `ebpf:"flows"`
 	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
+	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
+	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
@@ -721,6 +725,8 @@ type KernelMaps struct {
 	Flows             *ebpf.Map `ebpf:"flows"`
 	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
+	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
+	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
@@ -776,6 +782,8 @@ func (m *KernelMaps) Close() error {
 		m.Flows,
 		m.GateByIfindex,
 		m.GateSlots,
+		m.H2BeforeBySock,
+		m.H2BySock,
 		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,

@@ -48,12 +48,11 @@ func TestStarWars(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoRequest: HTTP/2 and ambiguous requests are denied with their reason.
+// TestWhatIsNoRequest: TLS and ambiguous requests are denied with their reason.
 func TestWhatIsNoRequest(t *testing.T) {
 	s := newScene(t, "Enforce")
 	land := at(s.ServerAddr) + "/v1/request-landing"
 	for flaw, args := range map[event.Flaw][]string{
-		event.FlawHTTP2:   {"--http2-prior-knowledge", "-XPOST", land},
 		event.FlawPath:    {"--path-as-is", "-XPOST", at(s.ServerAddr) + "/v1/../v1/request-landing"},
 		event.FlawFraming: {"-H", "Content-Length: 4", "-H", "Transfer-Encoding: chunked", "-d", "a", land},
 		event.FlawTLS:     {"-k", "-XPOST", "https" + land[len("http"):]},

@@ -23,6 +23,8 @@ const (
 	serveArg = "sallyport-serve"
 	holdArg  = "sallyport-hold"
 	askArg   = "sallyport-ask"
+
+	askHTTP2Arg = "sallyport-ask-http2"
 )
 
 func TestMain(m *testing.M) {
@@ -33,7 +35,11 @@ func TestMain(m *testing.M) {
 	case len(os.Args) == 4 && os.Args[1] == holdArg:
 		err = holdAll(os.Args[2], os.Args[3])
 	case len(os.Args) == 3 && os.Args[1] == askArg:
-		err = ask(os.Args[2])
+		err = ask(os.Args[2], &http.Client{Timeout: patience})
+	case len(os.Args) == 3 && os.Args[1] == askHTTP2Arg:
+		protocols := &http.Protocols{}
+		protocols.SetUnencryptedHTTP2(true)
+		err = ask(os.Args[2], &http.Client{Timeout: patience, Transport: &http.Transport{Protocols: protocols}})
 	case len(os.Args) == 5 && os.Args[1] == repairArg:
 		err = repaired(os.Args[2], os.Args[3], os.Args[4])
 	case len(os.Args) == 5 && os.Args[1] == waysArg:
@@ -172,8 +178,7 @@ func atOnce(addr string, all []conversation) (wrong []string) {
 
 // ask is a client with a pool of connections: again and again it makes an allowed request and then a denied one with more
 // of a body than is sent before an answer can come. It returns what is wrong.
-func ask(url string) error {
-	client := &http.Client{Timeout: patience}
+func ask(url string, client *http.Client) error {
 	for i := range 20 {
 		for _, c := range []struct {
 			method, path, want string

@@ -4,6 +4,7 @@ package read
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -131,7 +132,10 @@ func (s *scene) inForce(t *testing.T, text string) {
 // serve starts the web server, which writes down what it sees.
 func (s *scene) serve(t *testing.T) {
 	t.Helper()
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{Protocols: protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.seen = append(s.seen, r.Method+" "+r.URL.Path)
 		s.mu.Unlock()
@@ -139,6 +143,7 @@ func (s *scene) serve(t *testing.T) {
 			<-r.Context().Done() // the end of the connection
 			return
 		}
+		_, _ = io.Copy(io.Discard, r.Body)  // it may be large
 		_, _ = fmt.Fprint(w, "Ship landed") // who waits for it says that it did not come
 	})}
 	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
