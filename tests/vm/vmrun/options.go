@@ -62,7 +62,7 @@ func parseOptions(args []string, errs io.Writer) (options, error) {
 	fs.StringVar(&o.append, "append", "", "more kernel parameters")
 	fs.IntVar(&o.memory, "m", 1024, "memory in `MiB`")
 	fs.IntVar(&o.cpus, "smp", 2, "processors")
-	fs.BoolVar(&o.turns, "turns", false, "let the guest's processors take turns on one thread, for programs that are attached and detached again and again")
+	fs.BoolVar(&o.turns, "turns", false, "let the guest's processors take turns on one thread: surer where programs are attached and detached again and again, and cheaper on a busy host")
 	fs.BoolVar(&o.icount, "icount", false, "let the guest's time be the instructions it executes, whatever else the host does (slower)")
 	fs.DurationVar(&o.timeout, "timeout", 0, "time for the whole run (default: the program's -test.timeout and a minute, or 5m)")
 	fs.StringVar(&o.share, "share", "", "host `DIR` mounted at /host through virtiofs (needs root)")
