@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sallyport/sallyport/tests/testutil/attached"
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,7 +41,7 @@ func TestMain(m *testing.M) {
 	case len(os.Args) == 5 && os.Args[1] == waysArg:
 		err = sayIn(os.Args[2], os.Args[3], os.Args[4])
 	default:
-		os.Exit(m.Run())
+		inventory.Main(m, attached.Free)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
