@@ -144,6 +144,7 @@ const (
 	CallLimit     // a limit of the agent's resources
 	CallBPF       // bpf: something of another's by its number or pin, or a program that reaches other processes
 	CallOption    // setsockopt: the TLS of the kernel
+	CallLocal     // a connection to, or a datagram for, a unix socket that another label's holder serves
 )
 
 // KTLSPart is what a process asks of the TLS of the kernel.

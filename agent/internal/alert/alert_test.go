@@ -111,6 +111,10 @@ func TestMessage(t *testing.T) {
 			Kind: event.KindTamper, Call: event.CallSignal, Signal: 9, Verdict: event.VerdictAudit, Would: event.VerdictDeny, Reason: event.ReasonProtected,
 		}}, `audited signal 9 to the agent by somebody, would get Deny: the agent, and what it has put into the kernel, is not for governed containers`},
 		{"lost", &Record{Event: event.Event{Kind: event.KindLost, Lost: 12, Site: "alerts"}}, "lost 12 records at alerts"},
+		{"relay", &Record{Event: event.Event{
+			Kind: event.KindBorrow, Call: event.CallLocal, Verdict: event.VerdictAudit, Reason: event.ReasonBorrow,
+			Subject: event.Subject{Exe: "/bin/sh", Origin: event.OriginExec}, Target: &event.Subject{Exe: "/srv/a\n", Origin: event.OriginMain, PID: 7},
+		}}, `audited asking, over its unix socket, Main /srv/a\n pid 7 by Exec /bin/sh: another's label may reach what its own may not`},
 		{"borrow", &Record{Event: event.Event{
 			Kind: event.KindBorrow, Call: event.CallTrace, Verdict: event.VerdictDeny, Reason: event.ReasonBorrow,
 			Subject: event.Subject{Exe: "/bin/gdb", Origin: event.OriginExec}, Target: &event.Subject{Exe: "/srv/a\npp", Origin: event.OriginMain, PID: 7},
@@ -216,7 +220,7 @@ func TestNamesAreDistinct(t *testing.T) {
 	distinct("verdict", int(event.VerdictKill)+1, func(i uint8) string { return VerdictName(event.Verdict(i)) })
 	distinct("origin", int(event.OriginHost)+1, func(i uint8) string { return OriginName(event.Origin(i)) })
 	distinct("reason", int(event.ReasonFronted)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
-	distinct("call", int(event.CallOption)+1, func(i uint8) string { return CallName(event.Call(i)) })
+	distinct("call", int(event.CallLocal)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepTap)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
 	distinct("flaw", int(event.FlawHello), func(i uint8) string { return FlawName(event.Flaw(i + 1)) })

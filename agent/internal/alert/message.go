@@ -139,8 +139,12 @@ func target(r *Record) string {
 // borrowed is what a process reached for: another's process, or its socket.
 func borrowed(e *event.Event) string {
 	what := "reaching into"
-	if e.Call == event.CallReceive {
+	switch e.Call {
+	case event.CallReceive:
 		what = "taking a socket of"
+	case event.CallLocal:
+		what = "asking, over its unix socket,"
+	default:
 	}
 	if e.Target == nil {
 		return words(what, "another process")
@@ -189,6 +193,9 @@ func why(r *Record) string {
 	case event.ReasonMPTCP:
 		return "MPTCP is refused to governed processes"
 	case event.ReasonBorrow:
+		if r.Event.Call == event.CallLocal {
+			return "another's label may reach what its own may not"
+		}
 		return "nobody acts under another's label"
 	case event.ReasonProtected:
 		return "the agent, and what it has put into the kernel, is not for governed containers"

@@ -170,6 +170,9 @@ func borrow(raw []byte, e *event.Event) error {
 	e.Call, e.Step = event.Call(r.Call), event.Step(r.Step)
 	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
 	e.Severity = event.SeverityCritical
+	if e.Call == event.CallLocal {
+		e.Severity = event.SeverityWarning // it may be meant so
+	}
 	return nil
 }
 

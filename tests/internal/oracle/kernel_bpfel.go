@@ -37,6 +37,7 @@ const (
 	KernelControlFlagsCONTROL_PROTECT_TELL   KernelControlFlags = 512
 	KernelControlFlagsCONTROL_FRONT_REFUSE   KernelControlFlags = 1024
 	KernelControlFlagsCONTROL_FRONT_TELL     KernelControlFlags = 2048
+	KernelControlFlagsCONTROL_RELAY_TELL     KernelControlFlags = 4096
 	KernelControlFlagsCONTROL_UNITS          KernelControlFlags = 128
 )
 
