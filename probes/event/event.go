@@ -204,6 +204,7 @@ type Subject struct {
 	Script    string // for an interpreter run by a #! line: the script; else empty
 	Comm      string // the thread's name
 	Truncated bool   // Exe or Script was longer than the label holds
+	Drifted   bool   // Exe or Script is not of the container's image: written since it was made, or in memory
 }
 
 // Event is one record. Fields that a Kind does not use are zero.

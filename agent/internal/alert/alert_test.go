@@ -73,6 +73,10 @@ func TestMessage(t *testing.T) {
 			r.Event.Kind, r.Event.Verdict = event.KindExec, event.VerdictNone
 			r.Event.Args = []string{"sh", "-c", "echo a b", ""}
 		}), `executed sh -c "echo a b" "" as Exec /bin/sh in shop/checkout-7d (container app)`},
+		{"drifted", edit(func(r *Record) {
+			r.Event.Kind, r.Event.Verdict, r.Event.Subject.Drifted = event.KindExec, event.VerdictNone, true
+			r.Event.Args = []string{"sh"}
+		}), "executed sh as Exec /bin/sh in shop/checkout-7d (container app): the file is not of the container's image"},
 		{"exit", edit(func(r *Record) { r.Event.Kind, r.Event.Signal = event.KindExit, 9 }), "ended Exec /bin/sh in shop/checkout-7d (container app): signal 9"},
 		{"session", edit(func(r *Record) { r.Event.Kind = event.KindSessionStart }), "session 2a (exec-1) started by Exec /bin/sh in shop/checkout-7d (container app)"},
 		{"query", &Record{Event: event.Event{
@@ -180,6 +184,8 @@ func TestSeverityAndImportance(t *testing.T) {
 		{"audit", event.Event{Kind: event.KindConnect, Verdict: event.VerdictAudit, Severity: event.SeverityWarning}, event.SeverityWarning, true},
 		{"allowed", event.Event{Kind: event.KindConnect, Verdict: event.VerdictAllow, Severity: event.SeverityCritical}, event.SeverityInfo, false},
 		{"exec", event.Event{Kind: event.KindExec}, event.SeverityInfo, false},
+		{"session's own program", event.Event{Kind: event.KindExec, Subject: event.Subject{Origin: event.OriginExec, Drifted: true}}, event.SeverityInfo, false},
+		{"Main's, which the image lacks", event.Event{Kind: event.KindExec, Subject: event.Subject{Origin: event.OriginMain, Drifted: true}}, event.SeverityWarning, true},
 		{"lost", event.Event{Kind: event.KindLost}, event.SeverityWarning, true},
 		{"late", event.Event{Kind: event.KindLate, Verdict: event.VerdictAllow}, event.SeverityWarning, true},
 		{"stale", event.Event{Kind: event.KindStale, Removed: true}, event.SeverityWarning, true},

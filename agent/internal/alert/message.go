@@ -16,7 +16,11 @@ import (
 func (r *Record) Message() string {
 	switch r.Event.Kind {
 	case event.KindExec:
-		return words("executed", argsOf(r), "as", who(r), r.where())
+		line := words("executed", argsOf(r), "as", who(r), r.where())
+		if r.Event.Subject.Drifted {
+			line += ": the file is not of the container's image"
+		}
+		return line
 	case event.KindExit:
 		return words("ended", who(r), r.where()) + ": " + ending(&r.Event)
 	case event.KindSessionStart:

@@ -510,6 +510,7 @@ const (
 	ABILabelFlagsLABEL_IDS        ABILabelFlags = 128
 	ABILabelFlagsLABEL_UNIT       ABILabelFlags = 256
 	ABILabelFlagsLABEL_UNLISTED   ABILabelFlags = 512
+	ABILabelFlagsLABEL_DRIFTED    ABILabelFlags = 1024
 )
 
 type ABILimits uint32

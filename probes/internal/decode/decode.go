@@ -108,6 +108,7 @@ func task(t *bpfobj.ABIEvTask) event.Subject {
 		Origin:    origin,
 		Inferred:  t.Flags&uint32(bpfobj.ABILabelFlagsLABEL_INFERRED) != 0,
 		Truncated: t.Flags&uint32(bpfobj.ABILabelFlagsLABEL_TRUNCATED) != 0,
+		Drifted:   t.Flags&uint32(bpfobj.ABILabelFlagsLABEL_DRIFTED) != 0,
 		Comm:      text(t.Comm[:]),
 	}
 }

@@ -295,6 +295,7 @@ const (
 	KernelLabelFlagsLABEL_IDS        KernelLabelFlags = 128
 	KernelLabelFlagsLABEL_UNIT       KernelLabelFlags = 256
 	KernelLabelFlagsLABEL_UNLISTED   KernelLabelFlags = 512
+	KernelLabelFlagsLABEL_DRIFTED    KernelLabelFlags = 1024
 )
 
 type KernelMessage struct {
