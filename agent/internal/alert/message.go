@@ -16,11 +16,7 @@ import (
 func (r *Record) Message() string {
 	switch r.Event.Kind {
 	case event.KindExec:
-		line := words("executed", argsOf(r), "as", who(r), r.where())
-		if r.Event.Subject.Drifted {
-			line += ": the file is not of the container's image"
-		}
-		return line
+		return r.executed()
 	case event.KindExit:
 		return words("ended", who(r), r.where()) + ": " + ending(&r.Event)
 	case event.KindSessionStart:
@@ -76,6 +72,15 @@ func (r *Record) Message() string {
 		return words("admitted the start", r.where()) + ", whose policies were not in force in time"
 	}
 	return words("event of unknown kind", KindName(r.Event.Kind), "by", who(r), r.where())
+}
+
+// executed is about a program that a process became.
+func (r *Record) executed() string {
+	line := words("executed", argsOf(r), "as", who(r), r.where())
+	if r.Event.Subject.Drifted {
+		line += ": the file is not of the container's image"
+	}
+	return line
 }
 
 // dns is about a query or an answer.

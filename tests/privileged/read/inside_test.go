@@ -15,9 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/inventory"
-	"golang.org/x/sys/unix"
 )
 
 // What makes the test binary a server in the pod, or a client, of the conversations behind it.
