@@ -39,6 +39,7 @@ type Config struct {
 	BorrowTell       bool // such attempts are told
 	FrontRefuse      bool // who asks for another site than its connection was made for is denied; without FrontTell it has no effect
 	FrontTell        bool // such requests and ClientHellos are told
+	RelayTell        bool // that a process asks another label's over a unix socket is told
 	ProtectRefuse    bool // governed containers do not reach for the agent; without ProtectTell it has no effect
 	ProtectTell      bool // such attempts are told
 	TellExec         bool // report execs and exits
@@ -153,6 +154,7 @@ func (k *Kernel) configure() error {
 		{k.cfg.BorrowRefuse, bpfobj.ABIControlFlagsCONTROL_BORROW_REFUSE},
 		{k.cfg.BorrowTell, bpfobj.ABIControlFlagsCONTROL_BORROW_TELL},
 		{k.cfg.FrontRefuse, bpfobj.ABIControlFlagsCONTROL_FRONT_REFUSE},
+		{k.cfg.RelayTell, bpfobj.ABIControlFlagsCONTROL_RELAY_TELL},
 		{k.cfg.FrontTell, bpfobj.ABIControlFlagsCONTROL_FRONT_TELL},
 		{k.cfg.ProtectRefuse, bpfobj.ABIControlFlagsCONTROL_PROTECT_REFUSE},
 		{k.cfg.ProtectTell, bpfobj.ABIControlFlagsCONTROL_PROTECT_TELL},

@@ -15,6 +15,7 @@
  * lsm/socket_setsockopt   keeps the kernel from encrypting what is to be read
  * fexit/sock_common_setsockopt denies nothing: tells when the kernel was given keys of TLS
  * lsm/ptrace_access_check, file_receive  keep one label's holders out of another's
+ * lsm/unix_stream_connect, unix_may_send  deny nothing: that one label's holder asks another's is told
  * lsm/ptrace_access_check, task_kill, file_send_sigiotask, task_setrlimit, bpf  keep governed
  *                         containers away from the agent and what it has put into the kernel
  *
@@ -27,6 +28,7 @@
 #include <bpf/bpf_tracing.h>
 #include <lib/borrow.h>
 #include <lib/hooks.h>
+#include <lib/local.h>
 #include <lib/option.h>
 #include <lib/protect.h>
 #include <lib/script.h>
@@ -135,6 +137,22 @@ int BPF_PROG(judge_lsm_receive, struct file *file, int ret)
 	if (ret)
 		return ret;
 	return borrow_errno(borrow_receive(file, STEP_LSM));
+}
+
+SEC("lsm/unix_stream_connect")
+int BPF_PROG(judge_lsm_unix_connect, struct sock *sk, struct sock *other, struct sock *newsk, int ret)
+{
+	if (!ret)
+		local_asked(other, STEP_LSM);
+	return ret;
+}
+
+SEC("lsm/unix_may_send")
+int BPF_PROG(judge_lsm_unix_send, struct socket *sock, struct socket *other, int ret)
+{
+	if (!ret)
+		local_asked(other->sk, STEP_LSM);
+	return ret;
 }
 
 /* What another LSM has denied does not come to these, so there is no result of it to pass on. */

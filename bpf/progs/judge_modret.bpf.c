@@ -10,6 +10,7 @@
  * fentry and fmod_ret/security_sctp_bind_connect, fentry/security_sctp_sk_clone
  * fmod_ret/security_socket_setsockopt, fmod_ret/security_ptrace_access_check, fentry and fmod_ret/security_file_receive
  * fexit/sock_common_setsockopt denies nothing: tells when the kernel was given keys of TLS
+ * fentry/security_unix_stream_connect, security_unix_may_send deny nothing: that one label's holder asks another's is told
  * fentry/security_bprm_check denies nothing: the file of a script, for the label
  *
  * Minimum kernel 5.17. A labelled process whose call fentry did not judge is denied: closed. On a
@@ -20,6 +21,7 @@
 #include <bpf/bpf_tracing.h>
 #include <lib/borrow.h>
 #include <lib/hooks.h>
+#include <lib/local.h>
 #include <lib/option.h>
 #include <lib/protect.h>
 #include <lib/script.h>
@@ -200,6 +202,20 @@ int BPF_PROG(judge_modret_receive, struct file *file, int ret)
 	if (ret)
 		return ret;
 	return label_current() ? pended(CALL_RECEIVE, 0) : borrow_errno(receive_lost(file));
+}
+
+SEC("fentry/security_unix_stream_connect")
+int BPF_PROG(judge_fentry_unix_connect, struct sock *sk, struct sock *other, struct sock *newsk)
+{
+	local_asked(other, STEP_MODRET);
+	return 0;
+}
+
+SEC("fentry/security_unix_may_send")
+int BPF_PROG(judge_fentry_unix_send, struct socket *sock, struct socket *other)
+{
+	local_asked(other->sk, STEP_MODRET);
+	return 0;
 }
 
 SEC("fmod_ret/security_task_kill")

@@ -144,6 +144,7 @@ const (
 	CallLimit     // a limit of the agent's resources
 	CallBPF       // bpf: something of another's by its number or pin, or a program that reaches other processes
 	CallOption    // setsockopt: the TLS of the kernel
+	CallLocal     // a connection to, or a datagram for, a unix socket that another label's holder serves
 )
 
 // KTLSPart is what a process asks of the TLS of the kernel.
@@ -203,6 +204,7 @@ type Subject struct {
 	Script    string // for an interpreter run by a #! line: the script; else empty
 	Comm      string // the thread's name
 	Truncated bool   // Exe or Script was longer than the label holds
+	Drifted   bool   // Exe or Script is not of the container's image: written since it was made, or in memory
 }
 
 // Event is one record. Fields that a Kind does not use are zero.

@@ -30,6 +30,12 @@ const (
 	handed    = "sockets of another label that are handed over: their packets are judged by who made them"
 )
 
+// hookLocal is a hook that judges nothing: it tells who asks another label over a unix socket.
+const hookLocal = "unix"
+
+// unheard is what a step without programs there means.
+const unheard = "nothing on unix sockets: that a process asks another label's is not told"
+
 // hookExec is the hook that judges nothing: LABEL learns by it which file a script is.
 const hookExec = "exec"
 
@@ -116,6 +122,12 @@ func taskHooks() []hook {
 			event.StepModRet: {programs: []string{"judge_fentry_receive", "judge_modret_receive"}, notStopped: []string{preempted}},
 			event.StepCgroup: {notStopped: []string{handed}},
 			event.StepReport: {notStopped: []string{"anything: " + handed}},
+		}},
+		{hookLocal, map[event.Step]rung{
+			event.StepLSM:    {programs: []string{"judge_lsm_unix_connect", "judge_lsm_unix_send"}},
+			event.StepModRet: {programs: []string{"judge_fentry_unix_connect", "judge_fentry_unix_send"}},
+			event.StepCgroup: {notStopped: []string{unheard}},
+			event.StepReport: {notStopped: []string{unheard}},
 		}},
 		{"signal", map[event.Step]rung{
 			event.StepLSM:    {programs: []string{"judge_lsm_signal", "judge_lsm_sigio", "judge_lsm_limit"}},

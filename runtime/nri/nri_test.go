@@ -17,6 +17,9 @@ import (
 	"github.com/sallyport/sallyport/runtime/identity"
 )
 
+// TestMain holds that no test leaves a goroutine behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 func quiet() logrus.FieldLogger {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
@@ -40,7 +43,6 @@ func TestBrokenRuntimes(t *testing.T) {
 		"nonsense": func(c net.Conn) { _, _ = c.Write(make([]byte, 4096)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 			socket := filepath.Join(t.TempDir(), "s")
 			listener, err := net.Listen("unix", socket)
 			if err != nil {

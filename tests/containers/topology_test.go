@@ -15,6 +15,7 @@ import (
 
 	"github.com/sallyport/sallyport/runtime/netns"
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
 )
 
 // envSleep makes this program sleep, as a process for the tests to look at.
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 		time.Sleep(time.Hour)
 		return
 	}
-	m.Run()
+	inventory.Main(m)
 }
 
 func TestNetReachesItsServers(t *testing.T) {

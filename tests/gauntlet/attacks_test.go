@@ -27,6 +27,7 @@ const (
 
 const (
 	bySession = "a session may act as Main where the step has no hook: `enforcement.borrowing` needs BPF LSM"
+	byAsking  = "what Main does for who asks it is Main's: that it is asked is told (`enforcement.relaying`), where the step has a hook"
 	byLender  = "a connection that a process of the node hands to a session is its maker's to the gate, and cgroup programs see no send on it: hand over none"
 	byWriter  = "who may write the file that a rule names is that program: give containers a read-only root (`readOnlyRootFilesystem`)"
 	byMounter = "who may mount in the container's own namespace (CAP_SYS_ADMIN) decides what lies at its paths: give it to no container whose rules name binaries"
@@ -120,6 +121,7 @@ func attacks() []attack {
 		{name: "ptrace of Main", line: "reach ptrace PID", main: offering, kind: taking, limit: bySession},
 		{name: "/proc/PID/mem of Main", line: "reach mem PID", main: offering, kind: taking, limit: bySession},
 		{name: "process_vm_writev into Main", line: "reach vm PID", main: offering, kind: taking, limit: bySession},
+		{name: "Main's proxy, by its unix socket", line: "ask-relay @gauntlet", main: "relay-tcp SERVER4 OPEN @gauntlet 60000", limit: byAsking},
 		{name: "a signal to the agent", line: "signal AGENT 15", kind: taking, limit: onAgent},
 		{name: "a signal to the agent, sent by a socket", line: "sigio AGENT", kind: taking, limit: onAgent},
 		{name: "a limit of the agent", line: "limit AGENT", kind: taking, limit: onAgent},

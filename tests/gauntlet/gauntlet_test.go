@@ -69,6 +69,9 @@ func (s *scene) run(t *testing.T, a *attack, c *pod.Container) string {
 		s.swap(t, governing)
 	}
 	reached, said := s.attempt(t, a, c)
+	if reached && s.told(c) {
+		return reported
+	}
 	if reached {
 		return through
 	}
@@ -165,6 +168,10 @@ func (s *scene) main(t *testing.T, a *attack, c *pod.Container) *pod.Process {
 	}
 	s.open.Reset()
 	p := s.started(t, c, a.main)
+	if strings.HasPrefix(a.main, "relay-") {
+		s.relays(t)
+		return p
+	}
 	if strings.HasPrefix(a.main, "offer-") {
 		testutil.Eventually(t, "Main's connection", func() error {
 			if len(s.open.Contacts()) == 0 {
@@ -176,6 +183,22 @@ func (s *scene) main(t *testing.T, a *attack, c *pod.Container) *pod.Process {
 	}
 	s.served(t)
 	return p
+}
+
+// relays waits until Main's proxy listens.
+func (s *scene) relays(t *testing.T) {
+	t.Helper()
+	testutil.Eventually(t, "Main's proxy", func() error {
+		var sockets []byte
+		s.Pod.Do(t, func() (err error) {
+			sockets, err = os.ReadFile("/proc/thread-self/net/unix")
+			return err
+		})
+		if !strings.Contains(string(sockets), "@gauntlet\n") {
+			return errors.New("nobody listens")
+		}
+		return nil
+	})
 }
 
 // listens finds a socket that listens on Main's port in /proc/net/tcp and tcp6.

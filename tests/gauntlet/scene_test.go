@@ -105,7 +105,7 @@ func newScene(t *testing.T, step event.Step, all []attack) *scene {
 func (s *scene) attach(t *testing.T, step event.Step) {
 	t.Helper()
 	s.kernel, s.judge = attached.Open(t, s.node, probes.Config{
-		TellConnect: true, BorrowTell: true, BorrowRefuse: true, ProtectTell: true, ProtectRefuse: true, FrontTell: true, FrontRefuse: true,
+		TellConnect: true, BorrowTell: true, BorrowRefuse: true, RelayTell: true, ProtectTell: true, ProtectRefuse: true, FrontTell: true, FrontRefuse: true,
 	}, []event.Step{step})
 	var err error
 	if s.gate, err = gate.Attach(s.kernel); err != nil {
@@ -275,4 +275,12 @@ func (s *scene) stopped(c *pod.Container) (event.Event, bool) {
 		return event.Event{}, false
 	}
 	return found[0], true
+}
+
+// told says whether what got through was told as somebody's asking another for it.
+func (s *scene) told(c *pod.Container) bool {
+	found := s.events.Find(func(e event.Event) bool {
+		return e.Kind == event.KindBorrow && e.Verdict == event.VerdictAudit && e.Subject.Container == c.ID && e.Subject.Origin == event.OriginExec
+	})
+	return len(found) > 0
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/sallyport/sallyport/tests/internal/oracle"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
 
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(envCaller) != "" {
 		os.Exit(callerMain())
 	}
-	os.Exit(m.Run())
+	inventory.Main(m, attached.Free)
 }
 
 // expect is what the kernel must say where the reference says d.

@@ -11,7 +11,6 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "victim.h"
@@ -83,7 +82,7 @@ static int reach(struct call *c)
 	die(0, "there is no way %s to reach a process", c->argv[0]);
 }
 
-static socklen_t abstract(struct sockaddr_un *sun, const char *name)
+socklen_t abstract(struct sockaddr_un *sun, const char *name)
 {
 	size_t len = strlen(name);
 

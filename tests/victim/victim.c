@@ -30,7 +30,8 @@
 const char *own_argv0;
 
 static const struct attempt *const attempt_tables[] = {connect_attempts, serve_attempts, raw_attempts, uring_attempts, borrow_attempts,
-						    id_attempts, evade_attempts, agent_attempts, sctp_attempts, space_attempts, say_attempts};
+						    id_attempts, evade_attempts, agent_attempts, sctp_attempts, space_attempts, say_attempts,
+						    relay_attempts};
 static const struct transform *const transform_tables[] = {exec_transforms, process_transforms, id_transforms, space_transforms};
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/types.h>
 
 /* Exit code of a victim that could not do what its command line says. Attempts end with 0 or 1. */
@@ -44,8 +45,11 @@ struct transform {
 
 /* Tables of the other files; each ends with an entry without a name. */
 extern const struct attempt connect_attempts[], serve_attempts[], raw_attempts[], uring_attempts[], borrow_attempts[],
-	id_attempts[], evade_attempts[], agent_attempts[], sctp_attempts[], space_attempts[], say_attempts[];
+	id_attempts[], evade_attempts[], agent_attempts[], sctp_attempts[], space_attempts[], say_attempts[], relay_attempts[];
 extern const struct transform exec_transforms[], process_transforms[], id_transforms[], space_transforms[];
+
+/* The address of the unix socket @NAME in the abstract namespace, and its length. */
+socklen_t abstract(struct sockaddr_un *sun, const char *name);
 
 /* An address and port as written on the command line. The spelling decides the family: a colon makes it IPv6, so that
  * ::ffff:a.b.c.d is IPv4 on an AF_INET6 socket. */

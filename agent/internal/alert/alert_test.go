@@ -73,6 +73,10 @@ func TestMessage(t *testing.T) {
 			r.Event.Kind, r.Event.Verdict = event.KindExec, event.VerdictNone
 			r.Event.Args = []string{"sh", "-c", "echo a b", ""}
 		}), `executed sh -c "echo a b" "" as Exec /bin/sh in shop/checkout-7d (container app)`},
+		{"drifted", edit(func(r *Record) {
+			r.Event.Kind, r.Event.Verdict, r.Event.Subject.Drifted = event.KindExec, event.VerdictNone, true
+			r.Event.Args = []string{"sh"}
+		}), "executed sh as Exec /bin/sh in shop/checkout-7d (container app): the file is not of the container's image"},
 		{"exit", edit(func(r *Record) { r.Event.Kind, r.Event.Signal = event.KindExit, 9 }), "ended Exec /bin/sh in shop/checkout-7d (container app): signal 9"},
 		{"session", edit(func(r *Record) { r.Event.Kind = event.KindSessionStart }), "session 2a (exec-1) started by Exec /bin/sh in shop/checkout-7d (container app)"},
 		{"query", &Record{Event: event.Event{
@@ -111,6 +115,10 @@ func TestMessage(t *testing.T) {
 			Kind: event.KindTamper, Call: event.CallSignal, Signal: 9, Verdict: event.VerdictAudit, Would: event.VerdictDeny, Reason: event.ReasonProtected,
 		}}, `audited signal 9 to the agent by somebody, would get Deny: the agent, and what it has put into the kernel, is not for governed containers`},
 		{"lost", &Record{Event: event.Event{Kind: event.KindLost, Lost: 12, Site: "alerts"}}, "lost 12 records at alerts"},
+		{"relay", &Record{Event: event.Event{
+			Kind: event.KindBorrow, Call: event.CallLocal, Verdict: event.VerdictAudit, Reason: event.ReasonBorrow,
+			Subject: event.Subject{Exe: "/bin/sh", Origin: event.OriginExec}, Target: &event.Subject{Exe: "/srv/a\n", Origin: event.OriginMain, PID: 7},
+		}}, `audited asking, over its unix socket, Main /srv/a\n pid 7 by Exec /bin/sh: another's label may reach what its own may not`},
 		{"borrow", &Record{Event: event.Event{
 			Kind: event.KindBorrow, Call: event.CallTrace, Verdict: event.VerdictDeny, Reason: event.ReasonBorrow,
 			Subject: event.Subject{Exe: "/bin/gdb", Origin: event.OriginExec}, Target: &event.Subject{Exe: "/srv/a\npp", Origin: event.OriginMain, PID: 7},
@@ -176,6 +184,8 @@ func TestSeverityAndImportance(t *testing.T) {
 		{"audit", event.Event{Kind: event.KindConnect, Verdict: event.VerdictAudit, Severity: event.SeverityWarning}, event.SeverityWarning, true},
 		{"allowed", event.Event{Kind: event.KindConnect, Verdict: event.VerdictAllow, Severity: event.SeverityCritical}, event.SeverityInfo, false},
 		{"exec", event.Event{Kind: event.KindExec}, event.SeverityInfo, false},
+		{"session's own program", event.Event{Kind: event.KindExec, Subject: event.Subject{Origin: event.OriginExec, Drifted: true}}, event.SeverityInfo, false},
+		{"Main's, which the image lacks", event.Event{Kind: event.KindExec, Subject: event.Subject{Origin: event.OriginMain, Drifted: true}}, event.SeverityWarning, true},
 		{"lost", event.Event{Kind: event.KindLost}, event.SeverityWarning, true},
 		{"late", event.Event{Kind: event.KindLate, Verdict: event.VerdictAllow}, event.SeverityWarning, true},
 		{"stale", event.Event{Kind: event.KindStale, Removed: true}, event.SeverityWarning, true},
@@ -216,7 +226,7 @@ func TestNamesAreDistinct(t *testing.T) {
 	distinct("verdict", int(event.VerdictKill)+1, func(i uint8) string { return VerdictName(event.Verdict(i)) })
 	distinct("origin", int(event.OriginHost)+1, func(i uint8) string { return OriginName(event.Origin(i)) })
 	distinct("reason", int(event.ReasonFronted)+1, func(i uint8) string { return ReasonName(event.Reason(i)) })
-	distinct("call", int(event.CallOption)+1, func(i uint8) string { return CallName(event.Call(i)) })
+	distinct("call", int(event.CallLocal)+1, func(i uint8) string { return CallName(event.Call(i)) })
 	distinct("step", int(event.StepTap)+1, func(i uint8) string { return StepName(event.Step(i)) })
 	distinct("severity", int(event.SeverityCritical)+1, func(i uint8) string { return SeverityName(event.Severity(i)) })
 	distinct("flaw", int(event.FlawHello), func(i uint8) string { return FlawName(event.Flaw(i + 1)) })

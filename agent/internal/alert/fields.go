@@ -70,6 +70,7 @@ func table() []field {
 		{"comm", func(r *Record) Value { return text(r.Event.Subject.Comm) }},
 		{"inferred", func(r *Record) Value { return flag(r.Event.Subject.Inferred) }},
 		{"binaryCut", func(r *Record) Value { return flag(r.Event.Subject.Truncated) }},
+		{"drifted", func(r *Record) Value { return flag(r.Event.Subject.Drifted) }},
 		{"exec", func(r *Record) Value { return id(r.Event.Subject.Exec) }},
 		{"cgroup", func(r *Record) Value { return id(r.Event.Subject.Container) }},
 		{"netns", func(r *Record) Value { return id(r.Event.NetNS) }},

@@ -16,7 +16,7 @@ import (
 func (r *Record) Message() string {
 	switch r.Event.Kind {
 	case event.KindExec:
-		return words("executed", argsOf(r), "as", who(r), r.where())
+		return r.executed()
 	case event.KindExit:
 		return words("ended", who(r), r.where()) + ": " + ending(&r.Event)
 	case event.KindSessionStart:
@@ -72,6 +72,15 @@ func (r *Record) Message() string {
 		return words("admitted the start", r.where()) + ", whose policies were not in force in time"
 	}
 	return words("event of unknown kind", KindName(r.Event.Kind), "by", who(r), r.where())
+}
+
+// executed is about a program that a process became.
+func (r *Record) executed() string {
+	line := words("executed", argsOf(r), "as", who(r), r.where())
+	if r.Event.Subject.Drifted {
+		line += ": the file is not of the container's image"
+	}
+	return line
 }
 
 // dns is about a query or an answer.
@@ -139,8 +148,12 @@ func target(r *Record) string {
 // borrowed is what a process reached for: another's process, or its socket.
 func borrowed(e *event.Event) string {
 	what := "reaching into"
-	if e.Call == event.CallReceive {
+	switch e.Call {
+	case event.CallReceive:
 		what = "taking a socket of"
+	case event.CallLocal:
+		what = "asking, over its unix socket,"
+	default:
 	}
 	if e.Target == nil {
 		return words(what, "another process")
@@ -189,6 +202,9 @@ func why(r *Record) string {
 	case event.ReasonMPTCP:
 		return "MPTCP is refused to governed processes"
 	case event.ReasonBorrow:
+		if r.Event.Call == event.CallLocal {
+			return "another's label may reach what its own may not"
+		}
 		return "nobody acts under another's label"
 	case event.ReasonProtected:
 		return "the agent, and what it has put into the kernel, is not for governed containers"

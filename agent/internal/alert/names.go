@@ -177,6 +177,8 @@ func CallName(c event.Call) string {
 		return "bpf"
 	case event.CallOption:
 		return "setsockopt"
+	case event.CallLocal:
+		return "unix-connect"
 	}
 	return number(c)
 }

@@ -42,7 +42,7 @@ type Record struct {
 func (r *Record) Denied() bool { return r.Event.Verdict >= event.VerdictDeny }
 
 // Important reports whether the record is an alert rather than traffic: a denial or what would
-// have been one, a session, a loss. Alerts are never displaced by traffic.
+// have been one, a session, a loss, a program of Main that its image does not have. Alerts are never displaced by traffic.
 func (r *Record) Important() bool {
 	switch r.Event.Kind {
 	case event.KindSessionStart, event.KindSessionEnd, event.KindForeign, event.KindLost, event.KindLate, event.KindStale, event.KindTamper, event.KindTunnel:
@@ -50,7 +50,7 @@ func (r *Record) Important() bool {
 	case event.KindExec, event.KindExit, event.KindConnect, event.KindListen, event.KindSocket,
 		event.KindFlow, event.KindCgroup, event.KindBorrow, event.KindDNS, event.KindRequest, event.KindHello,
 		event.KindKTLS, event.KindResponse:
-		return r.Event.Verdict >= event.VerdictAudit
+		return r.Event.Verdict >= event.VerdictAudit || r.planted()
 	}
 	return true // an unknown kind is kept rather than lost
 }
@@ -67,9 +67,16 @@ func (r *Record) Severity() event.Severity {
 		return max(event.SeverityWarning, min(r.Event.Severity, event.SeverityCritical))
 	case r.Event.Verdict >= event.VerdictAudit:
 		return min(r.Event.Severity, event.SeverityCritical)
+	case r.planted():
+		return event.SeverityWarning
 	default:
 		return event.SeverityInfo
 	}
+}
+
+// planted reports whether Main executes what its image does not have: a session may have written it, to act as Main.
+func (r *Record) planted() bool {
+	return r.Event.Kind == event.KindExec && r.Event.Subject.Drifted && r.Event.Subject.Origin == event.OriginMain
 }
 
 // Peer is the other end, such as 10.0.0.5:443/TCP or [2001:db8::1]/ICMPv6, or "" where the event

@@ -54,7 +54,7 @@ func fromSubject(s *event.Subject) *apiv1.Subject {
 	return &apiv1.Subject{
 		Container: s.Container, Session: s.Session, Exec: s.Exec, Pid: s.PID, Tid: s.TID, Uid: s.UID,
 		Origin: uint32(s.Origin), Inferred: s.Inferred,
-		Exe: []byte(s.Exe), Script: []byte(s.Script), Comm: []byte(s.Comm), Truncated: s.Truncated,
+		Exe: []byte(s.Exe), Script: []byte(s.Script), Comm: []byte(s.Comm), Truncated: s.Truncated, Drifted: s.Drifted,
 	}
 }
 
@@ -96,7 +96,7 @@ func toSubject(s *apiv1.Subject) event.Subject {
 		Container: s.GetContainer(), Session: s.GetSession(), Exec: s.GetExec(),
 		PID: s.GetPid(), TID: s.GetTid(), UID: s.GetUid(),
 		Origin: event.Origin(s.GetOrigin()), Inferred: s.GetInferred(),
-		Exe: string(s.GetExe()), Script: string(s.GetScript()), Comm: string(s.GetComm()), Truncated: s.GetTruncated(),
+		Exe: string(s.GetExe()), Script: string(s.GetScript()), Comm: string(s.GetComm()), Truncated: s.GetTruncated(), Drifted: s.GetDrifted(),
 	}
 }
 

@@ -41,6 +41,7 @@ type Enforcement struct {
 	UnknownWorkload UnknownWorkload `mapstructure:"unknownWorkload"`
 	Borrowing       Borrowing       `mapstructure:"borrowing"`
 	Fronting        Fronting        `mapstructure:"fronting"`
+	Relaying        Relaying        `mapstructure:"relaying"`
 }
 
 // Step is one rung of the enforcement ladder.
@@ -73,6 +74,15 @@ const (
 	BorrowRefuse Borrowing = "refuse"
 	BorrowAudit  Borrowing = "audit" // tell it, and let it be
 	BorrowAllow  Borrowing = "allow"
+)
+
+// Relaying is what becomes of a process that asks another label's over a unix socket, where a rule governs it.
+type Relaying string
+
+// The choices.
+const (
+	RelayAudit Relaying = "audit" // tell it, and let it be
+	RelayAllow Relaying = "allow"
 )
 
 // Fronting is what becomes of a request or ClientHello that asks for another site than its connection was made for.
@@ -304,7 +314,7 @@ const (
 func Default() Config {
 	return Config{
 		Policies:    Policies{Dir: "/etc/sallyport/policies"},
-		Enforcement: Enforcement{Steps: ladder(), UnknownWorkload: UnknownAllow, Borrowing: BorrowRefuse, Fronting: FrontAudit},
+		Enforcement: Enforcement{Steps: ladder(), UnknownWorkload: UnknownAllow, Borrowing: BorrowRefuse, Fronting: FrontAudit, Relaying: RelayAudit},
 		Protect:     Protect{Repair: true, Access: AccessRefuse},
 		Kernel: Kernel{
 			BPFFS: "/sys/fs/bpf", PinDir: "sallyport", CgroupRoot: CgroupAuto,

@@ -56,6 +56,7 @@ func (c Config) validate(s sources) error {
 	k.steps(c.Enforcement.Steps)
 	oneOf(k, "enforcement.unknownWorkload", c.Enforcement.UnknownWorkload, UnknownAllow, UnknownDeny)
 	oneOf(k, "enforcement.borrowing", c.Enforcement.Borrowing, BorrowRefuse, BorrowAudit, BorrowAllow)
+	oneOf(k, "enforcement.relaying", c.Enforcement.Relaying, RelayAudit, RelayAllow)
 	oneOf(k, "enforcement.fronting", c.Enforcement.Fronting, FrontDeny, FrontAudit, FrontAllow)
 	oneOf(k, "protect.access", c.Protect.Access, AccessRefuse, AccessAudit, AccessAllow)
 	k.kernel(c.Kernel)

@@ -121,6 +121,7 @@ func (a *agent) open() error {
 		UnknownDeny:   a.cfg.Enforcement.UnknownWorkload == config.UnknownDeny,
 		BorrowRefuse:  a.cfg.Enforcement.Borrowing == config.BorrowRefuse,
 		BorrowTell:    a.cfg.Enforcement.Borrowing != config.BorrowAllow,
+		RelayTell:     a.cfg.Enforcement.Relaying != config.RelayAllow,
 		FrontRefuse:   a.cfg.Enforcement.Fronting == config.FrontDeny,
 		FrontTell:     a.cfg.Enforcement.Fronting != config.FrontAllow,
 		TellExec:      a.cfg.Visibility.Exec,

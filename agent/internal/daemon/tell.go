@@ -135,7 +135,7 @@ func (a *agent) peerName(e *event.Event) string {
 			return a.names.PeerName(e.Subject.Container, e.Remote.Addr())
 		}
 	case event.CallNone, event.CallBind, event.CallListen, event.CallAccept, event.CallSocket, event.CallPacketIn, event.CallTrace, event.CallReceive,
-		event.CallSignal, event.CallLimit, event.CallBPF, event.CallOption:
+		event.CallSignal, event.CallLimit, event.CallBPF, event.CallOption, event.CallLocal:
 	}
 	return ""
 }

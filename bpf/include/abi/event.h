@@ -46,6 +46,7 @@ enum call {
 	CALL_LIMIT = 12,
 	CALL_BPF = 13,
 	CALL_OPTION = 14, /* made in user space only, of every KTLS */
+	CALL_LOCAL = 15,  /* of a BORROW: a unix socket that another label's holder serves */
 };
 
 enum step {
@@ -168,7 +169,7 @@ struct ev_call {
 	__u8 pad;
 };
 
-/* BORROW: subject reached for what target's label may do */
+/* BORROW: subject reached for what target's label may do, or asked it over a unix socket */
 struct ev_borrow {
 	struct ev_header header;
 	struct ev_subject subject;

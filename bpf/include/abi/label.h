@@ -29,6 +29,7 @@ enum label_flags {
 	LABEL_IDS = 128,   /* who[] asks for users or groups: it is to follow the task's ids */
 	LABEL_UNIT = 256,  /* of a unit of the node, see lib/unit.h */
 	LABEL_UNLISTED = 512, /* there was no room for its container, see lib/unlisted.h */
+	LABEL_DRIFTED = 1024, /* exe or script was written since the container was made, see lib/drift.h */
 };
 
 /* A task has three ids of each kind, in this order. */
@@ -103,7 +104,7 @@ _Static_assert(sizeof(struct label) == 248 + EXE_LEN + SCRIPT_LEN, "label has no
 struct script {
 	__u64 bprm;  /* the execution: address of its struct linux_binprm; 0: none, or its first file is no script */
 	__u32 files; /* how many it has looked at: two where the script's interpreter is a program */
-	__u32 pad;
+	__u32 drifted; /* 1: it was written since the container was made */
 	__u64 path[SCRIPT_LEN / 8]; /* of the file, NUL-padded; empty: not known */
 	struct path_buffer walk;    /* of a task's own, since an execution may sleep: it is no per-CPU buffer */
 };

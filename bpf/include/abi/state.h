@@ -17,6 +17,7 @@ enum control_flags {
 	CONTROL_PROTECT_TELL = 512,   /* refuse or audit */
 	CONTROL_FRONT_REFUSE = 1024,  /* enforcement.fronting: deny */
 	CONTROL_FRONT_TELL = 2048,    /* deny or audit */
+	CONTROL_RELAY_TELL = 4096,    /* enforcement.relaying: audit */
 	CONTROL_UNITS = 128,	    /* policies select units of the node: tell of new cgroups that may be one */
 };
 

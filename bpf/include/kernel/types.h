@@ -88,10 +88,15 @@ struct super_block {
 	unsigned long s_magic;
 };
 
+struct inode {
+	unsigned short i_mode;
+};
+
 struct dentry {
 	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
+	struct inode *d_inode;
 	struct super_block *d_sb;
 };
 

@@ -6,6 +6,7 @@
  */
 #include <bpf/bpf_core_read.h>
 #include <lib/control.h>
+#include <lib/drift.h>
 #include <lib/path.h>
 #include <abi/label.h>
 #include <maps/label.h>
@@ -146,7 +147,7 @@ static __always_inline struct path_buffer *read_exe(struct label *label, struct 
 	__u32 begin = 0;
 	long len;
 
-	label->flags &= ~(LABEL_TRUNCATED | LABEL_SCRIPTLESS);
+	label->flags &= ~(LABEL_TRUNCATED | LABEL_SCRIPTLESS | LABEL_DRIFTED);
 	__builtin_memset(label->exe, 0, sizeof(label->exe));
 	__builtin_memset(label->script, 0, sizeof(label->script));
 	if (buffer && file)
@@ -156,6 +157,8 @@ static __always_inline struct path_buffer *read_exe(struct label *label, struct 
 		label->flags |= LABEL_TRUNCATED;
 		return 0;
 	}
+	if (file_drifted(file))
+		label->flags |= LABEL_DRIFTED;
 	len = bpf_probe_read_kernel_str(label->exe, EXE_LEN, &buffer->text[begin & PATH_MASK]);
 	if (len < 0 || (len == EXE_LEN && PATH_MIDDLE - begin >= EXE_LEN) || !of_container(label, file))
 		label->flags |= LABEL_TRUNCATED;
@@ -165,9 +168,9 @@ static __always_inline struct path_buffer *read_exe(struct label *label, struct 
 /*
  * Whether the name in the label is the path of the script's file, as script_seen() has found it before the kernel closed
  * it: then no symbolic link leads to it, through which who may change links would have the interpreter read another
- * file. Nobody saw the file, or it names an interpreter that is a script itself: not known (closed).
+ * file. That it was written since the container was made is told of the label too. Nobody saw the file, or it names an interpreter that is a script itself: not known (closed).
  */
-static __always_inline int script_known(const struct label *label, struct task_struct *task,
+static __always_inline int script_known(struct label *label, struct task_struct *task,
 					struct linux_binprm *bprm)
 {
 	struct script *script = bpf_task_storage_get(&script_by_task, task, 0, 0);
@@ -176,6 +179,8 @@ static __always_inline int script_known(const struct label *label, struct task_s
 
 	if (!script)
 		return 0;
+	if (script->bprm == (__u64)bprm && script->drifted)
+		label->flags |= LABEL_DRIFTED;
 	known = script->bprm == (__u64)bprm && script->files == SCRIPT_FILES && script->path[0];
 	for (i = 0; i < SCRIPT_LEN / 8; i++)
 		known &= script->path[i] == name[i];

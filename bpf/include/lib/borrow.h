@@ -8,6 +8,7 @@
  */
 #include <lib/judge.h>
 #include <lib/lost.h>
+#include <lib/socket.h>
 
 enum trace_modes {
 	TRACE_NOAUDIT = 4, /* PTRACE_MODE_NOAUDIT */
@@ -143,8 +144,8 @@ static __always_inline int borrow_receive(struct file *file, __u8 step)
 	if (!sock)
 		return 0;
 	sk = sock->sk;
-	if (!sk)
-		return 0;
+	if (!sk || sk->__sk_common.skc_family == FAMILY_UNIX)
+		return 0; /* a unix socket has an owner for lib/local.h alone */
 	state = bpf_sk_storage_get(&state_by_sock, sk, 0, 0);
 	subject = label_current();
 	if (!state)

@@ -5,6 +5,7 @@
  * behave alike.
  */
 #include <bpf/bpf_core_read.h>
+#include <lib/local.h>
 #include <lib/lost.h>
 #include <lib/sctp.h>
 #include <lib/tie.h>
@@ -153,7 +154,11 @@ static __always_inline int hook_listen(struct socket *sock, struct sockaddr *nam
 	struct label *label;
 	struct ask ask;
 
-	if (!sk || !c || !family_is_ip(sk->__sk_common.skc_family))
+	if (!sk || !c)
+		return 0;
+	if (sk->__sk_common.skc_family == FAMILY_UNIX)
+		local_served(sk, c, call);
+	if (!family_is_ip(sk->__sk_common.skc_family))
 		return 0;
 	facts_read(&facts, sk);
 	label = label_subject(facts.netns);

@@ -7,6 +7,7 @@
  */
 #include <bpf/bpf_core_read.h>
 #include <lib/control.h>
+#include <lib/drift.h>
 #include <lib/path.h>
 #include <maps/label.h>
 
@@ -39,6 +40,7 @@ static __always_inline void script_begin(struct task_struct *task, struct linux_
 	}
 	script->bprm = (__u64)bprm;
 	script->files = 1;
+	script->drifted = file_drifted(bprm->file);
 	__builtin_memset(script->path, 0, sizeof(script->path));
 	begin = path_of_file(&script->walk, bprm->file);
 	if (!begin)

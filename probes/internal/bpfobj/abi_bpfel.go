@@ -42,6 +42,7 @@ const (
 	ABICallCALL_LIMIT      ABICall = 12
 	ABICallCALL_BPF        ABICall = 13
 	ABICallCALL_OPTION     ABICall = 14
+	ABICallCALL_LOCAL      ABICall = 15
 )
 
 type ABIContainer struct {
@@ -82,6 +83,7 @@ const (
 	ABIControlFlagsCONTROL_PROTECT_TELL   ABIControlFlags = 512
 	ABIControlFlagsCONTROL_FRONT_REFUSE   ABIControlFlags = 1024
 	ABIControlFlagsCONTROL_FRONT_TELL     ABIControlFlags = 2048
+	ABIControlFlagsCONTROL_RELAY_TELL     ABIControlFlags = 4096
 	ABIControlFlagsCONTROL_UNITS          ABIControlFlags = 128
 )
 
@@ -508,6 +510,7 @@ const (
 	ABILabelFlagsLABEL_IDS        ABILabelFlags = 128
 	ABILabelFlagsLABEL_UNIT       ABILabelFlags = 256
 	ABILabelFlagsLABEL_UNLISTED   ABILabelFlags = 512
+	ABILabelFlagsLABEL_DRIFTED    ABILabelFlags = 1024
 )
 
 type ABILimits uint32

@@ -16,69 +16,72 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	JudgeLSMMapAgentByTask        = "agent_by_task"
-	JudgeLSMMapAlerts             = "alerts"
-	JudgeLSMMapAnswersBySock      = "answers_by_sock"
-	JudgeLSMMapConnByObject       = "conn_by_object"
-	JudgeLSMMapContainerByCgroup  = "container_by_cgroup"
-	JudgeLSMMapContainerParent    = "container_parent"
-	JudgeLSMMapContainersLost     = "containers_lost"
-	JudgeLSMMapControls           = "controls"
-	JudgeLSMMapDemands            = "demands"
-	JudgeLSMMapDfaAccepts         = "dfa_accepts"
-	JudgeLSMMapDfaPages           = "dfa_pages"
-	JudgeLSMMapDnsRooms           = "dns_rooms"
-	JudgeLSMMapErrors             = "errors"
-	JudgeLSMMapFlowByFrag         = "flow_by_frag"
-	JudgeLSMMapFlowByTuple        = "flow_by_tuple"
-	JudgeLSMMapFlows              = "flows"
-	JudgeLSMMapGateByIfindex      = "gate_by_ifindex"
-	JudgeLSMMapGateSlots          = "gate_slots"
-	JudgeLSMMapIdentityByAddr     = "identity_by_addr"
-	JudgeLSMMapIdsByContainer     = "ids_by_container"
-	JudgeLSMMapLabelByTask        = "label_by_task"
-	JudgeLSMMapLabelsLost         = "labels_lost"
-	JudgeLSMMapLastId             = "last_id"
-	JudgeLSMMapMntnsByContainer   = "mntns_by_container"
-	JudgeLSMMapNameByHash         = "name_by_hash"
-	JudgeLSMMapNamesByAddr        = "names_by_addr"
-	JudgeLSMMapNamesOfCgrp        = "names_of_cgrp"
-	JudgeLSMMapNamesRooms         = "names_rooms"
-	JudgeLSMMapNetnsByCookie      = "netns_by_cookie"
-	JudgeLSMMapObjectByGoroutine  = "object_by_goroutine"
-	JudgeLSMMapQueriesBySock      = "queries_by_sock"
-	JudgeLSMMapQueryBySock        = "query_by_sock"
-	JudgeLSMMapRefusals           = "refusals"
-	JudgeLSMMapRequestSelects     = "request_selects"
-	JudgeLSMMapRules              = "rules"
-	JudgeLSMMapRulesById          = "rules_by_id"
-	JudgeLSMMapRulesByPeer        = "rules_by_peer"
-	JudgeLSMMapRulesByPort        = "rules_by_port"
-	JudgeLSMMapRulesetByCgrp      = "ruleset_by_cgrp"
-	JudgeLSMMapRulesets           = "rulesets"
-	JudgeLSMMapScriptByTask       = "script_by_task"
-	JudgeLSMMapStateBySock        = "state_by_sock"
-	JudgeLSMMapStreamRefusals     = "stream_refusals"
-	JudgeLSMMapTieBySock          = "tie_by_sock"
-	JudgeLSMMapTlsByTask          = "tls_by_task"
-	JudgeLSMProgJudgeLsmAccept    = "judge_lsm_accept"
-	JudgeLSMProgJudgeLsmBind      = "judge_lsm_bind"
-	JudgeLSMProgJudgeLsmBpf       = "judge_lsm_bpf"
-	JudgeLSMProgJudgeLsmConnect   = "judge_lsm_connect"
-	JudgeLSMProgJudgeLsmCreate    = "judge_lsm_create"
-	JudgeLSMProgJudgeLsmCreated   = "judge_lsm_created"
-	JudgeLSMProgJudgeLsmKtls      = "judge_lsm_ktls"
-	JudgeLSMProgJudgeLsmLimit     = "judge_lsm_limit"
-	JudgeLSMProgJudgeLsmListen    = "judge_lsm_listen"
-	JudgeLSMProgJudgeLsmOption    = "judge_lsm_option"
-	JudgeLSMProgJudgeLsmReceive   = "judge_lsm_receive"
-	JudgeLSMProgJudgeLsmScript    = "judge_lsm_script"
-	JudgeLSMProgJudgeLsmSctp      = "judge_lsm_sctp"
-	JudgeLSMProgJudgeLsmSctpClone = "judge_lsm_sctp_clone"
-	JudgeLSMProgJudgeLsmSendmsg   = "judge_lsm_sendmsg"
-	JudgeLSMProgJudgeLsmSigio     = "judge_lsm_sigio"
-	JudgeLSMProgJudgeLsmSignal    = "judge_lsm_signal"
-	JudgeLSMProgJudgeLsmTrace     = "judge_lsm_trace"
+	JudgeLSMMapAgentByTask          = "agent_by_task"
+	JudgeLSMMapAlerts               = "alerts"
+	JudgeLSMMapAnswersBySock        = "answers_by_sock"
+	JudgeLSMMapConnByObject         = "conn_by_object"
+	JudgeLSMMapContainerByCgroup    = "container_by_cgroup"
+	JudgeLSMMapContainerParent      = "container_parent"
+	JudgeLSMMapContainersLost       = "containers_lost"
+	JudgeLSMMapControls             = "controls"
+	JudgeLSMMapDemands              = "demands"
+	JudgeLSMMapDfaAccepts           = "dfa_accepts"
+	JudgeLSMMapDfaPages             = "dfa_pages"
+	JudgeLSMMapDnsRooms             = "dns_rooms"
+	JudgeLSMMapErrors               = "errors"
+	JudgeLSMMapFlowByFrag           = "flow_by_frag"
+	JudgeLSMMapFlowByTuple          = "flow_by_tuple"
+	JudgeLSMMapFlows                = "flows"
+	JudgeLSMMapGateByIfindex        = "gate_by_ifindex"
+	JudgeLSMMapGateSlots            = "gate_slots"
+	JudgeLSMMapIdentityByAddr       = "identity_by_addr"
+	JudgeLSMMapIdsByContainer       = "ids_by_container"
+	JudgeLSMMapLabelByTask          = "label_by_task"
+	JudgeLSMMapLabelsLost           = "labels_lost"
+	JudgeLSMMapLastId               = "last_id"
+	JudgeLSMMapMntnsByContainer     = "mntns_by_container"
+	JudgeLSMMapNameByHash           = "name_by_hash"
+	JudgeLSMMapNamesByAddr          = "names_by_addr"
+	JudgeLSMMapNamesOfCgrp          = "names_of_cgrp"
+	JudgeLSMMapNamesRooms           = "names_rooms"
+	JudgeLSMMapNetnsByCookie        = "netns_by_cookie"
+	JudgeLSMMapObjectByGoroutine    = "object_by_goroutine"
+	JudgeLSMMapQueriesBySock        = "queries_by_sock"
+	JudgeLSMMapQueryBySock          = "query_by_sock"
+	JudgeLSMMapRefusals             = "refusals"
+	JudgeLSMMapRelaysTold           = "relays_told"
+	JudgeLSMMapRequestSelects       = "request_selects"
+	JudgeLSMMapRules                = "rules"
+	JudgeLSMMapRulesById            = "rules_by_id"
+	JudgeLSMMapRulesByPeer          = "rules_by_peer"
+	JudgeLSMMapRulesByPort          = "rules_by_port"
+	JudgeLSMMapRulesetByCgrp        = "ruleset_by_cgrp"
+	JudgeLSMMapRulesets             = "rulesets"
+	JudgeLSMMapScriptByTask         = "script_by_task"
+	JudgeLSMMapStateBySock          = "state_by_sock"
+	JudgeLSMMapStreamRefusals       = "stream_refusals"
+	JudgeLSMMapTieBySock            = "tie_by_sock"
+	JudgeLSMMapTlsByTask            = "tls_by_task"
+	JudgeLSMProgJudgeLsmAccept      = "judge_lsm_accept"
+	JudgeLSMProgJudgeLsmBind        = "judge_lsm_bind"
+	JudgeLSMProgJudgeLsmBpf         = "judge_lsm_bpf"
+	JudgeLSMProgJudgeLsmConnect     = "judge_lsm_connect"
+	JudgeLSMProgJudgeLsmCreate      = "judge_lsm_create"
+	JudgeLSMProgJudgeLsmCreated     = "judge_lsm_created"
+	JudgeLSMProgJudgeLsmKtls        = "judge_lsm_ktls"
+	JudgeLSMProgJudgeLsmLimit       = "judge_lsm_limit"
+	JudgeLSMProgJudgeLsmListen      = "judge_lsm_listen"
+	JudgeLSMProgJudgeLsmOption      = "judge_lsm_option"
+	JudgeLSMProgJudgeLsmReceive     = "judge_lsm_receive"
+	JudgeLSMProgJudgeLsmScript      = "judge_lsm_script"
+	JudgeLSMProgJudgeLsmSctp        = "judge_lsm_sctp"
+	JudgeLSMProgJudgeLsmSctpClone   = "judge_lsm_sctp_clone"
+	JudgeLSMProgJudgeLsmSendmsg     = "judge_lsm_sendmsg"
+	JudgeLSMProgJudgeLsmSigio       = "judge_lsm_sigio"
+	JudgeLSMProgJudgeLsmSignal      = "judge_lsm_signal"
+	JudgeLSMProgJudgeLsmTrace       = "judge_lsm_trace"
+	JudgeLSMProgJudgeLsmUnixConnect = "judge_lsm_unix_connect"
+	JudgeLSMProgJudgeLsmUnixSend    = "judge_lsm_unix_send"
 )
 
 // LoadJudgeLSM returns the embedded CollectionSpec for JudgeLSM.
@@ -123,24 +126,26 @@ type JudgeLSMSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeLSMProgramSpecs struct {
-	JudgeLsmAccept    *ebpf.ProgramSpec `ebpf:"judge_lsm_accept"`
-	JudgeLsmBind      *ebpf.ProgramSpec `ebpf:"judge_lsm_bind"`
-	JudgeLsmBpf       *ebpf.ProgramSpec `ebpf:"judge_lsm_bpf"`
-	JudgeLsmConnect   *ebpf.ProgramSpec `ebpf:"judge_lsm_connect"`
-	JudgeLsmCreate    *ebpf.ProgramSpec `ebpf:"judge_lsm_create"`
-	JudgeLsmCreated   *ebpf.ProgramSpec `ebpf:"judge_lsm_created"`
-	JudgeLsmKtls      *ebpf.ProgramSpec `ebpf:"judge_lsm_ktls"`
-	JudgeLsmLimit     *ebpf.ProgramSpec `ebpf:"judge_lsm_limit"`
-	JudgeLsmListen    *ebpf.ProgramSpec `ebpf:"judge_lsm_listen"`
-	JudgeLsmOption    *ebpf.ProgramSpec `ebpf:"judge_lsm_option"`
-	JudgeLsmReceive   *ebpf.ProgramSpec `ebpf:"judge_lsm_receive"`
-	JudgeLsmScript    *ebpf.ProgramSpec `ebpf:"judge_lsm_script"`
-	JudgeLsmSctp      *ebpf.ProgramSpec `ebpf:"judge_lsm_sctp"`
-	JudgeLsmSctpClone *ebpf.ProgramSpec `ebpf:"judge_lsm_sctp_clone"`
-	JudgeLsmSendmsg   *ebpf.ProgramSpec `ebpf:"judge_lsm_sendmsg"`
-	JudgeLsmSigio     *ebpf.ProgramSpec `ebpf:"judge_lsm_sigio"`
-	JudgeLsmSignal    *ebpf.ProgramSpec `ebpf:"judge_lsm_signal"`
-	JudgeLsmTrace     *ebpf.ProgramSpec `ebpf:"judge_lsm_trace"`
+	JudgeLsmAccept      *ebpf.ProgramSpec `ebpf:"judge_lsm_accept"`
+	JudgeLsmBind        *ebpf.ProgramSpec `ebpf:"judge_lsm_bind"`
+	JudgeLsmBpf         *ebpf.ProgramSpec `ebpf:"judge_lsm_bpf"`
+	JudgeLsmConnect     *ebpf.ProgramSpec `ebpf:"judge_lsm_connect"`
+	JudgeLsmCreate      *ebpf.ProgramSpec `ebpf:"judge_lsm_create"`
+	JudgeLsmCreated     *ebpf.ProgramSpec `ebpf:"judge_lsm_created"`
+	JudgeLsmKtls        *ebpf.ProgramSpec `ebpf:"judge_lsm_ktls"`
+	JudgeLsmLimit       *ebpf.ProgramSpec `ebpf:"judge_lsm_limit"`
+	JudgeLsmListen      *ebpf.ProgramSpec `ebpf:"judge_lsm_listen"`
+	JudgeLsmOption      *ebpf.ProgramSpec `ebpf:"judge_lsm_option"`
+	JudgeLsmReceive     *ebpf.ProgramSpec `ebpf:"judge_lsm_receive"`
+	JudgeLsmScript      *ebpf.ProgramSpec `ebpf:"judge_lsm_script"`
+	JudgeLsmSctp        *ebpf.ProgramSpec `ebpf:"judge_lsm_sctp"`
+	JudgeLsmSctpClone   *ebpf.ProgramSpec `ebpf:"judge_lsm_sctp_clone"`
+	JudgeLsmSendmsg     *ebpf.ProgramSpec `ebpf:"judge_lsm_sendmsg"`
+	JudgeLsmSigio       *ebpf.ProgramSpec `ebpf:"judge_lsm_sigio"`
+	JudgeLsmSignal      *ebpf.ProgramSpec `ebpf:"judge_lsm_signal"`
+	JudgeLsmTrace       *ebpf.ProgramSpec `ebpf:"judge_lsm_trace"`
+	JudgeLsmUnixConnect *ebpf.ProgramSpec `ebpf:"judge_lsm_unix_connect"`
+	JudgeLsmUnixSend    *ebpf.ProgramSpec `ebpf:"judge_lsm_unix_send"`
 }
 
 // JudgeLSMMapSpecs contains maps before they are loaded into the kernel.
@@ -180,6 +185,7 @@ type JudgeLSMMapSpecs struct {
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RelaysTold        *ebpf.MapSpec `ebpf:"relays_told"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
@@ -253,6 +259,7 @@ type JudgeLSMMaps struct {
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RelaysTold        *ebpf.Map `ebpf:"relays_told"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
@@ -302,6 +309,7 @@ func (m *JudgeLSMMaps) Close() error {
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
+		m.RelaysTold,
 		m.RequestSelects,
 		m.Rules,
 		m.RulesById,
@@ -327,24 +335,26 @@ type JudgeLSMVariables struct {
 //
 // It can be passed to LoadJudgeLSMObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeLSMPrograms struct {
-	JudgeLsmAccept    *ebpf.Program `ebpf:"judge_lsm_accept"`
-	JudgeLsmBind      *ebpf.Program `ebpf:"judge_lsm_bind"`
-	JudgeLsmBpf       *ebpf.Program `ebpf:"judge_lsm_bpf"`
-	JudgeLsmConnect   *ebpf.Program `ebpf:"judge_lsm_connect"`
-	JudgeLsmCreate    *ebpf.Program `ebpf:"judge_lsm_create"`
-	JudgeLsmCreated   *ebpf.Program `ebpf:"judge_lsm_created"`
-	JudgeLsmKtls      *ebpf.Program `ebpf:"judge_lsm_ktls"`
-	JudgeLsmLimit     *ebpf.Program `ebpf:"judge_lsm_limit"`
-	JudgeLsmListen    *ebpf.Program `ebpf:"judge_lsm_listen"`
-	JudgeLsmOption    *ebpf.Program `ebpf:"judge_lsm_option"`
-	JudgeLsmReceive   *ebpf.Program `ebpf:"judge_lsm_receive"`
-	JudgeLsmScript    *ebpf.Program `ebpf:"judge_lsm_script"`
-	JudgeLsmSctp      *ebpf.Program `ebpf:"judge_lsm_sctp"`
-	JudgeLsmSctpClone *ebpf.Program `ebpf:"judge_lsm_sctp_clone"`
-	JudgeLsmSendmsg   *ebpf.Program `ebpf:"judge_lsm_sendmsg"`
-	JudgeLsmSigio     *ebpf.Program `ebpf:"judge_lsm_sigio"`
-	JudgeLsmSignal    *ebpf.Program `ebpf:"judge_lsm_signal"`
-	JudgeLsmTrace     *ebpf.Program `ebpf:"judge_lsm_trace"`
+	JudgeLsmAccept      *ebpf.Program `ebpf:"judge_lsm_accept"`
+	JudgeLsmBind        *ebpf.Program `ebpf:"judge_lsm_bind"`
+	JudgeLsmBpf         *ebpf.Program `ebpf:"judge_lsm_bpf"`
+	JudgeLsmConnect     *ebpf.Program `ebpf:"judge_lsm_connect"`
+	JudgeLsmCreate      *ebpf.Program `ebpf:"judge_lsm_create"`
+	JudgeLsmCreated     *ebpf.Program `ebpf:"judge_lsm_created"`
+	JudgeLsmKtls        *ebpf.Program `ebpf:"judge_lsm_ktls"`
+	JudgeLsmLimit       *ebpf.Program `ebpf:"judge_lsm_limit"`
+	JudgeLsmListen      *ebpf.Program `ebpf:"judge_lsm_listen"`
+	JudgeLsmOption      *ebpf.Program `ebpf:"judge_lsm_option"`
+	JudgeLsmReceive     *ebpf.Program `ebpf:"judge_lsm_receive"`
+	JudgeLsmScript      *ebpf.Program `ebpf:"judge_lsm_script"`
+	JudgeLsmSctp        *ebpf.Program `ebpf:"judge_lsm_sctp"`
+	JudgeLsmSctpClone   *ebpf.Program `ebpf:"judge_lsm_sctp_clone"`
+	JudgeLsmSendmsg     *ebpf.Program `ebpf:"judge_lsm_sendmsg"`
+	JudgeLsmSigio       *ebpf.Program `ebpf:"judge_lsm_sigio"`
+	JudgeLsmSignal      *ebpf.Program `ebpf:"judge_lsm_signal"`
+	JudgeLsmTrace       *ebpf.Program `ebpf:"judge_lsm_trace"`
+	JudgeLsmUnixConnect *ebpf.Program `ebpf:"judge_lsm_unix_connect"`
+	JudgeLsmUnixSend    *ebpf.Program `ebpf:"judge_lsm_unix_send"`
 }
 
 func (p *JudgeLSMPrograms) Close() error {
@@ -367,6 +377,8 @@ func (p *JudgeLSMPrograms) Close() error {
 		p.JudgeLsmSigio,
 		p.JudgeLsmSignal,
 		p.JudgeLsmTrace,
+		p.JudgeLsmUnixConnect,
+		p.JudgeLsmUnixSend,
 	)
 }
 

@@ -16,77 +16,80 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	JudgeModRetMapAgentByTask           = "agent_by_task"
-	JudgeModRetMapAlerts                = "alerts"
-	JudgeModRetMapAnswersBySock         = "answers_by_sock"
-	JudgeModRetMapConnByObject          = "conn_by_object"
-	JudgeModRetMapContainerByCgroup     = "container_by_cgroup"
-	JudgeModRetMapContainerParent       = "container_parent"
-	JudgeModRetMapContainersLost        = "containers_lost"
-	JudgeModRetMapControls              = "controls"
-	JudgeModRetMapDemands               = "demands"
-	JudgeModRetMapDfaAccepts            = "dfa_accepts"
-	JudgeModRetMapDfaPages              = "dfa_pages"
-	JudgeModRetMapDnsRooms              = "dns_rooms"
-	JudgeModRetMapErrors                = "errors"
-	JudgeModRetMapFlowByFrag            = "flow_by_frag"
-	JudgeModRetMapFlowByTuple           = "flow_by_tuple"
-	JudgeModRetMapFlows                 = "flows"
-	JudgeModRetMapGateByIfindex         = "gate_by_ifindex"
-	JudgeModRetMapGateSlots             = "gate_slots"
-	JudgeModRetMapIdentityByAddr        = "identity_by_addr"
-	JudgeModRetMapIdsByContainer        = "ids_by_container"
-	JudgeModRetMapLabelByTask           = "label_by_task"
-	JudgeModRetMapLabelsLost            = "labels_lost"
-	JudgeModRetMapLastId                = "last_id"
-	JudgeModRetMapMntnsByContainer      = "mntns_by_container"
-	JudgeModRetMapNameByHash            = "name_by_hash"
-	JudgeModRetMapNamesByAddr           = "names_by_addr"
-	JudgeModRetMapNamesOfCgrp           = "names_of_cgrp"
-	JudgeModRetMapNamesRooms            = "names_rooms"
-	JudgeModRetMapNetnsByCookie         = "netns_by_cookie"
-	JudgeModRetMapObjectByGoroutine     = "object_by_goroutine"
-	JudgeModRetMapQueriesBySock         = "queries_by_sock"
-	JudgeModRetMapQueryBySock           = "query_by_sock"
-	JudgeModRetMapRefusals              = "refusals"
-	JudgeModRetMapRequestSelects        = "request_selects"
-	JudgeModRetMapRules                 = "rules"
-	JudgeModRetMapRulesById             = "rules_by_id"
-	JudgeModRetMapRulesByPeer           = "rules_by_peer"
-	JudgeModRetMapRulesByPort           = "rules_by_port"
-	JudgeModRetMapRulesetByCgrp         = "ruleset_by_cgrp"
-	JudgeModRetMapRulesets              = "rulesets"
-	JudgeModRetMapScriptByTask          = "script_by_task"
-	JudgeModRetMapStateBySock           = "state_by_sock"
-	JudgeModRetMapStreamRefusals        = "stream_refusals"
-	JudgeModRetMapTieBySock             = "tie_by_sock"
-	JudgeModRetMapTlsByTask             = "tls_by_task"
-	JudgeModRetProgJudgeFentryAccept    = "judge_fentry_accept"
-	JudgeModRetProgJudgeFentryBind      = "judge_fentry_bind"
-	JudgeModRetProgJudgeFentryConnect   = "judge_fentry_connect"
-	JudgeModRetProgJudgeFentryCreate    = "judge_fentry_create"
-	JudgeModRetProgJudgeFentryCreated   = "judge_fentry_created"
-	JudgeModRetProgJudgeFentryListen    = "judge_fentry_listen"
-	JudgeModRetProgJudgeFentryReceive   = "judge_fentry_receive"
-	JudgeModRetProgJudgeFentryScript    = "judge_fentry_script"
-	JudgeModRetProgJudgeFentrySctp      = "judge_fentry_sctp"
-	JudgeModRetProgJudgeFentrySctpClone = "judge_fentry_sctp_clone"
-	JudgeModRetProgJudgeFentrySendmsg   = "judge_fentry_sendmsg"
-	JudgeModRetProgJudgeFexitKtls       = "judge_fexit_ktls"
-	JudgeModRetProgJudgeModretAccept    = "judge_modret_accept"
-	JudgeModRetProgJudgeModretBind      = "judge_modret_bind"
-	JudgeModRetProgJudgeModretBpf       = "judge_modret_bpf"
-	JudgeModRetProgJudgeModretConnect   = "judge_modret_connect"
-	JudgeModRetProgJudgeModretCreate    = "judge_modret_create"
-	JudgeModRetProgJudgeModretLimit     = "judge_modret_limit"
-	JudgeModRetProgJudgeModretListen    = "judge_modret_listen"
-	JudgeModRetProgJudgeModretOption    = "judge_modret_option"
-	JudgeModRetProgJudgeModretReceive   = "judge_modret_receive"
-	JudgeModRetProgJudgeModretSctp      = "judge_modret_sctp"
-	JudgeModRetProgJudgeModretSendmsg   = "judge_modret_sendmsg"
-	JudgeModRetProgJudgeModretSigio     = "judge_modret_sigio"
-	JudgeModRetProgJudgeModretSignal    = "judge_modret_signal"
-	JudgeModRetProgJudgeModretTrace     = "judge_modret_trace"
+	JudgeModRetMapAgentByTask             = "agent_by_task"
+	JudgeModRetMapAlerts                  = "alerts"
+	JudgeModRetMapAnswersBySock           = "answers_by_sock"
+	JudgeModRetMapConnByObject            = "conn_by_object"
+	JudgeModRetMapContainerByCgroup       = "container_by_cgroup"
+	JudgeModRetMapContainerParent         = "container_parent"
+	JudgeModRetMapContainersLost          = "containers_lost"
+	JudgeModRetMapControls                = "controls"
+	JudgeModRetMapDemands                 = "demands"
+	JudgeModRetMapDfaAccepts              = "dfa_accepts"
+	JudgeModRetMapDfaPages                = "dfa_pages"
+	JudgeModRetMapDnsRooms                = "dns_rooms"
+	JudgeModRetMapErrors                  = "errors"
+	JudgeModRetMapFlowByFrag              = "flow_by_frag"
+	JudgeModRetMapFlowByTuple             = "flow_by_tuple"
+	JudgeModRetMapFlows                   = "flows"
+	JudgeModRetMapGateByIfindex           = "gate_by_ifindex"
+	JudgeModRetMapGateSlots               = "gate_slots"
+	JudgeModRetMapIdentityByAddr          = "identity_by_addr"
+	JudgeModRetMapIdsByContainer          = "ids_by_container"
+	JudgeModRetMapLabelByTask             = "label_by_task"
+	JudgeModRetMapLabelsLost              = "labels_lost"
+	JudgeModRetMapLastId                  = "last_id"
+	JudgeModRetMapMntnsByContainer        = "mntns_by_container"
+	JudgeModRetMapNameByHash              = "name_by_hash"
+	JudgeModRetMapNamesByAddr             = "names_by_addr"
+	JudgeModRetMapNamesOfCgrp             = "names_of_cgrp"
+	JudgeModRetMapNamesRooms              = "names_rooms"
+	JudgeModRetMapNetnsByCookie           = "netns_by_cookie"
+	JudgeModRetMapObjectByGoroutine       = "object_by_goroutine"
+	JudgeModRetMapQueriesBySock           = "queries_by_sock"
+	JudgeModRetMapQueryBySock             = "query_by_sock"
+	JudgeModRetMapRefusals                = "refusals"
+	JudgeModRetMapRelaysTold              = "relays_told"
+	JudgeModRetMapRequestSelects          = "request_selects"
+	JudgeModRetMapRules                   = "rules"
+	JudgeModRetMapRulesById               = "rules_by_id"
+	JudgeModRetMapRulesByPeer             = "rules_by_peer"
+	JudgeModRetMapRulesByPort             = "rules_by_port"
+	JudgeModRetMapRulesetByCgrp           = "ruleset_by_cgrp"
+	JudgeModRetMapRulesets                = "rulesets"
+	JudgeModRetMapScriptByTask            = "script_by_task"
+	JudgeModRetMapStateBySock             = "state_by_sock"
+	JudgeModRetMapStreamRefusals          = "stream_refusals"
+	JudgeModRetMapTieBySock               = "tie_by_sock"
+	JudgeModRetMapTlsByTask               = "tls_by_task"
+	JudgeModRetProgJudgeFentryAccept      = "judge_fentry_accept"
+	JudgeModRetProgJudgeFentryBind        = "judge_fentry_bind"
+	JudgeModRetProgJudgeFentryConnect     = "judge_fentry_connect"
+	JudgeModRetProgJudgeFentryCreate      = "judge_fentry_create"
+	JudgeModRetProgJudgeFentryCreated     = "judge_fentry_created"
+	JudgeModRetProgJudgeFentryListen      = "judge_fentry_listen"
+	JudgeModRetProgJudgeFentryReceive     = "judge_fentry_receive"
+	JudgeModRetProgJudgeFentryScript      = "judge_fentry_script"
+	JudgeModRetProgJudgeFentrySctp        = "judge_fentry_sctp"
+	JudgeModRetProgJudgeFentrySctpClone   = "judge_fentry_sctp_clone"
+	JudgeModRetProgJudgeFentrySendmsg     = "judge_fentry_sendmsg"
+	JudgeModRetProgJudgeFentryUnixConnect = "judge_fentry_unix_connect"
+	JudgeModRetProgJudgeFentryUnixSend    = "judge_fentry_unix_send"
+	JudgeModRetProgJudgeFexitKtls         = "judge_fexit_ktls"
+	JudgeModRetProgJudgeModretAccept      = "judge_modret_accept"
+	JudgeModRetProgJudgeModretBind        = "judge_modret_bind"
+	JudgeModRetProgJudgeModretBpf         = "judge_modret_bpf"
+	JudgeModRetProgJudgeModretConnect     = "judge_modret_connect"
+	JudgeModRetProgJudgeModretCreate      = "judge_modret_create"
+	JudgeModRetProgJudgeModretLimit       = "judge_modret_limit"
+	JudgeModRetProgJudgeModretListen      = "judge_modret_listen"
+	JudgeModRetProgJudgeModretOption      = "judge_modret_option"
+	JudgeModRetProgJudgeModretReceive     = "judge_modret_receive"
+	JudgeModRetProgJudgeModretSctp        = "judge_modret_sctp"
+	JudgeModRetProgJudgeModretSendmsg     = "judge_modret_sendmsg"
+	JudgeModRetProgJudgeModretSigio       = "judge_modret_sigio"
+	JudgeModRetProgJudgeModretSignal      = "judge_modret_signal"
+	JudgeModRetProgJudgeModretTrace       = "judge_modret_trace"
 )
 
 // LoadJudgeModRet returns the embedded CollectionSpec for JudgeModRet.
@@ -131,32 +134,34 @@ type JudgeModRetSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type JudgeModRetProgramSpecs struct {
-	JudgeFentryAccept    *ebpf.ProgramSpec `ebpf:"judge_fentry_accept"`
-	JudgeFentryBind      *ebpf.ProgramSpec `ebpf:"judge_fentry_bind"`
-	JudgeFentryConnect   *ebpf.ProgramSpec `ebpf:"judge_fentry_connect"`
-	JudgeFentryCreate    *ebpf.ProgramSpec `ebpf:"judge_fentry_create"`
-	JudgeFentryCreated   *ebpf.ProgramSpec `ebpf:"judge_fentry_created"`
-	JudgeFentryListen    *ebpf.ProgramSpec `ebpf:"judge_fentry_listen"`
-	JudgeFentryReceive   *ebpf.ProgramSpec `ebpf:"judge_fentry_receive"`
-	JudgeFentryScript    *ebpf.ProgramSpec `ebpf:"judge_fentry_script"`
-	JudgeFentrySctp      *ebpf.ProgramSpec `ebpf:"judge_fentry_sctp"`
-	JudgeFentrySctpClone *ebpf.ProgramSpec `ebpf:"judge_fentry_sctp_clone"`
-	JudgeFentrySendmsg   *ebpf.ProgramSpec `ebpf:"judge_fentry_sendmsg"`
-	JudgeFexitKtls       *ebpf.ProgramSpec `ebpf:"judge_fexit_ktls"`
-	JudgeModretAccept    *ebpf.ProgramSpec `ebpf:"judge_modret_accept"`
-	JudgeModretBind      *ebpf.ProgramSpec `ebpf:"judge_modret_bind"`
-	JudgeModretBpf       *ebpf.ProgramSpec `ebpf:"judge_modret_bpf"`
-	JudgeModretConnect   *ebpf.ProgramSpec `ebpf:"judge_modret_connect"`
-	JudgeModretCreate    *ebpf.ProgramSpec `ebpf:"judge_modret_create"`
-	JudgeModretLimit     *ebpf.ProgramSpec `ebpf:"judge_modret_limit"`
-	JudgeModretListen    *ebpf.ProgramSpec `ebpf:"judge_modret_listen"`
-	JudgeModretOption    *ebpf.ProgramSpec `ebpf:"judge_modret_option"`
-	JudgeModretReceive   *ebpf.ProgramSpec `ebpf:"judge_modret_receive"`
-	JudgeModretSctp      *ebpf.ProgramSpec `ebpf:"judge_modret_sctp"`
-	JudgeModretSendmsg   *ebpf.ProgramSpec `ebpf:"judge_modret_sendmsg"`
-	JudgeModretSigio     *ebpf.ProgramSpec `ebpf:"judge_modret_sigio"`
-	JudgeModretSignal    *ebpf.ProgramSpec `ebpf:"judge_modret_signal"`
-	JudgeModretTrace     *ebpf.ProgramSpec `ebpf:"judge_modret_trace"`
+	JudgeFentryAccept      *ebpf.ProgramSpec `ebpf:"judge_fentry_accept"`
+	JudgeFentryBind        *ebpf.ProgramSpec `ebpf:"judge_fentry_bind"`
+	JudgeFentryConnect     *ebpf.ProgramSpec `ebpf:"judge_fentry_connect"`
+	JudgeFentryCreate      *ebpf.ProgramSpec `ebpf:"judge_fentry_create"`
+	JudgeFentryCreated     *ebpf.ProgramSpec `ebpf:"judge_fentry_created"`
+	JudgeFentryListen      *ebpf.ProgramSpec `ebpf:"judge_fentry_listen"`
+	JudgeFentryReceive     *ebpf.ProgramSpec `ebpf:"judge_fentry_receive"`
+	JudgeFentryScript      *ebpf.ProgramSpec `ebpf:"judge_fentry_script"`
+	JudgeFentrySctp        *ebpf.ProgramSpec `ebpf:"judge_fentry_sctp"`
+	JudgeFentrySctpClone   *ebpf.ProgramSpec `ebpf:"judge_fentry_sctp_clone"`
+	JudgeFentrySendmsg     *ebpf.ProgramSpec `ebpf:"judge_fentry_sendmsg"`
+	JudgeFentryUnixConnect *ebpf.ProgramSpec `ebpf:"judge_fentry_unix_connect"`
+	JudgeFentryUnixSend    *ebpf.ProgramSpec `ebpf:"judge_fentry_unix_send"`
+	JudgeFexitKtls         *ebpf.ProgramSpec `ebpf:"judge_fexit_ktls"`
+	JudgeModretAccept      *ebpf.ProgramSpec `ebpf:"judge_modret_accept"`
+	JudgeModretBind        *ebpf.ProgramSpec `ebpf:"judge_modret_bind"`
+	JudgeModretBpf         *ebpf.ProgramSpec `ebpf:"judge_modret_bpf"`
+	JudgeModretConnect     *ebpf.ProgramSpec `ebpf:"judge_modret_connect"`
+	JudgeModretCreate      *ebpf.ProgramSpec `ebpf:"judge_modret_create"`
+	JudgeModretLimit       *ebpf.ProgramSpec `ebpf:"judge_modret_limit"`
+	JudgeModretListen      *ebpf.ProgramSpec `ebpf:"judge_modret_listen"`
+	JudgeModretOption      *ebpf.ProgramSpec `ebpf:"judge_modret_option"`
+	JudgeModretReceive     *ebpf.ProgramSpec `ebpf:"judge_modret_receive"`
+	JudgeModretSctp        *ebpf.ProgramSpec `ebpf:"judge_modret_sctp"`
+	JudgeModretSendmsg     *ebpf.ProgramSpec `ebpf:"judge_modret_sendmsg"`
+	JudgeModretSigio       *ebpf.ProgramSpec `ebpf:"judge_modret_sigio"`
+	JudgeModretSignal      *ebpf.ProgramSpec `ebpf:"judge_modret_signal"`
+	JudgeModretTrace       *ebpf.ProgramSpec `ebpf:"judge_modret_trace"`
 }
 
 // JudgeModRetMapSpecs contains maps before they are loaded into the kernel.
@@ -196,6 +201,7 @@ type JudgeModRetMapSpecs struct {
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RelaysTold        *ebpf.MapSpec `ebpf:"relays_told"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	Rules             *ebpf.MapSpec `ebpf:"rules"`
 	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
@@ -269,6 +275,7 @@ type JudgeModRetMaps struct {
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RelaysTold        *ebpf.Map `ebpf:"relays_told"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	Rules             *ebpf.Map `ebpf:"rules"`
 	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
@@ -318,6 +325,7 @@ func (m *JudgeModRetMaps) Close() error {
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
+		m.RelaysTold,
 		m.RequestSelects,
 		m.Rules,
 		m.RulesById,
@@ -343,32 +351,34 @@ type JudgeModRetVariables struct {
 //
 // It can be passed to LoadJudgeModRetObjects or ebpf.CollectionSpec.LoadAndAssign.
 type JudgeModRetPrograms struct {
-	JudgeFentryAccept    *ebpf.Program `ebpf:"judge_fentry_accept"`
-	JudgeFentryBind      *ebpf.Program `ebpf:"judge_fentry_bind"`
-	JudgeFentryConnect   *ebpf.Program `ebpf:"judge_fentry_connect"`
-	JudgeFentryCreate    *ebpf.Program `ebpf:"judge_fentry_create"`
-	JudgeFentryCreated   *ebpf.Program `ebpf:"judge_fentry_created"`
-	JudgeFentryListen    *ebpf.Program `ebpf:"judge_fentry_listen"`
-	JudgeFentryReceive   *ebpf.Program `ebpf:"judge_fentry_receive"`
-	JudgeFentryScript    *ebpf.Program `ebpf:"judge_fentry_script"`
-	JudgeFentrySctp      *ebpf.Program `ebpf:"judge_fentry_sctp"`
-	JudgeFentrySctpClone *ebpf.Program `ebpf:"judge_fentry_sctp_clone"`
-	JudgeFentrySendmsg   *ebpf.Program `ebpf:"judge_fentry_sendmsg"`
-	JudgeFexitKtls       *ebpf.Program `ebpf:"judge_fexit_ktls"`
-	JudgeModretAccept    *ebpf.Program `ebpf:"judge_modret_accept"`
-	JudgeModretBind      *ebpf.Program `ebpf:"judge_modret_bind"`
-	JudgeModretBpf       *ebpf.Program `ebpf:"judge_modret_bpf"`
-	JudgeModretConnect   *ebpf.Program `ebpf:"judge_modret_connect"`
-	JudgeModretCreate    *ebpf.Program `ebpf:"judge_modret_create"`
-	JudgeModretLimit     *ebpf.Program `ebpf:"judge_modret_limit"`
-	JudgeModretListen    *ebpf.Program `ebpf:"judge_modret_listen"`
-	JudgeModretOption    *ebpf.Program `ebpf:"judge_modret_option"`
-	JudgeModretReceive   *ebpf.Program `ebpf:"judge_modret_receive"`
-	JudgeModretSctp      *ebpf.Program `ebpf:"judge_modret_sctp"`
-	JudgeModretSendmsg   *ebpf.Program `ebpf:"judge_modret_sendmsg"`
-	JudgeModretSigio     *ebpf.Program `ebpf:"judge_modret_sigio"`
-	JudgeModretSignal    *ebpf.Program `ebpf:"judge_modret_signal"`
-	JudgeModretTrace     *ebpf.Program `ebpf:"judge_modret_trace"`
+	JudgeFentryAccept      *ebpf.Program `ebpf:"judge_fentry_accept"`
+	JudgeFentryBind        *ebpf.Program `ebpf:"judge_fentry_bind"`
+	JudgeFentryConnect     *ebpf.Program `ebpf:"judge_fentry_connect"`
+	JudgeFentryCreate      *ebpf.Program `ebpf:"judge_fentry_create"`
+	JudgeFentryCreated     *ebpf.Program `ebpf:"judge_fentry_created"`
+	JudgeFentryListen      *ebpf.Program `ebpf:"judge_fentry_listen"`
+	JudgeFentryReceive     *ebpf.Program `ebpf:"judge_fentry_receive"`
+	JudgeFentryScript      *ebpf.Program `ebpf:"judge_fentry_script"`
+	JudgeFentrySctp        *ebpf.Program `ebpf:"judge_fentry_sctp"`
+	JudgeFentrySctpClone   *ebpf.Program `ebpf:"judge_fentry_sctp_clone"`
+	JudgeFentrySendmsg     *ebpf.Program `ebpf:"judge_fentry_sendmsg"`
+	JudgeFentryUnixConnect *ebpf.Program `ebpf:"judge_fentry_unix_connect"`
+	JudgeFentryUnixSend    *ebpf.Program `ebpf:"judge_fentry_unix_send"`
+	JudgeFexitKtls         *ebpf.Program `ebpf:"judge_fexit_ktls"`
+	JudgeModretAccept      *ebpf.Program `ebpf:"judge_modret_accept"`
+	JudgeModretBind        *ebpf.Program `ebpf:"judge_modret_bind"`
+	JudgeModretBpf         *ebpf.Program `ebpf:"judge_modret_bpf"`
+	JudgeModretConnect     *ebpf.Program `ebpf:"judge_modret_connect"`
+	JudgeModretCreate      *ebpf.Program `ebpf:"judge_modret_create"`
+	JudgeModretLimit       *ebpf.Program `ebpf:"judge_modret_limit"`
+	JudgeModretListen      *ebpf.Program `ebpf:"judge_modret_listen"`
+	JudgeModretOption      *ebpf.Program `ebpf:"judge_modret_option"`
+	JudgeModretReceive     *ebpf.Program `ebpf:"judge_modret_receive"`
+	JudgeModretSctp        *ebpf.Program `ebpf:"judge_modret_sctp"`
+	JudgeModretSendmsg     *ebpf.Program `ebpf:"judge_modret_sendmsg"`
+	JudgeModretSigio       *ebpf.Program `ebpf:"judge_modret_sigio"`
+	JudgeModretSignal      *ebpf.Program `ebpf:"judge_modret_signal"`
+	JudgeModretTrace       *ebpf.Program `ebpf:"judge_modret_trace"`
 }
 
 func (p *JudgeModRetPrograms) Close() error {
@@ -384,6 +394,8 @@ func (p *JudgeModRetPrograms) Close() error {
 		p.JudgeFentrySctp,
 		p.JudgeFentrySctpClone,
 		p.JudgeFentrySendmsg,
+		p.JudgeFentryUnixConnect,
+		p.JudgeFentryUnixSend,
 		p.JudgeFexitKtls,
 		p.JudgeModretAccept,
 		p.JudgeModretBind,

@@ -108,6 +108,7 @@ func task(t *bpfobj.ABIEvTask) event.Subject {
 		Origin:    origin,
 		Inferred:  t.Flags&uint32(bpfobj.ABILabelFlagsLABEL_INFERRED) != 0,
 		Truncated: t.Flags&uint32(bpfobj.ABILabelFlagsLABEL_TRUNCATED) != 0,
+		Drifted:   t.Flags&uint32(bpfobj.ABILabelFlagsLABEL_DRIFTED) != 0,
 		Comm:      text(t.Comm[:]),
 	}
 }
@@ -170,6 +171,9 @@ func borrow(raw []byte, e *event.Event) error {
 	e.Call, e.Step = event.Call(r.Call), event.Step(r.Step)
 	e.Verdict, e.Would = event.Verdict(r.Verdict), event.Verdict(r.Would)
 	e.Severity = event.SeverityCritical
+	if e.Call == event.CallLocal {
+		e.Severity = event.SeverityWarning // it may be meant so
+	}
 	return nil
 }
 

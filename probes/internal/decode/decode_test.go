@@ -105,6 +105,10 @@ func TestRecordKnowsBothSidesOfABorrow(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
 		t.Errorf("event (-want +got):\n%s", diff)
 	}
+	r.Call = uint8(event.CallLocal)
+	if got, err = Record(raw(t, event.KindBorrow, r, &bpfobj.ABIEvHeader{}), clock); err != nil || got.Severity != event.SeverityWarning {
+		t.Errorf("asking over a unix socket is of severity %d, %v, want a warning", got.Severity, err)
+	}
 }
 
 func TestRecordKnowsWhatTheAgentIsProtectedFrom(t *testing.T) {

@@ -69,7 +69,7 @@ func (s *scene) testStatus(t *testing.T) {
 			t.Errorf("a hook is %+v", h)
 		}
 	}
-	if want := []string{"label", "exec", "create", "connect", "sctp", "sendmsg", "bind", "listen", "accept", "option", "ktls", "trace", "receive", "signal", "bpf", "packet", "veth"}; !slices.Equal(hooks, want) {
+	if want := []string{"label", "exec", "create", "connect", "sctp", "sendmsg", "bind", "listen", "accept", "option", "ktls", "trace", "receive", "unix", "signal", "bpf", "packet", "veth"}; !slices.Equal(hooks, want) {
 		t.Errorf("the hooks are %q, want %q", hooks, want)
 	}
 	r := s.agent.Run(t, "status", "--socket", s.agent.Path("api.sock"), "-o", "columns")

@@ -37,6 +37,7 @@ const (
 	KernelControlFlagsCONTROL_PROTECT_TELL   KernelControlFlags = 512
 	KernelControlFlagsCONTROL_FRONT_REFUSE   KernelControlFlags = 1024
 	KernelControlFlagsCONTROL_FRONT_TELL     KernelControlFlags = 2048
+	KernelControlFlagsCONTROL_RELAY_TELL     KernelControlFlags = 4096
 	KernelControlFlagsCONTROL_UNITS          KernelControlFlags = 128
 )
 
@@ -294,6 +295,7 @@ const (
 	KernelLabelFlagsLABEL_IDS        KernelLabelFlags = 128
 	KernelLabelFlagsLABEL_UNIT       KernelLabelFlags = 256
 	KernelLabelFlagsLABEL_UNLISTED   KernelLabelFlags = 512
+	KernelLabelFlagsLABEL_DRIFTED    KernelLabelFlags = 1024
 )
 
 type KernelMessage struct {

@@ -19,6 +19,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/sallyport/sallyport/tests/testutil/attached"
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
 
@@ -30,7 +32,7 @@ func TestMain(m *testing.M) {
 		obey(os.Stdin, os.Stdout)
 		return
 	}
-	os.Exit(m.Run())
+	inventory.Main(m, attached.Free)
 }
 
 // order is one thing to do. Which fields count depends on Do.

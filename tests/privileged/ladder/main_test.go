@@ -20,6 +20,8 @@ import (
 	"github.com/sallyport/sallyport/policy/compile"
 	"github.com/sallyport/sallyport/probes"
 	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/tests/testutil/attached"
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
 
@@ -38,7 +40,7 @@ func TestMain(m *testing.M) {
 	var err error
 	switch role := os.Getenv(envRole); role {
 	case "":
-		os.Exit(m.Run())
+		inventory.Main(m, attached.Free)
 	case roleRuntime:
 		err = beRuntime(os.Args[1:])
 	case roleAgent:

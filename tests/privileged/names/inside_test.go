@@ -17,6 +17,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
+	"github.com/sallyport/sallyport/tests/testutil/attached"
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
 
@@ -28,7 +30,7 @@ func TestMain(m *testing.M) {
 		obey(os.Stdin, os.Stdout)
 		return
 	}
-	os.Exit(m.Run())
+	inventory.Main(m, attached.Free)
 }
 
 // patience is how long something that should come is waited for.

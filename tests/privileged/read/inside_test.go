@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sallyport/sallyport/tests/testutil/attached"
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
 )
 
 // What makes the test binary a server in the pod, or a client, of the conversations behind it.
@@ -45,7 +48,7 @@ func TestMain(m *testing.M) {
 	case len(os.Args) == 5 && os.Args[1] == waysArg:
 		err = sayIn(os.Args[2], os.Args[3], os.Args[4])
 	default:
-		os.Exit(m.Run())
+		inventory.Main(m, attached.Free)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

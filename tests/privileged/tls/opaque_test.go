@@ -14,6 +14,7 @@ import (
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
 )
 
 // insideArg makes the test binary a client with a TLS library that has no tap yet: crypto/tls, linked in.
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	inventory.Main(m, attached.Free)
 }
 
 // client is the client that arguments make of this program, nil if they make it none.

@@ -23,6 +23,7 @@ import (
 	"github.com/sallyport/sallyport/probes/judge"
 	"github.com/sallyport/sallyport/tests/testutil"
 	"github.com/sallyport/sallyport/tests/testutil/attached"
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 	"github.com/sallyport/sallyport/tests/victim"
 )
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 		}
 		select {} // until the test ends the process
 	}
-	os.Exit(m.Run())
+	inventory.Main(m, attached.Free)
 }
 
 // serve answers on every port of the table and says on standard error who came: tcp/80 ADDRESS.

@@ -71,6 +71,25 @@ func Detach(t testing.TB, cfg probes.Config) {
 	})
 }
 
+// Free gives back what was kept, when all tests are over.
+func Free() error { return kept.free() }
+
+func (s *shelf) free() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, m := range s.maps {
+		errs = append(errs, m.Close())
+	}
+	for _, l := range s.loads {
+		for _, p := range l.programs {
+			errs = append(errs, p.Close())
+		}
+	}
+	s.maps, s.loads = nil, map[string]loaded{}
+	return errors.Join(errs...)
+}
+
 // pin empties the maps and pins them in dir. The first time it makes them.
 func (s *shelf) pin(cfg probes.Config, dir string) error {
 	if s.maps == nil {

@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,20 +27,33 @@ func findOthers(own Place) (*others, error) {
 	if err := o.descriptors(own.Cgroup); err != nil {
 		return nil, err
 	}
-	mounts, err := os.Open("/proc/self/mountinfo")
+	roots, err := fileSystems()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = mounts.Close() }() // read only
-	for lines := bufio.NewScanner(mounts); lines.Scan(); {
-		before, after, _ := strings.Cut(lines.Text(), " - ")
-		if at := strings.Fields(before)[4]; strings.HasPrefix(after, "bpf ") && at != own.Pins {
+	for _, at := range roots {
+		if at != own.Pins {
 			if err := o.pins(at); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return o, nil
+}
+
+// fileSystems lists where BPF file systems are mounted.
+func fileSystems() (roots []string, err error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		before, after, _ := strings.Cut(line, " - ")
+		if strings.HasPrefix(after, "bpf ") {
+			roots = append(roots, strings.Fields(before)[4])
+		}
+	}
+	return roots, nil
 }
 
 // descriptors takes in what processes hold. One that ends meanwhile holds nothing.

@@ -1,5 +1,5 @@
 // Package program serves tests of the agent as an operator runs it: it builds the program, and keeps what it leaves behind
-// in a mount namespace. It imports testutil only.
+// in a mount namespace. It imports testutil and inventory only.
 package program
 
 import (
@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
 )
 
 const (
@@ -37,8 +38,7 @@ func Main(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "making mounts private:", err)
 			os.Exit(1)
 		}
-		m.Run()
-		return
+		inventory.Main(m)
 	}
 	code, err := inOwnMounts()
 	if err != nil {

@@ -17,6 +17,12 @@ import (
 // errPeerClosed says that the server ended the connection.
 var errPeerClosed = errors.New("the server closed the connection")
 
+// errRefused says that the server ended the connection before it accepted the client.
+var errRefused = errors.New("the server ended the connection behind the handshake")
+
+// probation is how long a server of TLS 1.3 that gives out no tickets may take to refuse the client.
+const probation = time.Second
+
 // sendBuffer bounds what can be on its way on one stream, and so what is kept to be sent again.
 const sendBuffer = 256 << 10
 
@@ -55,28 +61,73 @@ func dial(ctx context.Context, cfg Config) (*link, error) {
 		stream: cfg.Network == TCP || cfg.Network == TLS,
 	}
 	l.conn = l.raw
+	var accepted ticket
 	if cfg.Network == TLS {
-		if err := l.handshake(ctx, cfg); err != nil {
+		if accepted, err = l.handshake(ctx, cfg); err != nil {
 			return nil, errors.Join(err, conn.Close())
 		}
 	}
 	if l.stream {
 		l.watch(cfg.Timeout)
 	}
+	if accepted != nil {
+		if err := l.await(ctx, accepted, min(probation, cfg.Timeout/2)); err != nil {
+			l.close()
+			return nil, err
+		}
+	}
 	return l, nil
 }
 
-func (l *link) handshake(ctx context.Context, cfg Config) error {
+// ticket is a cache of TLS sessions that keeps none: its channel is closed when the server gives out the first.
+type ticket chan struct{}
+
+// Get finds nothing.
+func (ticket) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+
+// Put is called by the reader of the connection.
+func (t ticket) Put(string, *tls.ClientSessionState) {
+	select {
+	case <-t:
+	default:
+		close(t)
+	}
+}
+
+// await waits until the server has accepted the client. With TLS 1.3 the handshake is over for the client before the server has
+// looked at its certificate, and what is written then is lost if it refuses: its TCP has confirmed that. A ticket comes behind.
+func (l *link) await(ctx context.Context, accepted ticket, most time.Duration) error {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-accepted:
+		return nil
+	case <-l.gone:
+		return errRefused
+	case <-timer.C:
+		return nil // it gives out none, and has not refused
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// handshake returns what tells that the server has accepted the client.
+func (l *link) handshake(ctx context.Context, cfg Config) (ticket, error) {
 	conf, err := cfg.tlsConfig()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	accepted := make(ticket)
+	conf.ClientSessionCache = accepted
 	client := tls.Client(l.raw, conf)
 	if err := client.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("shaking hands: %w", err)
+		return nil, fmt.Errorf("shaking hands: %w", err)
 	}
 	l.conn = client
-	return nil
+	if client.ConnectionState().Version < tls.VersionTLS13 || len(conf.Certificates) == 0 {
+		accepted.Put("", nil) // there is nothing to wait for
+	}
+	return accepted, nil
 }
 
 // watch bounds what the kernel keeps, makes it give up on a peer that confirms nothing, and reads

@@ -329,12 +329,14 @@ func TestTLS(t *testing.T) {
 	}
 	clients := x509.NewCertPool()
 	clients.AddCert(ours.cert)
+	const noTickets = "TLS 1.3 without tickets"
 	tests := []struct {
 		name    string
 		version uint16
 		tls     TLSConfig
 		works   bool
 	}{
+		{noTickets, tls.VersionTLS13, TLSConfig{ours.file, clientCert, clientKey, "logs.example"}, true},
 		{"TLS 1.3", tls.VersionTLS13, TLSConfig{ours.file, clientCert, clientKey, "logs.example"}, true},
 		{"TLS 1.2", tls.VersionTLS12, TLSConfig{ours.file, clientCert, clientKey, "logs.example"}, true},
 		{"TLS 1.1", tls.VersionTLS11, TLSConfig{ours.file, clientCert, clientKey, "logs.example"}, false},
@@ -347,7 +349,7 @@ func TestTLS(t *testing.T) {
 			t.Parallel()
 			server := tls.NewListener(listen(t), &tls.Config{
 				Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS10, MaxVersion: test.version,
-				ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients,
+				ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients, SessionTicketsDisabled: test.name == noTickets,
 			})
 			got := make(chan string, 1)
 			go func() { got <- serveOne(server) }()

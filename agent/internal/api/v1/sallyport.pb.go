@@ -2450,6 +2450,7 @@ type Subject struct {
 	Script        []byte                 `protobuf:"bytes,10,opt,name=script,proto3" json:"script,omitempty"`
 	Comm          []byte                 `protobuf:"bytes,11,opt,name=comm,proto3" json:"comm,omitempty"`
 	Truncated     bool                   `protobuf:"varint,12,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	Drifted       bool                   `protobuf:"varint,13,opt,name=drifted,proto3" json:"drifted,omitempty"` // its file is not of the container's image
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2564,6 +2565,13 @@ func (x *Subject) GetComm() []byte {
 func (x *Subject) GetTruncated() bool {
 	if x != nil {
 		return x.Truncated
+	}
+	return false
+}
+
+func (x *Subject) GetDrifted() bool {
+	if x != nil {
+		return x.Drifted
 	}
 	return false
 }
@@ -2812,7 +2820,7 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x0econtainer_type\x18= \x01(\tR\rcontainerType\x12\x12\n" +
 	"\x04user\x18> \x01(\fR\x04user\x12\x1b\n" +
 	"\tpeer_name\x18? \x01(\fR\bpeerName\x12\x1a\n" +
-	"\bterminal\x18@ \x01(\bR\bterminal\"\x9b\x02\n" +
+	"\bterminal\x18@ \x01(\bR\bterminal\"\xb5\x02\n" +
 	"\aSubject\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\x04R\tcontainer\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\x12\x12\n" +
@@ -2826,7 +2834,8 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x06script\x18\n" +
 	" \x01(\fR\x06script\x12\x12\n" +
 	"\x04comm\x18\v \x01(\fR\x04comm\x12\x1c\n" +
-	"\ttruncated\x18\f \x01(\bR\ttruncated*k\n" +
+	"\ttruncated\x18\f \x01(\bR\ttruncated\x12\x18\n" +
+	"\adrifted\x18\r \x01(\bR\adrifted*k\n" +
 	"\tHookState\x12\x1a\n" +
 	"\x16HOOK_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13HOOK_STATE_ATTACHED\x10\x01\x12\x12\n" +

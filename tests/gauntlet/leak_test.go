@@ -1,0 +1,10 @@
+package gauntlet
+
+import (
+	"testing"
+
+	"github.com/sallyport/sallyport/tests/testutil/attached"
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
+)
+
+func TestMain(m *testing.M) { inventory.Main(m, attached.Free) }

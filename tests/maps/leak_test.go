@@ -1,0 +1,9 @@
+package maps
+
+import (
+	"testing"
+
+	"github.com/sallyport/sallyport/tests/testutil/inventory"
+)
+
+func TestMain(m *testing.M) { inventory.Main(m) }
