@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+/*
+ * GATE, the bytes of one segment: loaded a chunk at a time, read step by step by the reader of what the connection carries,
+ * and judged where a request or a ClientHello is whole.
+ */
+#include <lib/hello_gate.h>
+#include <lib/http2_gate.h>
+#include <lib/http_room.h>
+
+enum http_gate_limits {
+	READING_STEPS = 1 << 21, /* more than the longest segment makes; of HTTP/2, than one that is no attack (closed) */
+};
+
+/* One segment being read. */
+struct reading {
+	struct __sk_buff *skb;
+	struct requests *requests;
+	struct request_room *room;
+	struct label *owner;
+	struct h2 *h2; /* NULL: it is not HTTP/2, or that cannot be read */
+};
+
+/* Judges the request or (hello) the ClientHello that was read, or the flaw. Returns the verdict. */
+static __always_inline __u32 reading_judge(struct reading *g, int hello)
+{
+	struct request *r = &g->requests->now;
+	struct request_room *room = g->room;
+	__u32 flaw = r->parser.flaw, verdict;
+
+	if (hello)
+		flaw = hello_ask(g->skb, g->requests, room, g->owner);
+	else if (!flaw && g->requests->carries == CARRIES_HTTP2)
+		http2_ask(g->skb, g->requests, room, g->owner);
+	else
+		request_ask(r, room, g->owner);
+	verdict = room_answer(room, g->owner);
+	if (flaw && verdict != VERDICT_ALLOW)
+		room->answer.reason = reason_of_flaw(flaw);
+	if (!flaw)
+		verdict = front_verdict(room, g->owner, verdict);
+	if (!verdict_passes(verdict))
+		g->requests->end = http_end_of(room, g->requests, verdict, flaw);
+	if (verdict != VERDICT_ALLOW || room->flags & CONTROL_TELL_CONNECT)
+		tell_request(room, g->owner, flaw);
+	said_forget(&room->said);
+	if (hello)
+		return verdict;
+	r->revision = room->query.revision;
+	request_reset(r);
+	return verdict;
+}
+
+/* Passes over what there is of a body. */
+static __always_inline void reading_skip(struct reading *g)
+{
+	struct http1_room *parse = &g->room->parse;
+	struct http1 *h = &g->requests->now.parser;
+	__u32 here = parse->len - parse->pos;
+	__u64 n = here + (g->room->end - g->room->at);
+
+	if (n > h->left)
+		n = h->left;
+	g->room->others = 1;
+	http1_skip(h, n);
+	if (n <= here) {
+		parse->pos += n;
+		return;
+	}
+	g->room->at += n - here;
+	parse->pos = parse->len = 0;
+}
+
+/* Loads the next bytes. Returns 0: there are none, or they cannot be read. */
+static __always_inline int reading_load(struct reading *g)
+{
+	struct http1_room *parse = &g->room->parse;
+	__u32 n = g->room->end - g->room->at;
+
+	parse->pos = parse->len = 0;
+	if (!n) {
+		g->room->verdict = VERDICT_ALLOW;
+		return 0;
+	}
+	if (n > HTTP1_CHUNK)
+		n = HTTP1_CHUNK;
+	if (bpf_skb_load_bytes(g->skb, g->room->at, parse->chunk, ((n - 1) & (HTTP1_TEXT - 1)) + 1))
+		return 0;
+	parse->len = n;
+	g->room->at += n;
+	return 1;
+}
+
+/* Reads on for a request. Returns an enum reading_acts. */
+static __always_inline int reading_request(struct reading *g)
+{
+	int event;
+
+	if (g->requests->now.parser.state == HTTP1_BROKEN)
+		return READING_GIVE_UP;
+	if (g->h2)
+		return http2_step(g->h2, g->requests, g->room);
+	event = request_read(&g->requests->now, g->room, g->owner);
+	if (event == HTTP1_BODY)
+		reading_skip(g);
+	if (event == HTTP1_HEAD)
+		return READING_JUDGE;
+	if (event != HTTP1_BAD)
+		return READING_ON;
+	return http2_begin(g->skb, g->requests, g->room) ? READING_ENDS : READING_GIVE_UP; /* goes on as HTTP/2 */
+}
+
+/* Whether bytes are to be loaded for the next event: there are none left, and they are not behind what passes unread. */
+static __always_inline int reading_wants(const struct reading *g)
+{
+	const struct http1_room *parse = &g->room->parse;
+
+	if (g->h2 && h2_is_due(g->h2))
+		return 0;
+	return parse->pos >= parse->len && g->requests->now.parser.state != HTTP1_BROKEN && !g->room->unread;
+}
+
+/* 0 or 1, by a mask: 6.1 wants to see the bounds of what a callback returns. */
+static __always_inline long step_result(long ends)
+{
+	PARSE_OPAQUE(ends);
+	return ends & 1;
+}
+
+/* The only caller of reading_judge(), as its stack is deep. */
+static long reading_step(__u32 index, void *data)
+{
+	struct reading *g = data;
+	__u32 verdict;
+	int act;
+
+	if (reading_wants(g) && !reading_load(g))
+		return 1;
+	if (!requests_are_read(g->requests))
+		act = reading_hello(g->skb, g->requests, g->room);
+	else
+		act = reading_request(g);
+	if (act == READING_ON || act == READING_ENDS)
+		return step_result(act);
+	verdict = reading_judge(g, act == READING_HELLO);
+	if (verdict_passes(verdict) && act == READING_JUDGE) {
+		g->room->others = 1;
+		return 0;
+	}
+	g->room->verdict = verdict;
+	if (!verdict_passes(verdict) || act != READING_HELLO)
+		return 1;
+	return step_result(hello_passed(g->skb, g->requests, g->room));
+}
