@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,11 @@ func freeing() time.Duration {
 // of the kernel too. Elsewhere those are the test's that it holds or has pinned: others on the machine load theirs meanwhile.
 // free is what gives back what a package keeps from one test to the next.
 func Main(m *testing.M, free ...func() error) {
+	temporary, err := ownTemporary()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "making a place for the tests' files:", err)
+		os.Exit(1)
+	}
 	before, err := hold()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "taking the inventory before the tests:", err)
@@ -45,7 +51,18 @@ func Main(m *testing.M, free ...func() error) {
 			code = 1
 		}
 	}
+	_ = os.RemoveAll(temporary) // what is mounted in it was told of
 	os.Exit(code)
+}
+
+// ownTemporary gives the tests a directory for theirs, by which what they mount is told from what other tests do meanwhile.
+func ownTemporary() (string, error) {
+	dir, err := os.MkdirTemp("", "st-") // short, as sockets' paths have to be
+	if err != nil {
+		return "", err
+	}
+	// Others than root run what tests put there.
+	return dir, errors.Join(os.Chmod(dir, 0o755), os.Setenv("TMPDIR", dir))
 }
 
 // left waits until nothing is held that was not held before.
@@ -54,6 +71,7 @@ func left(before Inventory) error {
 		return err
 	}
 	for end := time.Now().Add(freeing()); ; time.Sleep(50 * time.Millisecond) {
+		runtime.GC() // it closes what nobody refers to any more
 		now, err := hold()
 		if err != nil {
 			return err
@@ -116,18 +134,19 @@ func (i Inventory) children() error {
 	return nil
 }
 
-// pins lists the BPF file systems that the process sees, and what the test pinned there.
+// pins lists the BPF file systems that the tests have mounted, in a guest all that there are, and what is pinned there.
 func (i Inventory) pins() error {
 	roots, err := fileSystems()
 	if err != nil {
 		return err
 	}
 	for _, root := range roots {
+		if !testutil.InVM() && !strings.HasPrefix(root, os.TempDir()+"/") {
+			continue
+		}
 		i.add("file system", root, "")
-		if testutil.InVM() || strings.HasPrefix(root, os.TempDir()) {
-			if err := i.walk("pin", root); err != nil {
-				return err
-			}
+		if err := i.walk("pin", root); err != nil {
+			return err
 		}
 	}
 	return nil
