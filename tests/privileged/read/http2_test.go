@@ -180,7 +180,11 @@ func TestHTTP2AtEveryPlace(t *testing.T) {
 		all = all[n:]
 	}
 	s.awaitEnds(t)
-	for _, e := range s.events.Find(func(e event.Event) bool { return e.Kind == event.KindRequest }) {
+	told := s.events.Find(func(e event.Event) bool { return e.Kind == event.KindRequest })
+	if len(told) != bad.Len()-1 {
+		t.Errorf("%d denials are told of %d", len(told), bad.Len()-1)
+	}
+	for _, e := range told {
 		if e.Method != http.MethodPut || e.Path != "/v1/exhaust-port" || e.Host != "a" {
 			t.Errorf("a denied request is told as %+v", e)
 		}
