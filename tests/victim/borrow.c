@@ -117,14 +117,16 @@ static int offer_tcp(struct call *c)
 	long end = now_ms() + number_arg(c, 3, 0);
 	int tcp = endpoint_socket(&e, SOCK_STREAM, 0);
 	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int err = tcp < 0 || listener < 0 ? errno : connect_within(tcp, &e, 3000);
 	struct sockaddr_un sun;
 	socklen_t len = abstract(&sun, c->argv[2]);
+	int err;
 
+	/* It is offered first: who sees the connection takes it. */
+	if (tcp < 0 || listener < 0 || bind(listener, (struct sockaddr *)&sun, len) || listen(listener, 8))
+		return errno;
+	err = connect_within(tcp, &e, 3000);
 	if (err)
 		return err;
-	if (bind(listener, (struct sockaddr *)&sun, len) || listen(listener, 8))
-		return errno;
 	while (now_ms() < end) {
 		int fd;
 

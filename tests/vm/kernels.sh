@@ -1,7 +1,7 @@
 #!/bin/sh
-# Fetches the kernels of the VM tests from the machine's own apt sources and prints the directory of each, one a line.
+# Fetches the kernels of the VM tests from the machine's own apt sources, or from a later release of their archive, and prints the directory of each, one a line.
 #
-#   tests/vm/kernels.sh [VERSION…]        VERSION: 6.1 or 6.12; without any, both
+#   tests/vm/kernels.sh [VERSION…]        VERSION: 6.1, 6.12 or 7.3; without any, the first two
 #
 # They lie in ${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}/kernels/VERSION and are fetched once. A
 # pinned package that the archive no longer has is replaced by the newest of its series, with a warning. Progress goes
@@ -13,7 +13,8 @@ pin() {
 	case $1 in
 	6.1) echo 'linux-image-6.1.0-56-cloud-amd64 6.1.192-2' ;;
 	6.12) echo 'linux-image-6.12.117+deb12-cloud-amd64 6.12.117-1~deb12u1' ;;
-	*) fail "no kernel of version $1; known are 6.1 and 6.12" ;;
+	7.3) echo 'linux-image-7.3.4+deb13-cloud-amd64 7.3.4-1~bpo13+1' ;;
+	*) fail "no kernel of version $1; known are 6.1, 6.12 and 7.3" ;;
 	esac
 }
 
@@ -22,6 +23,7 @@ series() {
 	case $1 in
 	6.1) echo '^linux-image-6\.1\.0-[0-9]+-cloud-amd64$' ;;
 	6.12) echo '^linux-image-6\.12\.[0-9]+\+deb[0-9]+-cloud-amd64$' ;;
+	7.3) echo '^linux-image-[7-9]\.[0-9.]+\+deb[0-9]+-cloud-amd64$' ;; # the newest that there is
 	esac
 }
 
@@ -32,12 +34,14 @@ fail() {
 	exit 1
 }
 
-# download PACKAGE[=VERSION] leaves the .deb in the working directory. The sandbox user of apt could not write there.
-download() { apt-get -q -o APT::Sandbox::User="$(id -un)" download "$1" >&2; }
+. "$(dirname "$0")/release.sh"
+
+# download PACKAGE[=VERSION] leaves the .deb in the working directory.
+download() { apt apt-get download "$1" >&2; }
 
 # newest VERSION prints the newest package of the series that apt knows.
 newest() {
-	apt-cache pkgnames linux-image- | grep -E "$(series "$1")" | sort -V | tail -n 1
+	apt apt-cache pkgnames linux-image- | grep -E "$(series "$1")" | sort -V | tail -n 1
 }
 
 # obtain VERSION PACKAGE PINNED fetches the .deb and prints the name of the package that it got.
@@ -46,7 +50,7 @@ obtain() {
 		echo "$2"
 		return
 	fi
-	if [ "$(id -u)" = 0 ]; then
+	if [ "$(id -u)" = 0 ] && [ -z "${release:-}" ]; then
 		say 'the package lists may be old: updating them'
 		apt-get -q update >&2 || say 'the update ended with an error; going on with what there is'
 		if download "$2=$3"; then
@@ -70,8 +74,15 @@ fetch() {
 	work=$(mktemp -d "$cache/.fetch.XXXXXX")
 	trap 'rm -rf "$work"' EXIT
 	say "fetching kernel $1"
+	release=
+	[ "$1" != 7.3 ] || use_release trixie-backports "$work"
 	package=$(cd "$work" && obtain "$1" "${pinned% *}" "${pinned#* }")
-	dpkg-deb -x "$work"/*.deb "$work/root"
+	if [ "$1" = 7.3 ]; then # the package only names what it is made of, since 6.19
+		(cd "$work" && for part in binary modules base; do download "linux-$part-${package#linux-image-}"; done)
+	fi
+	for deb in "$work"/*.deb; do
+		dpkg-deb -x "$deb" "$work/root"
+	done
 	printf '%s\n%s\n' "$pinned" "$package" >"$work/root/.package"
 	chmod 755 "$work/root"
 	rm -rf "${cache:?}/$1"

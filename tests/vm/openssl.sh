@@ -5,33 +5,22 @@
 # It lies in ${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}/openssl-ktls and is fetched once, from the archive that the
 # machine has its own packages from. Progress goes to standard error. Needs apt-get, dpkg-deb and flock, and no root.
 set -eu
-release=trixie
 cache=${SALLYPORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sallyport}
 dir=$cache/openssl-ktls
 
 say() { echo "openssl.sh: $*" >&2; }
 
-# archive prints the address of the archive of the machine's own release.
-archive() {
-	. /etc/os-release
-	apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
-		awk -v codename="$VERSION_CODENAME" '$2 == codename { print $1; exit }'
-}
+. "$(dirname "$0")/release.sh"
 
-# fetch makes $dir complete. The lists of the other release are kept apart from the machine's.
+# fetch makes $dir complete.
 fetch() {
 	work=$(mktemp -d "$cache/.openssl.XXXXXX")
 	trap 'rm -rf "$work"' EXIT
-	say "fetching openssl of $release"
-	from=$(archive)
-	[ -n "$from" ] || { say 'apt knows no archive of this release'; exit 1; }
-	mkdir -p "$work/lists/partial" "$work/cache" "$work/root"
-	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $from $release main" >"$work/sources.list"
+	say 'fetching openssl of trixie'
+	use_release trixie "$work"
+	mkdir "$work/root"
 	cd "$work"
-	set -- -q -o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$work/lists" \
-		-o Dir::Cache="$work/cache" -o APT::Sandbox::User="$(id -un)"
-	apt-get "$@" update >&2
-	apt-get "$@" download openssl libssl3t64 libc6 libzstd1 zlib1g >&2
+	apt apt-get download openssl libssl3t64 libc6 libzstd1 zlib1g >&2
 	for package in ./*.deb; do
 		dpkg-deb -x "$package" root
 	done

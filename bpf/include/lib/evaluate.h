@@ -116,6 +116,7 @@ __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct b
 {
 	struct bits *accepts, *governs; /* governs: the rules that say what may be inside */
 	struct bits *reads; /* the rules by which more is to be read */
+	struct bits *behind, *beside; /* see below */
 	__u64 spoken = 0, plain = 0; /* what allows: such rules, and others */
 	__u32 direction;
 	int i;
@@ -138,14 +139,18 @@ __noinline int evaluate_pick(struct ruleset *ruleset, struct bits *who, struct b
 	/* Kept there and not in registers, of which there are too few: the stack is short on 6.1. */
 	pick->deny = pick->allow = pick->select = pick->silent = PICK_NONE;
 	direction = pick->direction & 1;
+	/* Clang adds a number that counts down to -56 to the ruleset's pointer, and Linux 7.3 takes none that is before its object. */
+	behind = (struct bits *)ruleset + 1;
+	beside = behind + direction;
+	asm volatile("" : "+r"(behind), "+r"(beside));
 	for (i = RULE_WORDS - 1; i >= 0; i--) {
-		__u64 denies = ruleset->deny[direction].word[i];
-		__u64 allows = ruleset->allow[direction].word[i];
+		__u64 denies = ((struct ruleset *)(beside - 1))->deny[0].word[i];
+		__u64 allows = ((struct ruleset *)(beside - 1))->allow[0].word[i];
 		__u64 subject = who->word[i];
 		__u64 hit, inside;
 
 		if (!pick->audit)
-			subject &= ~ruleset->audit.word[i];
+			subject &= ~((struct ruleset *)(behind - 1))->audit.word[i];
 		hit = subject & peer->word[i] & port->word[i];
 		if (hit & denies)
 			pick->deny = i * 64 + first_bit(hit & denies);

@@ -191,6 +191,7 @@ __noinline int http2_keep(struct __sk_buff *skb, struct requests *requests, int 
 	if (!before) {
 		if (again) {
 			requests->carries = CARRIES_REQUESTS;
+			requests->asked = 0; /* nothing was before */
 			return 0;
 		}
 		count_error(SITE_SOCK_STORAGE);

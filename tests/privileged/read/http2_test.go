@@ -104,7 +104,7 @@ func h2Conversations(allowed, refused [2]string) (all []conversation) {
 	all = append(all,
 		conversation{Name: "allowed", Pieces: []string{good}, Back: good},
 		conversation{Name: "allowed, byte by byte", Pieces: strings.Split(good, ""), Back: good},
-		conversation{Name: "denied, byte by byte", Pieces: strings.Split(bad, ""), Back: bad[:len(bad)-1] + h2Denied(firstStream), Ends: ended},
+		conversation{Name: "denied, byte by byte", Pieces: strings.Split(bad, ""), Wait: true, Back: bad[:len(bad)-1] + h2Denied(firstStream), Ends: ended},
 		conversation{Name: "denied behind allowed", Pieces: []string{twice[:begin], twice[begin:ping], twice[ping:]}, Wait: true, Back: twice[:ping] + h2Denied(secondStream), Ends: ended},
 		conversation{Name: "denied with allowed in one", Pieces: []string{twice}, Back: h2Denied(secondStream), Ends: ended},
 		conversation{Name: "no table has that entry", Pieces: []string{good[:len(http2.ClientPreface)+9] + "\x00\x00\x01\x01\x05\x00\x00\x00\x01\xfe"}, Ends: reset},
@@ -180,7 +180,11 @@ func TestHTTP2AtEveryPlace(t *testing.T) {
 		all = all[n:]
 	}
 	s.awaitEnds(t)
-	for _, e := range s.events.Find(func(e event.Event) bool { return e.Kind == event.KindRequest }) {
+	told := s.events.Find(func(e event.Event) bool { return e.Kind == event.KindRequest })
+	if len(told) != bad.Len()-1 {
+		t.Errorf("%d denials are told of %d", len(told), bad.Len()-1)
+	}
+	for _, e := range told {
 		if e.Method != http.MethodPut || e.Path != "/v1/exhaust-port" || e.Host != "a" {
 			t.Errorf("a denied request is told as %+v", e)
 		}

@@ -43,6 +43,8 @@ func TestMain(m *testing.M) {
 		protocols := &http.Protocols{}
 		protocols.SetUnencryptedHTTP2(true)
 		err = ask(os.Args[2], &http.Client{Timeout: patience, Transport: &http.Transport{Protocols: protocols}})
+	case len(os.Args) == 4 && os.Args[1] == callArg:
+		err = call(os.Args[2], os.Args[3])
 	case len(os.Args) == 5 && os.Args[1] == repairArg:
 		err = repaired(os.Args[2], os.Args[3], os.Args[4])
 	case len(os.Args) == 5 && os.Args[1] == waysArg:

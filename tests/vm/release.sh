@@ -1,0 +1,30 @@
+# Sourced by who fetches packages of other releases than the machine's, whose own lists stay as they are. Needs say().
+
+# archive prints the address of the archive of the machine's own release.
+archive() {
+	. /etc/os-release
+	apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
+		awk -v codename="$VERSION_CODENAME" '$2 == codename { print $1; exit }'
+}
+
+# use_release RELEASE DIR has apt know the packages of that release alone from here on, by lists that are fetched into DIR.
+use_release() {
+	from=$(archive)
+	[ -n "$from" ] || { say 'apt knows no archive of this release'; exit 1; }
+	mkdir -p "$2/lists/partial" "$2/cache"
+	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $from $1 main" >"$2/sources.list"
+	release=$2
+	apt apt-get update >&2
+}
+
+# apt COMMAND ARGUMENT… runs apt-get or apt-cache. The sandbox user of apt could not write to the working directory.
+apt() {
+	command=$1
+	shift
+	if [ -z "${release:-}" ]; then
+		"$command" -q -o APT::Sandbox::User="$(id -un)" "$@"
+		return
+	fi
+	"$command" -q -o APT::Sandbox::User="$(id -un)" -o Dir::Etc::sourcelist="$release/sources.list" -o Dir::Etc::sourceparts=- \
+		-o Dir::State::lists="$release/lists" -o Dir::Cache="$release/cache" "$@"
+}
