@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -98,7 +99,7 @@ func TestGRPC(t *testing.T) {
 	}
 	for verdict, would := range map[event.Verdict]event.Verdict{event.VerdictDeny: event.VerdictNone, event.VerdictAudit: event.VerdictDeny} {
 		e := s.await(t, func(e event.Event) bool { return e.Path == exhaust && e.Verdict == verdict })
-		if e.Method != "POST" || e.Flaw != event.FlawNone || e.Would != would {
+		if e.Method != http.MethodPost || e.Flaw != event.FlawNone || e.Would != would {
 			t.Errorf("a call that is denied is told as %+v", e)
 		}
 	}
