@@ -249,10 +249,7 @@ static long oracle_http_event(__u32 index, void *data)
 		oracle_judge_request(&oracle_request);
 		return 0;
 	case HTTP1_BODY:
-		n = parse->len - parse->pos;
-		if (n > oracle_request.parser.left)
-			n = oracle_request.parser.left;
-		http1_skip(&oracle_request.parser, n);
+		n = http1_skip(&oracle_request.parser, parse->len - parse->pos);
 		parse->pos += n;
 		return !n && !oracle_load(skb);
 	case HTTP1_BAD:

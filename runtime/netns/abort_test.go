@@ -14,6 +14,58 @@ import (
 	"github.com/sallyport/sallyport/tests/testutil"
 )
 
+// TestAbortEndsOneConnection: none but the one that is meant, and in no other namespace.
+func TestAbortEndsOneConnection(t *testing.T) {
+	in := testutil.NewNetNS(t)
+	pid := inhabitant(t, in)
+	var client, server net.Conn
+	in.Do(t, func() error {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = l.Close() }() // one connection is all
+		if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+			return err
+		}
+		server, err = l.Accept()
+		return err
+	})
+	defer func() { _, _ = client.Close(), server.Close() }() // what is told is asked for before
+	c := Connection{Local: addrPort(t, client.LocalAddr()), Remote: addrPort(t, client.RemoteAddr()), Socket: cookie(t, client)}
+
+	if err := Abort(pid, in.Cookie(t)+1, c); !errors.Is(err, ErrElsewhere) {
+		t.Errorf("in a namespace that was not meant: %v, want %v", err, ErrElsewhere)
+	}
+	other := c
+	other.Socket++
+	if err := Abort(pid, in.Cookie(t), other); err != nil {
+		t.Errorf("a socket that is there no more: %v", err)
+	}
+	if _, err := client.Write([]byte("still there")); err != nil {
+		t.Fatalf("the connection was ended, and another was meant: %v", err)
+	}
+	if err := Abort(pid, in.Cookie(t), c); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	_, _ = client.SetReadDeadline(deadline), server.SetReadDeadline(deadline)
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNABORTED) {
+		t.Errorf("the client reads %v, want %v", err, unix.ECONNABORTED)
+	}
+	b := make([]byte, 64)
+	_, err := server.Read(b)
+	for err == nil {
+		_, err = server.Read(b)
+	}
+	if !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the server reads %v, want %v", err, unix.ECONNRESET)
+	}
+	if err := Abort(pid, in.Cookie(t), c); err != nil {
+		t.Errorf("a connection that has ended: %v", err)
+	}
+}
+
 // TestAbortEndsBoth: whatever the ends of a connection have said, after Abort nobody waits for the other, and who listens goes on.
 func TestAbortEndsBoth(t *testing.T) {
 	testutil.RequireRoot(t)
@@ -104,4 +156,32 @@ func check(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func addrPort(t *testing.T, a net.Addr) netip.AddrPort {
+	t.Helper()
+	at, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// cookie is the number by which the kernel knows a socket.
+func cookie(t *testing.T, conn net.Conn) (number uint64) {
+	t.Helper()
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		t.Fatalf("the connection is a %T", conn)
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked error
+	err = raw.Control(func(fd uintptr) { number, asked = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_COOKIE) })
+	if err := errors.Join(err, asked); err != nil {
+		t.Fatal(err)
+	}
+	return number
 }

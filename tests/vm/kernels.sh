@@ -1,5 +1,6 @@
 #!/bin/sh
-# Fetches the kernels of the VM tests from the machine's own apt sources, or from a later release of their archive, and prints the directory of each, one a line.
+# Fetches the kernels of the VM tests from the machine's own apt sources, or a later release of their archive, and prints the
+# directory of each, one a line.
 #
 #   tests/vm/kernels.sh [VERSION…]        VERSION: 6.1, 6.12 or 7.3; without any, the first two
 #
@@ -27,6 +28,20 @@ series() {
 	esac
 }
 
+# release_of VERSION prints the release that has it, where that is not the machine's.
+release_of() {
+	case $1 in
+	7.3) echo trixie-backports ;;
+	esac
+}
+
+# parts VERSION PACKAGE prints what else the kernel is made of. Since 6.19 its package only names them.
+parts() {
+	case $1 in
+	7.3) echo "linux-binary-${2#linux-image-}" "linux-modules-${2#linux-image-}" "linux-base-${2#linux-image-}" ;;
+	esac
+}
+
 say() { echo "kernels.sh: $*" >&2; }
 
 fail() {
@@ -37,11 +52,11 @@ fail() {
 . "$(dirname "$0")/release.sh"
 
 # download PACKAGE[=VERSION] leaves the .deb in the working directory.
-download() { apt apt-get download "$1" >&2; }
+download() { with_lists apt-get download "$1" >&2; }
 
 # newest VERSION prints the newest package of the series that apt knows.
 newest() {
-	apt apt-cache pkgnames linux-image- | grep -E "$(series "$1")" | sort -V | tail -n 1
+	with_lists apt-cache pkgnames linux-image- | grep -E "$(series "$1")" | sort -V | tail -n 1
 }
 
 # obtain VERSION PACKAGE PINNED fetches the .deb and prints the name of the package that it got.
@@ -75,11 +90,10 @@ fetch() {
 	trap 'rm -rf "$work"' EXIT
 	say "fetching kernel $1"
 	release=
-	[ "$1" != 7.3 ] || use_release trixie-backports "$work"
+	later=$(release_of "$1")
+	[ -z "$later" ] || use_release "$later" "$work"
 	package=$(cd "$work" && obtain "$1" "${pinned% *}" "${pinned#* }")
-	if [ "$1" = 7.3 ]; then # the package only names what it is made of, since 6.19
-		(cd "$work" && for part in binary modules base; do download "linux-$part-${package#linux-image-}"; done)
-	fi
+	(cd "$work" && for part in $(parts "$1" "$package"); do download "$part"; done)
 	for deb in "$work"/*.deb; do
 		dpkg-deb -x "$deb" "$work/root"
 	done

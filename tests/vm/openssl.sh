@@ -20,7 +20,7 @@ fetch() {
 	use_release trixie "$work"
 	mkdir "$work/root"
 	cd "$work"
-	apt apt-get download openssl libssl3t64 libc6 libzstd1 zlib1g >&2
+	with_lists apt-get download openssl libssl3t64 libc6 libzstd1 zlib1g >&2
 	for package in ./*.deb; do
 		dpkg-deb -x "$package" root
 	done

@@ -14,11 +14,11 @@ use_release() {
 	mkdir -p "$2/lists/partial" "$2/cache"
 	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $from $1 main" >"$2/sources.list"
 	release=$2
-	apt apt-get update >&2
+	with_lists apt-get update >&2
 }
 
-# apt COMMAND ARGUMENT… runs apt-get or apt-cache. The sandbox user of apt could not write to the working directory.
-apt() {
+# with_lists COMMAND ARGUMENT… runs apt-get or apt-cache with the lists that are in use. The sandbox user of apt could not write to the working directory.
+with_lists() {
 	command=$1
 	shift
 	if [ -z "${release:-}" ]; then

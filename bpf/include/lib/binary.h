@@ -168,23 +168,18 @@ static __always_inline struct path_buffer *read_exe(struct label *label, struct 
 /*
  * Whether the name in the label is the path of the script's file, as script_seen() has found it before the kernel closed
  * it: then no symbolic link leads to it, through which who may change links would have the interpreter read another
- * file. That it was written since the container was made is told of the label too. Nobody saw the file, or it names an interpreter that is a script itself: not known (closed).
+ * file. Nobody saw the file, or it names an interpreter that is a script itself: not known (closed).
  */
-static __always_inline int script_known(struct label *label, struct task_struct *task,
-					struct linux_binprm *bprm)
+static __always_inline int script_known(const struct label *label, const struct script *script, struct linux_binprm *bprm)
 {
-	struct script *script = bpf_task_storage_get(&script_by_task, task, 0, 0);
 	const __u64 *name = (const void *)label->script;
 	int i, known;
 
 	if (!script)
 		return 0;
-	if (script->bprm == (__u64)bprm && script->drifted)
-		label->flags |= LABEL_DRIFTED;
 	known = script->bprm == (__u64)bprm && script->files == SCRIPT_FILES && script->path[0];
 	for (i = 0; i < SCRIPT_LEN / 8; i++)
 		known &= script->path[i] == name[i];
-	bpf_task_storage_delete(&script_by_task, task);
 	return known;
 }
 
@@ -194,11 +189,16 @@ static __always_inline void read_binary(struct label *label, struct task_struct 
 {
 	struct path_buffer *buffer = read_exe(label, BPF_CORE_READ(bprm, file));
 	const char *filename = BPF_CORE_READ(bprm, filename);
+	struct script *script;
 
 	if (!buffer || BPF_CORE_READ(bprm, interp) == filename)
 		return;
 	read_script(label, buffer, task, bprm);
 	/* A name may lead through links: to rules that name scripts the file is not known then (closed). */
-	if (!script_known(label, task, bprm))
+	script = bpf_task_storage_get(&script_by_task, task, 0, 0);
+	if (!script_known(label, script, bprm))
 		label->flags |= LABEL_SCRIPTLESS;
+	if (script && script->bprm == (__u64)bprm && script->drifted)
+		label->flags |= LABEL_DRIFTED;
+	bpf_task_storage_delete(&script_by_task, task);
 }

@@ -42,11 +42,11 @@ static __always_inline int container_governed(const struct control *c, __u64 con
 	}
 }
 
+/* Tells that subject reached for what is target's, what became of it, and what would have. */
 static __always_inline void tell_borrow(const struct label *subject, const struct label *target,
-					const struct control *c, __u8 call, __u8 step)
+					const struct control *c, __u8 call, __u8 step, __u8 verdict, __u8 would)
 {
 	struct ev_borrow *event = tell_alert(struct ev_borrow);
-	int refused = c->flags & CONTROL_BORROW_REFUSE;
 
 	if (!event)
 		return; /* counted; what was decided stands */
@@ -56,8 +56,8 @@ static __always_inline void tell_borrow(const struct label *subject, const struc
 	event->revision = c->revision;
 	event->call = call;
 	event->step = step;
-	event->verdict = refused ? VERDICT_DENY : VERDICT_AUDIT;
-	event->would = refused ? VERDICT_NONE : VERDICT_DENY;
+	event->verdict = verdict;
+	event->would = would;
 	event->pad = 0;
 	bpf_ringbuf_submit(event, 0);
 }
@@ -70,7 +70,7 @@ __noinline int borrow_judge(const struct label *subject, const struct label *tar
 			    __u8 step, int quiet)
 {
 	struct control *c = control_get();
-	int unknown;
+	int unknown, refused;
 
 	if (!subject || !target || !c || !(c->flags & CONTROL_BORROW_TELL))
 		return 0;
@@ -79,9 +79,10 @@ __noinline int borrow_judge(const struct label *subject, const struct label *tar
 		return 0;
 	if (!container_governed(c, target->container, unknown) && !container_governed(c, subject->container, unknown))
 		return 0;
+	refused = !!(c->flags & CONTROL_BORROW_REFUSE);
 	if (!quiet)
-		tell_borrow(subject, target, c, call, step);
-	return !!(c->flags & CONTROL_BORROW_REFUSE);
+		tell_borrow(subject, target, c, call, step, refused ? VERDICT_DENY : VERDICT_AUDIT, refused ? VERDICT_NONE : VERDICT_DENY);
+	return refused;
 }
 
 /* -EPERM or 0, by a branch: clang's arithmetic for it is not what the verifier takes for an errno. */

@@ -12,7 +12,7 @@ enum drift_facts {
 	OVERLAY_MAGIC = 0x794c7630, /* OVERLAYFS_SUPER_MAGIC */
 };
 
-/* The file in the upper layer stands right behind the inode in struct ovl_inode (5.17 to 6.18); the BTF of the module is not read. */
+/* The file in the upper layer stands right behind the inode in struct ovl_inode (5.17 to 7.3); the BTF of the module is not read. */
 static __always_inline int file_drifted(struct file *file)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *upper = 0;

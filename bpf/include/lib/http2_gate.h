@@ -10,10 +10,6 @@
 #include <lib/hello_gate.h>
 #include <lib/request_h2.h>
 
-enum http2_gate_limits {
-	HTTP2_PREFACE = 4, /* bytes of the preface by which HTTP/2 is told from HTTP/1: "PRI " */
-};
-
 _Static_assert(sizeof(struct h2) <= sizeof(struct h2_room), "fits");
 
 /* What is kept of the connection; NULL: it is not of HTTP/2. */
@@ -52,40 +48,10 @@ __noinline int http2_begin(struct __sk_buff *skb, struct requests *requests, con
 	seed = requests->now.parser.seed;
 	__builtin_memset(&requests->now, 0, sizeof(requests->now));
 	http1_begin(&requests->now.parser, seed, 0);
-	request_h2_begin(h, HTTP2_PREFACE);
+	request_h2_begin(h, REQUEST_H2_PREFACE);
 	h->user.request.parser.seed = seed;
 	requests->carries = CARRIES_HTTP2;
 	return 1;
-}
-
-/* Takes what a head has said from where it is read, or (into) puts there what it has said in former packets. */
-static __always_inline void http2_said(struct request_room *room, int into)
-{
-	__u32 place = room->place;
-	struct request_room *text = bpf_map_lookup_elem(&request_texts, &place);
-
-	if (!text)
-		return;
-	if (into)
-		bpf_probe_read_kernel(&text->said, __builtin_offsetof(struct said, spare), &room->said);
-	else
-		bpf_probe_read_kernel(&room->said, __builtin_offsetof(struct said, spare), &text->said);
-}
-
-/* Passes over what there is of a frame that is no head's. */
-static __always_inline void http2_skip(struct h2 *h, struct request_room *room)
-{
-	struct http1_room *parse = &room->parse;
-	__u32 here = parse->len - parse->pos;
-	__u32 n = request_h2_skip(h, here + (room->end - room->at));
-
-	room->others = 1;
-	if (n <= here) {
-		parse->pos += n;
-		return;
-	}
-	room->at += n - here;
-	parse->pos = parse->len = 0;
 }
 
 /* Begins to read a packet's bytes. Returns the connection's state; NULL: nothing can be read of it. */
@@ -103,7 +69,7 @@ static __always_inline struct h2 *http2_enter(struct __sk_buff *skb, struct requ
 		return 0;
 	}
 	if (h->open)
-		http2_said(room, 1);
+		request_h2_said(room, 1);
 	return h;
 }
 
@@ -112,40 +78,17 @@ static __always_inline void http2_leave(struct h2 *h, struct request_room *room)
 {
 	request_h2_walk(h, 0);
 	if (h->open)
-		http2_said(room, 0);
+		request_h2_said(room, 0);
 }
 
-/* A step of reading. Returns an enum reading_acts. */
-static __always_inline int http2_step(struct h2 *h, struct requests *requests, struct request_room *room)
+/* A step of reading. Returns an enum http1_event. */
+static __always_inline int http2_step(struct h2 *h, struct request_room *room)
 {
 	h->user.event = HTTP1_MORE;
 	request_h2_on(h, &room->parse);
-	if (h->user.event == HTTP1_BODY)
-		http2_skip(h, room);
-	if (h->user.event == HTTP1_HEAD) {
-		http2_said(room, 0);
-		return READING_JUDGE;
-	}
-	if (h->user.event != HTTP1_BAD)
-		return READING_ON;
-	requests_give_up(requests, h->user.request.parser.flaw);
-	return READING_GIVE_UP;
-}
-
-/* Asks in room->query about the request whose head was read: see request_ask(). */
-__noinline int http2_ask(struct __sk_buff *skb, struct requests *requests, struct request_room *room, struct label *owner)
-{
-	struct h2 *h;
-
-	if (!requests || !room || !owner)
-		return 0;
-	h = http2_of(skb, requests);
-	if (!h) {
-		http1_bad(&requests->now.parser, FLAW_UNREAD);
-		return request_ask(&requests->now, room, owner);
-	}
-	requests->on = h->newest;
-	return request_ask(&h->user.request, room, owner);
+	if (h->user.event == HTTP1_HEAD)
+		request_h2_said(room, 0);
+	return h->user.event;
 }
 
 /* Whether a head goes on in the next packet. */
@@ -159,7 +102,7 @@ __noinline int http2_is_partial(struct __sk_buff *skb, const struct requests *re
 	return h && h->open;
 }
 
-/* How many of the next bytes may be anything. */
+/* How many of the next bytes may be anything: those of a frame that is no head's. */
 __noinline int http2_free(struct __sk_buff *skb, const struct requests *requests)
 {
 	struct h2 *h;

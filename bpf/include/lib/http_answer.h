@@ -84,14 +84,14 @@ static __noinline int http_answer_make(struct __sk_buff *skb, const struct passe
 }
 
 /* Writes the stream into an answer that was made. Returns 0 when it cannot: the frame is to be dropped. */
-static __noinline int http2_answer_on(struct __sk_buff *skb, const struct passed *passed, const struct tcp_seen *seen)
+static __noinline int http2_answer_on(struct __sk_buff *skb, const struct passed *passed, const struct tcp_seen *seen,
+				      const struct tcp_say *say)
 {
 	__u32 begin, on;
-	struct tcp_say say = {};
 
-	if (!passed || !seen)
+	if (!passed || !seen || !say)
 		return 0;
-	begin = seen->at + TCP_LEN + tcp_options(seen, &say);
+	begin = seen->at + TCP_LEN + tcp_options(seen, say);
 	on = bpf_htonl(passed->on);
 	if (passed->end == HTTP_END_STREAM_HEAD)
 		return tcp_put(skb, seen->at, begin + HTTP2_STATUS_ON, on) && tcp_put(skb, seen->at, begin + HTTP2_HEAD_LAST, on);
@@ -161,7 +161,7 @@ static __always_inline int http_ended(struct __sk_buff *skb, struct passed *pass
 	say.len = len;
 	if (!http_answer_make(skb, passed, seen, &say))
 		return TCP_NEXT_DROP;
-	if (passed->end >= HTTP_END_STREAM && !http2_answer_on(skb, passed, seen))
+	if (passed->end >= HTTP_END_STREAM && !http2_answer_on(skb, passed, seen, &say))
 		return TCP_NEXT_DROP;
 	return TCP_NEXT_BACK;
 }

@@ -46,11 +46,17 @@ static __always_inline int is_given_up(const struct requests *requests, __u64 re
 }
 
 /* How many of the next bytes may be anything. */
-static __always_inline __u32 free_bytes(const struct request *r)
+static __always_inline __u32 free_bytes(struct __sk_buff *skb, const struct requests *requests)
 {
-	if (!http1_in_body(&r->parser))
+	const struct http1 *parser = &requests->now.parser;
+
+	if (requests->carries == CARRIES_NAMED)
+		return ~0U;
+	if (requests->carries == CARRIES_HTTP2)
+		return http2_free(skb, requests);
+	if (!http1_in_body(parser))
 		return 0;
-	return r->parser.left > ~0U ? ~0U : r->parser.left;
+	return parser->left > ~0U ? ~0U : parser->left;
 }
 
 /* Ends a connection one of whose requests does not pass. */
@@ -191,9 +197,7 @@ __noinline int reading_enter(struct __sk_buff *skb, struct requests *requests, s
 	if (!seg->len && !(seg->flags & TCP_URG))
 		return VERDICT_ALLOW;
 	room->unread = requests->carries == CARRIES_NAMED || requests->carries == CARRIES_TLS;
-	seg->free = requests->carries == CARRIES_NAMED ? ~0U : free_bytes(&requests->now);
-	if (requests->carries == CARRIES_HTTP2)
-		seg->free = http2_free(skb, requests);
+	seg->free = free_bytes(skb, requests);
 	if (hello_is_next(skb, requests, room)) {
 		if (!hello_enter(sk, requests, room))
 			return VERDICT_DROP;

@@ -8,7 +8,7 @@
 #include <lib/http2_gate.h>
 #include <lib/http_room.h>
 
-enum http_gate_limits {
+enum http_reading_limits {
 	READING_STEPS = 1 << 21, /* more than the longest segment makes; of HTTP/2, than one that is no attack (closed) */
 };
 
@@ -30,10 +30,12 @@ static __always_inline __u32 reading_judge(struct reading *g, int hello)
 
 	if (hello)
 		flaw = hello_ask(g->skb, g->requests, room, g->owner);
-	else if (!flaw && g->requests->carries == CARRIES_HTTP2)
-		http2_ask(g->skb, g->requests, room, g->owner);
+	else if (!flaw && g->h2)
+		request_ask(&g->h2->user.request, room, g->owner);
 	else
 		request_ask(r, room, g->owner);
+	if (g->h2)
+		g->requests->on = g->h2->newest;
 	verdict = room_answer(room, g->owner);
 	if (flaw && verdict != VERDICT_ALLOW)
 		room->answer.reason = reason_of_flaw(flaw);
@@ -55,14 +57,11 @@ static __always_inline __u32 reading_judge(struct reading *g, int hello)
 static __always_inline void reading_skip(struct reading *g)
 {
 	struct http1_room *parse = &g->room->parse;
-	struct http1 *h = &g->requests->now.parser;
 	__u32 here = parse->len - parse->pos;
-	__u64 n = here + (g->room->end - g->room->at);
+	__u32 n = here + (g->room->end - g->room->at);
 
-	if (n > h->left)
-		n = h->left;
+	n = g->h2 ? request_h2_skip(g->h2, n) : http1_skip(&g->requests->now.parser, n);
 	g->room->others = 1;
-	http1_skip(h, n);
 	if (n <= here) {
 		parse->pos += n;
 		return;
@@ -99,15 +98,20 @@ static __always_inline int reading_request(struct reading *g)
 	if (g->requests->now.parser.state == HTTP1_BROKEN)
 		return READING_GIVE_UP;
 	if (g->h2)
-		return http2_step(g->h2, g->requests, g->room);
-	event = request_read(&g->requests->now, g->room, g->owner);
+		event = http2_step(g->h2, g->room);
+	else
+		event = request_read(&g->requests->now, g->room, g->owner);
 	if (event == HTTP1_BODY)
 		reading_skip(g);
 	if (event == HTTP1_HEAD)
 		return READING_JUDGE;
 	if (event != HTTP1_BAD)
 		return READING_ON;
-	return http2_begin(g->skb, g->requests, g->room) ? READING_ENDS : READING_GIVE_UP; /* goes on as HTTP/2 */
+	if (g->h2)
+		requests_give_up(g->requests, g->h2->user.request.parser.flaw);
+	else if (http2_begin(g->skb, g->requests, g->room))
+		return READING_ENDS; /* goes on as HTTP/2 */
+	return READING_GIVE_UP;
 }
 
 /* Whether bytes are to be loaded for the next event: there are none left, and they are not behind what passes unread. */

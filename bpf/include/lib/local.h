@@ -43,24 +43,6 @@ static __always_inline void local_served(struct sock *sk, const struct control *
 	own_socket(state, label, 0);
 }
 
-static __always_inline void tell_relay(const struct label *subject, const struct label *target, const struct control *c, __u8 step)
-{
-	struct ev_borrow *event = tell_alert(struct ev_borrow);
-
-	if (!event)
-		return; /* counted */
-	tell_header(&event->header, EV_KIND_BORROW, sizeof(*event));
-	tell_subject(&event->subject, subject, 1);
-	tell_subject(&event->target, target, 0);
-	event->revision = c->revision;
-	event->call = CALL_LOCAL;
-	event->step = step;
-	event->verdict = VERDICT_AUDIT;
-	event->would = VERDICT_NONE;
-	event->pad = 0;
-	bpf_ringbuf_submit(event, 0);
-}
-
 /* Global, as borrow_judge(): verified once for both hooks. */
 __noinline int relay_judge(const struct label *subject, const struct label *target, __u8 step)
 {
@@ -81,7 +63,7 @@ __noinline int relay_judge(const struct label *subject, const struct label *targ
 	if (told && *told == revision)
 		return 0;
 	bpf_map_update_elem(&relays_told, &key, &revision, BPF_ANY); /* no room: told again */
-	tell_relay(subject, target, c, step);
+	tell_borrow(subject, target, c, CALL_LOCAL, step, VERDICT_AUDIT, VERDICT_NONE);
 	return 0;
 }
 

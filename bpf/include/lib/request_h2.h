@@ -19,6 +19,7 @@ struct h2_user {
 
 enum request_h2_limits {
 	REQUEST_H2_FULL = HTTP1_CHUNK, /* text is walked before there is more */
+	REQUEST_H2_PREFACE = 4, /* bytes of the preface by which HTTP/2 is told from HTTP/1: "PRI " */
 	/* More than a chunk can make: each of its bytes hands on an entry of the table at most. */
 	REQUEST_H2_STEPS = 1 << 20,
 };
@@ -243,6 +244,20 @@ static __always_inline void request_h2_begin(struct h2 *h, __u32 read)
 {
 	h2_start(h);
 	h->at = read;
+}
+
+/* Puts what a head has said from where it is read into the room, or (into) back there, for a head that goes on. */
+static __always_inline void request_h2_said(struct request_room *room, int into)
+{
+	__u32 place = room->place;
+	struct request_room *text = bpf_map_lookup_elem(&request_texts, &place);
+
+	if (!text)
+		return;
+	if (into)
+		bpf_probe_read_kernel(&text->said, __builtin_offsetof(struct said, spare), &room->said);
+	else
+		bpf_probe_read_kernel(&room->said, __builtin_offsetof(struct said, spare), &text->said);
 }
 
 /* Why a stream cannot be read. */

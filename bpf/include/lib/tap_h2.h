@@ -25,10 +25,6 @@ struct {
 	__type(value, struct h2);
 } h2_blank SEC(".maps");
 
-enum tap_h2_limits {
-	TAP_H2_PREFACE = 4, /* bytes of the preface by which HTTP/2 is told from HTTP/1: "PRI " */
-};
-
 /* Begins a connection, behind what of its preface was read. Where there is no room for it, it is not there. */
 static __always_inline void tap_h2_begin(const struct tls_key *key)
 {
@@ -42,16 +38,6 @@ static __always_inline void tap_h2_begin(const struct tls_key *key)
 	h2 = bpf_map_lookup_elem(&h2_by_object, key);
 	if (!h2)
 		return;
-	request_h2_begin(h2, TAP_H2_PREFACE);
+	request_h2_begin(h2, REQUEST_H2_PREFACE);
 	h2->user.request.parser.seed = c->seed;
-}
-
-/* Puts what the head that was read in a room has said where it is told from. */
-static __always_inline void tap_h2_said(struct request_room *room)
-{
-	__u32 place = room->place;
-	struct request_room *text = bpf_map_lookup_elem(&request_texts, &place);
-
-	if (text)
-		bpf_probe_read_kernel(&room->said, sizeof(room->said), &text->said);
 }

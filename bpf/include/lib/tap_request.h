@@ -83,7 +83,7 @@ __noinline int tap_judge(struct tls_conn *conn, struct request *r, struct reques
 	if (flaw && verdict != VERDICT_ALLOW)
 		room->answer.reason = reason_of_flaw(flaw);
 	if (conn->speaks == TLS_SPEAKS_HTTP2)
-		tap_h2_said(room);
+		request_h2_said(room, 0);
 	room->asked = conn->asked;
 	if (!flaw)
 		verdict = front_verdict(room, label, verdict);
@@ -129,12 +129,7 @@ static __always_inline __u64 tap_pass(struct tap_feed *feed, __u64 n)
 
 	if (feed->h2)
 		return request_h2_skip(feed->h2, n > ~0U ? ~0U : n);
-	if (!http1_in_body(parser))
-		return 0;
-	if (n > parser->left)
-		n = parser->left;
-	http1_skip(parser, n);
-	return n;
+	return http1_in_body(parser) ? http1_skip(parser, n) : 0;
 }
 
 /* Passes over what is there of a body, in the room and behind it. */

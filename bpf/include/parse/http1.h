@@ -75,12 +75,15 @@ PARSE_GLOBAL int http1_feed(struct http1 *h, struct http1_room *room)
 	return room->event;
 }
 
-/* Skips n bytes of a body, of which there are h->left. */
-static __always_inline void http1_skip(struct http1 *h, __u64 n)
+/* Skips n bytes of a body, or fewer: as many as are left of it. Returns how many. */
+static __always_inline __u64 http1_skip(struct http1 *h, __u64 n)
 {
+	if (n > h->left)
+		n = h->left;
 	h->left -= n;
 	if (!h->left)
 		h->state = h->state == HTTP1_CHUNK_DATA ? HTTP1_CHUNK_CR : HTTP1_START;
+	return n;
 }
 
 /* Sets a parser up for the first byte of a connection. seed: secret, of the hashes of hosts. */

@@ -143,7 +143,7 @@ func TestAnswerInPieces(t *testing.T) {
 	)
 	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
 		to := netip.AddrPortFrom(addr, port).String()
-		s.hold(t, to, splits(exhaust)...)
+		s.hold(t, to, cut("denied", exhaust, conversation{Back: answer, Ends: ended})...)
 		if seen := s.requests(); seen != "" {
 			t.Errorf("of denied requests the server at %s saw %q", addr, seen)
 		}

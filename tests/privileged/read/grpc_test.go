@@ -1,39 +1,33 @@
 package read
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	grpcstatus "google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/sallyport/sallyport/probes/event"
+	"github.com/sallyport/sallyport/tests/testutil/calls"
 )
 
 // callArg ADDRESS METHODS makes this program one that calls methods by grpc-go, and prints what came of each.
 const callArg = "sallyport-call"
 
-// call calls methods, which take and give nothing, one behind the other.
+// call calls methods, one behind the other.
 func call(address, methods string) error {
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, err := calls.Dial(address, insecure.NewCredentials())
 	if err != nil {
 		return err
 	}
-	defer conn.Close() // it ends with the program
 	for method := range strings.SplitSeq(methods, ",") {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		err := conn.Invoke(ctx, method, &emptypb.Empty{}, &emptypb.Empty{}, grpc.WaitForReady(true))
-		cancel()
-		fmt.Println(method, grpcstatus.Code(err))
+		fmt.Println(method, grpcstatus.Code(client.Call(method, grpc.WaitForReady(true))))
 	}
 	return nil
 }
@@ -59,28 +53,14 @@ func TestGRPC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var (
-		mu   sync.Mutex
-		seen []string
-		l    net.Listener
-	)
+	var l net.Listener
 	s.Server.Do(t, func() (err error) {
 		l, err = net.Listen("tcp", netip.AddrPortFrom(s.ServerAddr, nginxPort).String())
 		return err
 	})
-	server := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-		method, _ := grpc.MethodFromServerStream(stream)
-		mu.Lock()
-		seen = append(seen, method)
-		mu.Unlock()
-		if err := stream.RecvMsg(&emptypb.Empty{}); err != nil {
-			return err
-		}
-		return stream.SendMsg(&emptypb.Empty{})
-	}))
-	go func() { _ = server.Serve(l) }() // ends with Stop
-	t.Cleanup(server.Stop)
+	server := calls.Serve(t, l)
 	const land, exhaust, other = "/ship.v1.Bay/Land", "/ship.v1.Bay/Exhaust", "/ship.v1.Port/Land"
+	before := 0
 	for _, c := range []struct{ mode, calls, said, seen string }{
 		{"Enforce", land + "," + exhaust + "," + other + "," + land, land + " OK\n" + exhaust + " PermissionDenied\n" + other + " PermissionDenied\n" + land + " OK", land + "," + land},
 		{"Audit", exhaust + "," + land, exhaust + " OK\n" + land + " OK", exhaust + "," + land},
@@ -90,12 +70,11 @@ func TestGRPC(t *testing.T) {
 		if said := p.Run(t); said != c.said {
 			t.Errorf("%s: what came of them is %q, want %q; %s", c.mode, said, c.said, p.Complaint())
 		}
-		mu.Lock()
-		if got := strings.Join(seen, ","); got != c.seen {
+		seen := server.Seen()
+		if got := strings.Join(seen[before:], ","); got != c.seen {
 			t.Errorf("%s: the server saw %q", c.mode, got)
 		}
-		seen = nil
-		mu.Unlock()
+		before = len(seen)
 	}
 	for verdict, would := range map[event.Verdict]event.Verdict{event.VerdictDeny: event.VerdictNone, event.VerdictAudit: event.VerdictDeny} {
 		e := s.await(t, func(e event.Event) bool { return e.Path == exhaust && e.Verdict == verdict })

@@ -67,13 +67,13 @@ func (s *scene) serveTLS(t *testing.T, port uint16, config *tls.Config) {
 	t.Cleanup(func() { _ = server.Close() })
 }
 
-// serveBack starts a server outside that sends back what comes.
-func (s *scene) serveBack(t *testing.T) {
+// serveBack starts a server outside that sends back what comes to a port.
+func (s *scene) serveBack(t *testing.T, port uint16) {
 	t.Helper()
 	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
 		var listener net.Listener
 		s.Server.Do(t, func() (err error) {
-			listener, err = net.Listen("tcp", netip.AddrPortFrom(addr, backPort).String())
+			listener, err = net.Listen("tcp", netip.AddrPortFrom(addr, port).String())
 			return err
 		})
 		t.Cleanup(func() { _ = listener.Close() })
@@ -135,7 +135,7 @@ func bracketed(a netip.Addr) string {
 func TestHellosInPieces(t *testing.T) {
 	s := newScene(t, "Enforce")
 	s.inForce(t, fmt.Sprintf(served, "Enforce", ""))
-	s.serveBack(t)
+	s.serveBack(t, backPort)
 	good, bad := helloFor(t, "api.example"), helloFor(t, "apj.example")
 	const change, data = "\x14\x03\x03\x00\x01\x01", "\x17\x03\x03\x00\x04more"
 	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
@@ -263,7 +263,7 @@ func (s *scene) serveOnce(t *testing.T, n int, between func()) string {
 func TestServerNamesAudit(t *testing.T) {
 	s := newScene(t, "Enforce")
 	s.inForce(t, fmt.Sprintf(served, "Audit", ""))
-	s.serveBack(t)
+	s.serveBack(t, backPort)
 	bad := helloFor(t, "apj.example")
 	const data = "\x17\x03\x03\x00\x04more"
 	s.hold(t, netip.AddrPortFrom(s.ServerAddr, backPort).String(),

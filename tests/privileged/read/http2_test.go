@@ -2,8 +2,6 @@ package read
 
 import (
 	"bytes"
-	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -75,16 +73,6 @@ func h2Denied(stream uint32) string {
 	return h.String()
 }
 
-// cut cuts a text into two at every place.
-func cut(name, text string, one conversation) (all []conversation) {
-	for i := 1; i < len(text); i++ {
-		c := one
-		c.Name, c.Pieces = fmt.Sprintf("%s, split behind %d bytes", name, i), []string{text[:i], text[i:]}
-		all = append(all, c)
-	}
-	return all
-}
-
 // h2Conversations are said to a server that sends back what comes, of an allowed and a denied request.
 func h2Conversations(allowed, refused [2]string) (all []conversation) {
 	ask := func(requests ...[2]string) *h2 {
@@ -123,16 +111,10 @@ func TestHTTP2(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.serveInside(t, self, inPort)
+	s.serveBack(t, nginxPort)
 	out, in := [2]string{"POST", "/v1/request-landing"}, [2]string{"GET", "/open"}
 	for i, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
-		var listener net.Listener
-		s.Server.Do(t, func() (err error) {
-			listener, err = net.Listen("tcp", netip.AddrPortFrom(addr, nginxPort).String())
-			return err
-		})
-		t.Cleanup(func() { _ = listener.Close() }) // ends its server
-		go func() { _ = serveOn(listener) }()      // ends with Close
-		s.hold(t, listener.Addr().String(), h2Conversations(out, [2]string{"PUT", "/v1/exhaust-port"})...)
+		s.hold(t, netip.AddrPortFrom(addr, nginxPort).String(), h2Conversations(out, [2]string{"PUT", "/v1/exhaust-port"})...)
 		to := netip.AddrPortFrom([]netip.Addr{s.PodAddr, s.PodAddr6}[i], inPort)
 		awaitServer(t, s.Server, to)
 		s.Server.Do(t, func() error {
@@ -157,13 +139,7 @@ func TestHTTP2(t *testing.T) {
 // TestHTTP2AtEveryPlace: it does not matter where a segment ends, and a head that goes on in the next is told whole.
 func TestHTTP2AtEveryPlace(t *testing.T) {
 	s := newScene(t, "Enforce")
-	var listener net.Listener
-	s.Server.Do(t, func() (err error) {
-		listener, err = net.Listen("tcp", netip.AddrPortFrom(s.ServerAddr, nginxPort).String())
-		return err
-	})
-	t.Cleanup(func() { _ = listener.Close() }) // ends its server
-	go func() { _ = serveOn(listener) }()      // ends with Close
+	s.serveBack(t, nginxPort)
 	good, bad := newH2(true), newH2(true)
 	good.request(firstStream, "POST", "/v1/request-landing", 2)
 	bad.request(firstStream, "PUT", "/v1/exhaust-port", 2)
@@ -176,7 +152,7 @@ func TestHTTP2AtEveryPlace(t *testing.T) {
 	const atOnce = 50 // the clients' order is an argument
 	for len(all) > 0 {
 		n := min(atOnce, len(all))
-		s.hold(t, listener.Addr().String(), all[:n]...)
+		s.hold(t, netip.AddrPortFrom(s.ServerAddr, nginxPort).String(), all[:n]...)
 		all = all[n:]
 	}
 	s.awaitEnds(t)

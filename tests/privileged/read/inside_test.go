@@ -222,12 +222,12 @@ func (zeroes) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// splits are conversations in which a denied request is said in two pieces, one for each place between its bytes.
-func splits(request string) (all []conversation) {
-	for i := 1; i < len(request); i++ {
-		all = append(all, conversation{
-			Name: fmt.Sprintf("split behind %d bytes", i), Pieces: []string{request[:i], request[i:]}, Back: answer, Ends: ended,
-		})
+// cut are conversations like one in which a text is said in two pieces, one for each place between its bytes.
+func cut(name, text string, one conversation) (all []conversation) {
+	for i := 1; i < len(text); i++ {
+		c := one
+		c.Name, c.Pieces = fmt.Sprintf("%s, split behind %d bytes", name, i), []string{text[:i], text[i:]}
+		all = append(all, c)
 	}
 	return all
 }

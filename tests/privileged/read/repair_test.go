@@ -116,7 +116,7 @@ func TestRepairedSocket(t *testing.T) {
 func TestRepairedSocketOfAName(t *testing.T) {
 	s := newScene(t, "Enforce")
 	s.inForce(t, fmt.Sprintf(served, "Enforce", ""))
-	s.serveBack(t)
+	s.serveBack(t, backPort)
 	const data = "\x17\x03\x03\x00\x04more" // behind which no other ClientHello comes
 	s.repair(t, backPort, helloFor(t, "api.example")+data, helloFor(t, "apj.example")+data)
 }
