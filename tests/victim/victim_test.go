@@ -2,12 +2,16 @@ package victim
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -248,6 +252,25 @@ func TestLoopsCount(t *testing.T) {
 		if got, code := run(t, program, line); !regexp.MustCompile(want).MatchString(got) || code != 0 {
 			t.Errorf("victim %s: printed %q and ended with %d, want %s", line, got, code, want)
 		}
+	}
+}
+
+func TestAsksAreAnswered(t *testing.T) {
+	t.Parallel()
+	program := Build(t)
+	const asks = 70 // more than are sent at once
+	var seen atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method+r.URL.Path == "GET/open" {
+			seen.Add(1)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer server.Close()
+	at := strings.Replace(server.Listener.Addr().String(), ":", " ", 1)
+	expect(t, program, fmt.Sprintf("-- ask-tcp %s %d /open", at, asks), "ok")
+	if n := seen.Load(); n != asks {
+		t.Errorf("%d requests came, not %d", n, asks)
 	}
 }
 

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -161,6 +163,16 @@ func (a *agent) awaitGoverned(t *testing.T, id string) {
 func (a *agent) Observe(t *testing.T, filters ...string) []event {
 	t.Helper()
 	return program.Events[event](t, a.Ask(t, "observe", filters...))
+}
+
+// alerts returns what was written of them as JSON lines.
+func (a *agent) alerts(t *testing.T) []event {
+	t.Helper()
+	text, err := os.ReadFile(a.Path("alerts.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program.Events[event](t, string(text[:bytes.LastIndexByte(text, '\n')+1])) // the last line may be half written
 }
 
 // event is one JSON line of an event, as far as tests look at it.

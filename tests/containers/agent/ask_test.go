@@ -179,11 +179,7 @@ func (s *scene) testFollow(t *testing.T, web *testutil.Container) {
 func (s *scene) testJSONLines(t *testing.T) {
 	want := fmt.Sprintf("%s:%d/TCP", s.net.ServerAddr, forbiddenPort)
 	testutil.Eventually(t, "the denial is in the file", func() error {
-		text, err := os.ReadFile(s.agent.Path("alerts.jsonl"))
-		if err != nil {
-			return err
-		}
-		for _, e := range program.Events[event](t, string(text[:bytes.LastIndexByte(text, '\n')+1])) {
+		for _, e := range s.agent.alerts(t) {
 			if e.Verdict == "Allow" || e.Kind == "exec" {
 				t.Fatalf("the alerts hold traffic: %+v", e)
 			}
