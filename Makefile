@@ -20,9 +20,9 @@ ATTACHING   = $(call existing,tests/privileged tests/gauntlet)
 COMPUTING   = $(call existing,tests/bpf tests/oracle tests/victim tests/parse)
 # The truth tables are about policies and not about kernels: 1,500 connections are too many for an emulated machine.
 VM_TESTS    = $$($(GO) list $(call existing,tests/vm/selftest tests/victim $(PRIVILEGED)) | grep -v '/tests/privileged/truth$$')
-CONTAINERS  = $(call existing,tests/containers)
+CONTAINERS  = $(call existing,tests/containers tests/features)
 NODE_TESTS  = $(call existing,tests/node)
-UNIT_TESTS  = $$($(GO) list ./... | grep -Ev '/tests/(bpf|privileged|oracle|containers|node|bench|gauntlet|victim|parse|vm/selftest)(/|$$)')
+UNIT_TESTS  = $$($(GO) list ./... | grep -Ev '/tests/(bpf|privileged|oracle|containers|features|node|bench|gauntlet|victim|parse|vm/selftest)(/|$$)')
 
 # What the race detector says nothing about: tests that only read this tree, and what -short leaves out under it.
 UNRACED     = ./tests/arch ./tests/schema $$(grep -rl 'testing\.Short()' --include='*_test.go' agent policy probes runtime | xargs -r dirname | sort -u | sed 's,^,./,')
@@ -128,7 +128,21 @@ test-vm-kernel:
 	GO='$(GO)' VM_PARALLEL=$(VM_PARALLEL) tests/vm/packages.sh "$(CURDIR)/$(BUILD)/vmrun" "$$kernel" $(VM_TESTS) -- $(VMRUN_FLAGS) || status=1; \
 	for step in lsm fmod_ret; do \
 	  tests/vm/demo.sh $(BUILD)/vmrun "$$kernel" $(BUILD)/sallyport "$$step" || status=1; \
-	done; exit $$status
+	done; \
+	$(if $(filter 6.12,$(KERNEL)),tests/vm/features.sh $(BUILD)/vmrun "$$kernel" $(BUILD)/sallyport $(BUILD)/victim $(WITHOUT_LSM) || status=1;) \
+	exit $$status
+
+# The LSMs of a kernel that was not told of bpf.
+WITHOUT_LSM = -lsm lockdown,yama
+.PHONY: features
+features: build guests ## what the agent does on kernels that lack something, as a table (root)
+	@status=0; log=$(BUILD)/features.log; export FEATURES=all; \
+	tests/vm/features.sh $(BUILD)/vmrun "$$(tests/vm/kernels.sh 6.12)" $(BUILD)/sallyport $(BUILD)/victim $(WITHOUT_LSM) | tee $$log || status=1; \
+	for version in 6.12 6.1; do \
+	  tests/vm/features.sh $(BUILD)/vmrun "$$(tests/vm/kernels.sh $$version)" $(BUILD)/sallyport $(BUILD)/victim | tee -a $$log || status=1; \
+	done; \
+	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v ./tests/features | tee -a $$log || status=1; \
+	grep '^|' $$log >$(BUILD)/features.md || status=1; echo '== $(BUILD)/features.md holds the rows'; exit $$status
 
 # A kernel that is newer than what most nodes have: the programs load, their hooks are called, requests are read, and the
 # kernel's own TLS is refused. Alone on the machine, as nothing of it is tried twice.

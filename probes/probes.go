@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -79,15 +81,19 @@ type Hook struct {
 
 // Kernel is the opened kernel side. Close releases it and leaves everything in force.
 type Kernel struct {
-	maps *bpfobj.Maps
-	pins *attach.Pins
-	cfg  Config
+	maps   *bpfobj.Maps
+	pins   *attach.Pins
+	cfg    Config
+	ftrace atomic.Bool // see NeedFtrace
 }
 
 // Open opens the pins, or makes them. It fails with ErrIncompatible for another version's pins, and
 // then changes nothing.
 func Open(cfg Config) (*Kernel, error) {
 	if err := checkBTF(); err != nil {
+		return nil, err
+	}
+	if err := checkLockdown(); err != nil {
 		return nil, err
 	}
 	if err := checkBPFFS(cfg.BPFFS); err != nil {
@@ -121,6 +127,16 @@ func checkBTF() error {
 	}
 	if _, err := btf.LoadKernelSpec(); err != nil { // which looks elsewhere, too
 		return fmt.Errorf("reading the kernel's types: %w: a kernel is needed, 6.1 or newer, that was built with CONFIG_DEBUG_INFO_BTF=y and shows them in /sys/kernel/btf/vmlinux", err)
+	}
+	return nil
+}
+
+// checkLockdown makes sure that programs may read the kernel's memory, by which they know who acts. Where nobody can tell, loading
+// fails (closed).
+func checkLockdown() error {
+	const path = "/sys/kernel/security/lockdown"
+	if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), "[confidentiality]") {
+		return errors.New("the kernel is locked down for confidentiality, in which no program may read its memory: boot it with lockdown=integrity, which does not hinder Sallyport")
 	}
 	return nil
 }

@@ -51,14 +51,22 @@ func attachClsact(ifindex int, d direction, prog *ebpf.Program) error {
 		QdiscType:  "clsact",
 	}
 	if err := netlink.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("adding clsact: %w", err)
+		return fmt.Errorf("adding clsact: %w", lacking(err, "sch_ingress"))
 	}
 	filter := filterOf(ifindex, d)
 	filter.Fd = prog.FD()
 	if err := netlink.FilterReplace(filter); err != nil {
-		return fmt.Errorf("adding filter %s: %w", d.program, err)
+		return fmt.Errorf("adding filter %s: %w", d.program, lacking(err, "cls_bpf"))
 	}
 	return nil
+}
+
+// lacking says what an error means that a kernel without a module gives, which it would have loaded by itself.
+func lacking(err error, module string) error {
+	if errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%w: the kernel has no tcx (6.6) and cannot load the module %s", err, module)
+	}
+	return err
 }
 
 // detachClsact removes our filter; none, or no interface, is no error.

@@ -6,7 +6,6 @@ package judge
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -111,10 +110,8 @@ func (j *Judge) attach(step event.Step, r rung) (adopted bool, err error) {
 	if len(r.programs) == 0 {
 		return true, nil
 	}
-	if step == event.StepLSM {
-		if err := lsmActive(); err != nil {
-			return false, err
-		}
+	if err := called(step); err != nil {
+		return false, err
 	}
 	if j.specs[step] == nil {
 		spec, err := object(step)
@@ -144,6 +141,9 @@ func (j *Judge) attachPrograms(spec *ebpf.CollectionSpec, r rung) (adopted bool,
 			return false, err
 		}
 		adopted = adopted && kept
+		if byFtrace(ps.Type) {
+			j.kernel.NeedFtrace()
+		}
 	}
 	return adopted, nil
 }
@@ -164,6 +164,9 @@ func object(step event.Step) (*ebpf.CollectionSpec, error) {
 	return nil, fmt.Errorf("step %d is not on the ladder", step)
 }
 
+// byFtrace says of which programs the kernel calls none while it does not trace functions.
+func byFtrace(t ebpf.ProgramType) bool { return t == ebpf.LSM || t == ebpf.Tracing || t == ebpf.Kprobe }
+
 // attachProgram attaches by what the program's section says.
 func attachProgram(cgroup string, spec *ebpf.ProgramSpec, p *ebpf.Program) (link.Link, error) {
 	switch spec.Type {
@@ -178,20 +181,6 @@ func attachProgram(cgroup string, spec *ebpf.ProgramSpec, p *ebpf.Program) (link
 	default:
 		return nil, fmt.Errorf("program %s: unexpected type %s", spec.Name, spec.Type)
 	}
-}
-
-// lsmActive reports why LSM programs would not be called: they load and attach all the same when bpf
-// is not among the active LSMs.
-func lsmActive() error {
-	const path = "/sys/kernel/security/lsm"
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("seeing whether BPF LSM is active: %w (mount securityfs at /sys/kernel/security)", err)
-	}
-	if !slices.Contains(strings.Split(strings.TrimSpace(string(b)), ","), "bpf") {
-		return fmt.Errorf("bpf is not among the active LSMs %q (kernel command line lsm=)", strings.TrimSpace(string(b)))
-	}
-	return nil
 }
 
 // retire removes the pinned links of steps that are not taken any more, after the taken ones are in

@@ -1,6 +1,7 @@
 package testutil
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,6 +30,7 @@ type RunSpec struct {
 	Capabilities []string // added: CAP_NET_ADMIN
 	Privileged   bool
 	Cgroup       string // path; "": /NAMESPACE/ID
+	Snapshotter  string // overlayfs, as nodes have it; "": native, which copies
 }
 
 // Container is a container that Run started.
@@ -54,7 +56,7 @@ func (c *Containerd) Run(t testing.TB, spec RunSpec) *Container {
 	c.used[spec.Namespace] = true
 	pidFile := c.path(spec.Namespace + "." + spec.ID + ".pid")
 	args := append([]string{
-		"run", "--detach", "--snapshotter", "native", "--fifo-dir", c.path("fifo"),
+		"run", "--detach", "--snapshotter", cmp.Or(spec.Snapshotter, "native"), "--fifo-dir", c.path("fifo"),
 		"--pid-file", pidFile, "--log-uri", "file://" + c.logOf(spec.Namespace, spec.ID),
 	}, spec.flags()...)
 	args = append(append(args, spec.Image, spec.ID), spec.Args...)

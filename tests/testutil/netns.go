@@ -111,10 +111,13 @@ func (n *NetNS) Start(t testing.TB, cmd *exec.Cmd) {
 	n.Do(t, cmd.Start)
 }
 
+// NsHandle is the namespace's, while the test runs.
+func (n *NetNS) NsHandle() netns.NsHandle { return netns.NsHandle(n.file.Fd()) }
+
 // Handle speaks rtnetlink in the namespace.
 func (n *NetNS) Handle(t testing.TB) *netlink.Handle {
 	t.Helper()
-	h, err := netlink.NewHandleAt(netns.NsHandle(n.file.Fd()), unix.NETLINK_ROUTE)
+	h, err := netlink.NewHandleAt(n.NsHandle(), unix.NETLINK_ROUTE)
 	if err != nil {
 		t.Fatal("speaking rtnetlink in a network namespace: ", err)
 	}

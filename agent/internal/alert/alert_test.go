@@ -185,7 +185,7 @@ func TestSeverityAndImportance(t *testing.T) {
 		{"allowed", event.Event{Kind: event.KindConnect, Verdict: event.VerdictAllow, Severity: event.SeverityCritical}, event.SeverityInfo, false},
 		{"exec", event.Event{Kind: event.KindExec}, event.SeverityInfo, false},
 		{"session's own program", event.Event{Kind: event.KindExec, Subject: event.Subject{Origin: event.OriginExec, Drifted: true}}, event.SeverityInfo, false},
-		{"Main's, which the image lacks", event.Event{Kind: event.KindExec, Subject: event.Subject{Origin: event.OriginMain, Drifted: true}}, event.SeverityWarning, true},
+		{"Main's, which the image lacks", event.Event{Kind: event.KindExec, Subject: event.Subject{Origin: event.OriginMain, Drifted: true}}, event.SeverityCritical, true},
 		{"lost", event.Event{Kind: event.KindLost}, event.SeverityWarning, true},
 		{"late", event.Event{Kind: event.KindLate, Verdict: event.VerdictAllow}, event.SeverityWarning, true},
 		{"stale", event.Event{Kind: event.KindStale, Removed: true}, event.SeverityWarning, true},

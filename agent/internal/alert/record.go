@@ -59,7 +59,7 @@ func (r *Record) Important() bool {
 // packets are at least warnings because they mean that something was not seen or not judged.
 func (r *Record) Severity() event.Severity {
 	switch {
-	case r.Event.Kind == event.KindTamper, r.Event.Kind == event.KindTunnel:
+	case r.Event.Kind == event.KindTamper, r.Event.Kind == event.KindTunnel, r.planted():
 		return event.SeverityCritical
 	case r.Event.Kind == event.KindStale && !r.Event.Removed:
 		return event.SeverityInfo
@@ -67,8 +67,6 @@ func (r *Record) Severity() event.Severity {
 		return max(event.SeverityWarning, min(r.Event.Severity, event.SeverityCritical))
 	case r.Event.Verdict >= event.VerdictAudit:
 		return min(r.Event.Severity, event.SeverityCritical)
-	case r.planted():
-		return event.SeverityWarning
 	default:
 		return event.SeverityInfo
 	}

@@ -107,6 +107,9 @@ func (a *agent) open() error {
 	} else {
 		a.cgroups, err = cgroup.At(a.cfg.Kernel.CgroupRoot)
 	}
+	if errors.Is(err, cgroup.ErrNoHierarchy) {
+		return fmt.Errorf("%w: boot the node with systemd.unified_cgroup_hierarchy=1, or mount it beside v1: mount -t cgroup2 none /sys/fs/cgroup/unified", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -188,6 +191,9 @@ func (a *agent) attach() error {
 	}
 	for _, h := range a.judge.Hooks() {
 		a.log.WithFields(logrus.Fields{"hook": h.Name, "step": judge.StepName(h.Step), "adopted": h.Adopted}).Info("hook attached")
+	}
+	if !a.engine.enforces() && !a.engine.reportOnly() { // open: reporting was among the steps that it may take
+		a.log.Error("nothing is stopped: this kernel only lets the agent report what policies would deny; status says what it lacks")
 	}
 	return nil
 }

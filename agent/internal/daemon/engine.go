@@ -202,10 +202,14 @@ func (e *engine) catchUp() bool {
 // is known of containers and cluster. Where the kernel only lets the agent report, though it was told to stop, the taint stays
 // (fails closed).
 func (e *engine) ready() {
-	reportOnly := slices.Equal(e.a.cfg.Enforcement.Steps, []config.Step{config.StepReport})
-	if !e.behind && e.listed && e.cluster.synced() && (reportOnly || e.enforces()) {
+	if !e.behind && e.listed && e.cluster.synced() && (e.reportOnly() || e.enforces()) {
 		e.cluster.enforcing()
 	}
+}
+
+// reportOnly says whether the agent was told to stop nothing.
+func (e *engine) reportOnly() bool {
+	return slices.Equal(e.a.cfg.Enforcement.Steps, []config.Step{config.StepReport})
 }
 
 // drain takes the changes that wait already, so that a burst is one compilation.

@@ -250,8 +250,10 @@ func (w *workloads) govern(log logrus.FieldLogger) bool {
 		g.ungated = err != nil
 		if err != nil {
 			// Closed at JUDGE all the same; packets that pass no socket of the pod are not gated.
-			log.WithError(err).Error("packets of the container are not gated")
-			g.note = "not gated: " + err.Error()
+			if note := "not gated: " + err.Error(); note != g.note { // it is tried again and again
+				log.WithError(err).Error("packets of the container are not gated")
+				g.note = note
+			}
 			done = false
 		}
 	}

@@ -12,6 +12,7 @@ const (
 	ThingControls              // the map of the revision in force and of the switches was written by somebody else
 	ThingFilter                // a program of clsact is not at its interface any more, or another one is
 	ThingBPFFS                 // the BPF file system is not mounted any more
+	ThingSetting               // a setting of the kernel without which programs are not called
 )
 
 // String is a word for reports and metrics.
@@ -27,6 +28,8 @@ func (t Thing) String() string {
 		return "filter"
 	case ThingBPFFS:
 		return "bpffs"
+	case ThingSetting:
+		return "setting"
 	}
 	return "unknown"
 }

@@ -186,6 +186,6 @@ type event struct {
 	Method, Host, Path                                       string // of a request
 	Status, LatencyNS                                        uint64 // of an answer
 	PID, UID                                                 uint32
-	Inferred                                                 bool
+	Inferred, Drifted                                        bool
 	Lost                                                     uint64
 }
