@@ -181,8 +181,9 @@ func inspect(r io.ReaderAt, told bool) (lib Library, points []point, err error) 
 // unread says why no library of a file can be read: it has none, or one whose code nobody can follow.
 //
 // That of rustls depends on its version and on the compiler: what takes cleartext is inlined, or takes it in a form that
-// has changed with versions, and its object moves in memory between its beginning and its handshake, so that nothing ties
-// it to a socket. Compilers leave the paths of its sources in a program that can panic, stripped or not.
+// has changed with versions, and its object moves in memory between its handshake and what is written, so that nothing ties
+// it to a socket (ARCHITECTURE.md has what was measured). Compilers leave the paths of its sources in a program that can
+// panic, stripped or not.
 func unread(f *elfsym.File) error {
 	none := fmt.Errorf("%w: of no TLS library", elfsym.ErrNotFound)
 	if f.IsGo() {

@@ -28,5 +28,5 @@ print(*sorted(files | {os.__file__}))'); do
 		esac
 	done
 fi
-openssl=$("${0%/*}/openssl.sh")
-echo "$out $openssl"
+ktls=$("${0%/*}/ktls.sh")
+echo "$out $ktls"

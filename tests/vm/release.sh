@@ -1,18 +1,26 @@
 # Sourced by who fetches packages of other releases than the machine's, whose own lists stay as they are. Needs say().
 
+# own_release prints the machine's own release.
+own_release() (
+	. /etc/os-release
+	echo "$VERSION_CODENAME"
+)
+
 # archive prints the address of the archive of the machine's own release.
 archive() {
-	. /etc/os-release
 	apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
-		awk -v codename="$VERSION_CODENAME" '$2 == codename { print $1; exit }'
+		awk -v codename="$(own_release)" '$2 == codename { print $1; exit }'
 }
 
-# use_release RELEASE DIR has apt know the packages of that release alone from here on, by lists that are fetched into DIR.
+# use_release RELEASE DIR [deb-src] has apt know the packages of that release alone from here on, by lists that are fetched into DIR; with
+# deb-src their sources too.
 use_release() {
 	from=$(archive)
 	[ -n "$from" ] || { say 'apt knows no archive of this release'; exit 1; }
 	mkdir -p "$2/lists/partial" "$2/cache"
-	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $from $1 main" >"$2/sources.list"
+	for kind in deb ${3:-}; do
+		echo "$kind [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $from $1 main"
+	done >"$2/sources.list"
 	release=$2
 	with_lists apt-get update >&2
 }

@@ -14,11 +14,10 @@ import (
 	"github.com/sallyport/sallyport/tests/testutil"
 )
 
-// Commands that run programs whose libraries are built with kTLS, where those of the machine are not. Debian's openssl is since 13,
-// its GnuTLS is not.
+// Commands that run programs whose libraries are built with kTLS, where those of the machine are not: see tests/vm/ktls.sh.
 const (
 	envOpenSSL = "SALLYPORT_OPENSSL_KTLS" // openssl
-	envGnuTLS  = "SALLYPORT_GNUTLS_KTLS"  // gnutls-cli
+	envGnuTLS  = "SALLYPORT_GNUTLS_KTLS"  // what takes ADDRESS:PORT, sends what it reads and trusts who answers
 )
 
 // kernelUsers are programs whose libraries have the kernel encrypt where they may.
@@ -40,8 +39,8 @@ func kernelUsers(t *testing.T) (users []program) {
 			t.Fatal(err)
 		}
 		t.Setenv("GNUTLS_SYSTEM_PRIORITY_FILE", config)
-		users = append(users, program{"gnutls-cli", read.GnuTLS, func(s *scene) []string {
-			return append(slices.Clip(gnutls), "--insecure", "--no-ca-verification", "-p", s.port(), s.host())
+		users = append(users, program{"gnutls", read.GnuTLS, func(s *scene) []string {
+			return append(slices.Clip(gnutls), s.server.String())
 		}})
 	}
 	if len(users) == 0 {
