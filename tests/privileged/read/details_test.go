@@ -142,3 +142,30 @@ func TestNoDetails(t *testing.T) {
 		}
 	}
 }
+
+// TestDetailsOfAnotherList: an agent that begins with other headers has them told; who reads with the former list takes none of
+// their values for those of its own names.
+func TestDetailsOfAnotherList(t *testing.T) {
+	s := newDetailed(t)
+	told := func(path string) event.Event {
+		t.Helper()
+		s.curl(t, "-A", "agent", "-H", "X-Other: "+details.Secret, at(s.ServerAddr)+path+"?q=1")
+		return s.await(t, func(e event.Event) bool { return e.Path == path })
+	}
+	if e := told("/before"); len(e.Headers) != 1 || e.Headers[0].Value != "agent" {
+		t.Errorf("it is told as %+v", e)
+	}
+	for i, names := range [][]string{{"x-other"}, nil} {
+		k, err := probes.Open(probes.Config{
+			BPFFS: s.node.BPFFS, PinDir: "sallyport", CgroupRoot: s.node.CgroupRoot, ContainerParents: []string{s.node.Parent},
+			TellConnect: true, TellQuery: true, TellHeaders: names,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = k.Close() }) // handles only
+		if e := told(fmt.Sprintf("/after/%d", i)); len(e.Headers) > 0 || e.URLQuery != "q=1" {
+			t.Errorf("with headers %q it is told as %+v", names, e)
+		}
+	}
+}
