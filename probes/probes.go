@@ -36,16 +36,18 @@ type Config struct {
 	CgroupRoot       string   // cgroup v2 directory that the cgroup programs are attached to
 	ContainerParents []string // cgroups whose children are containers, whatever their names
 	Sizes            Sizes
-	UnknownDeny      bool // unknownWorkload: deny
-	BorrowRefuse     bool // nobody acts under another's label; without BorrowTell it has no effect
-	BorrowTell       bool // such attempts are told
-	FrontRefuse      bool // who asks for another site than its connection was made for is denied; without FrontTell it has no effect
-	FrontTell        bool // such requests and ClientHellos are told
-	RelayTell        bool // that a process asks another label's over a unix socket is told
-	ProtectRefuse    bool // governed containers do not reach for the agent; without ProtectTell it has no effect
-	ProtectTell      bool // such attempts are told
-	TellExec         bool // report execs and exits
-	TellConnect      bool // report allowed calls
+	UnknownDeny      bool     // unknownWorkload: deny
+	BorrowRefuse     bool     // nobody acts under another's label; without BorrowTell it has no effect
+	BorrowTell       bool     // such attempts are told
+	FrontRefuse      bool     // who asks for another site than its connection was made for is denied; without FrontTell it has no effect
+	FrontTell        bool     // such requests and ClientHellos are told
+	RelayTell        bool     // that a process asks another label's over a unix socket is told
+	ProtectRefuse    bool     // governed containers do not reach for the agent; without ProtectTell it has no effect
+	ProtectTell      bool     // such attempts are told
+	TellExec         bool     // report execs and exits
+	TellConnect      bool     // report allowed calls
+	TellQuery        bool     // report requests with their query
+	TellHeaders      []string // report requests with these headers, by their names in lower case; at most 4
 	Names            Names
 	Load             bpfobj.Loader `json:"-"` // nil: the kernel verifies every program at every load
 	Guard            bool          // keep handles of what is in force, for Check
@@ -159,6 +161,9 @@ func (k *Kernel) configure() error {
 	if err != nil {
 		return err
 	}
+	if err := k.nameHeaders(); err != nil {
+		return err
+	}
 	flags := uint32(0)
 	for _, f := range []struct {
 		on   bool
@@ -166,6 +171,8 @@ func (k *Kernel) configure() error {
 	}{
 		{k.cfg.TellExec, bpfobj.ABIControlFlagsCONTROL_TELL_EXEC},
 		{k.cfg.TellConnect, bpfobj.ABIControlFlagsCONTROL_TELL_CONNECT},
+		{k.cfg.TellQuery, bpfobj.ABIControlFlagsCONTROL_TELL_QUERY},
+		{len(k.cfg.TellHeaders) > 0, bpfobj.ABIControlFlagsCONTROL_TELL_HEADERS},
 		{k.cfg.UnknownDeny, bpfobj.ABIControlFlagsCONTROL_UNKNOWN_DENY},
 		{k.cfg.BorrowRefuse, bpfobj.ABIControlFlagsCONTROL_BORROW_REFUSE},
 		{k.cfg.BorrowTell, bpfobj.ABIControlFlagsCONTROL_BORROW_TELL},

@@ -9,6 +9,7 @@
 #include <abi/policy.h>
 #include <abi/state.h>
 #include <maps/control.h>
+#include <maps/detail.h>
 #include <maps/flow.h>
 #include <maps/label.h>
 #include <maps/probe.h>
@@ -29,6 +30,7 @@ struct ev_borrow abi_ev_borrow;
 struct ev_tamper abi_ev_tamper;
 struct ev_dns abi_ev_dns;
 struct ev_request abi_ev_request;
+struct header_names abi_header_names;
 struct ev_ktls abi_ev_ktls;
 struct ev_response abi_ev_response;
 struct sweep abi_sweep;
@@ -45,6 +47,7 @@ struct frag_key abi_frag_key;
 
 enum limits abi_limits;
 enum ev_texts abi_ev_texts;
+enum detail_limits abi_detail_limits;
 enum hello_flags abi_hello_flags;
 enum origin abi_origin;
 enum label_flags abi_label_flags;

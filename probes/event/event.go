@@ -207,6 +207,14 @@ type Subject struct {
 	Drifted   bool   // Exe or Script is not of the container's image: written since it was made, or in memory
 }
 
+// Header is a header of a request that the configuration names.
+type Header struct {
+	Name  string
+	Value string // hostile as all text; of one that is there twice the first
+	There bool   // the request has it
+	Cut   bool   // Value is not all of it; not There: nobody knows whether the request has it
+}
+
 // Event is one record. Fields that a Kind does not use are zero.
 type Event struct {
 	Time     time.Time // wall clock, from the kernel's boot clock
@@ -251,6 +259,10 @@ type Event struct {
 
 	ALPN      ALPN // for KindHello: the protocols that the client offers; 0: none
 	Encrypted bool // for KindHello: it has an encrypted ClientHello inside, or what looks like one
+
+	URLQuery    string   // for KindRequest, where the configuration asks for it: what follows the path and its question mark; hostile as all text
+	URLQueryCut bool     // it is not all of it
+	Headers     []Header // for KindRequest: of those that the configuration names
 
 	Asked   uint64        // for KindRequest and KindResponse: when the request was told, CLOCK_BOOTTIME in ns; with the connection it joins them
 	Status  uint16        // for KindResponse: 200 to 599, or 101; hostile as all that a server says

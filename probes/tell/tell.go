@@ -74,6 +74,8 @@ func (r *Reader) Run(ctx context.Context) error {
 func (r *Reader) read(ring *ringbuf.Reader, name string) error {
 	var rec ringbuf.Record
 	var times clock
+	names, id := r.kernel.Headers()
+	records := decode.Decoder{Clock: times.wall, Headers: decode.Headers{ID: id, Names: names}}
 	for {
 		err := ring.ReadInto(&rec)
 		if errors.Is(err, os.ErrClosed) {
@@ -86,7 +88,7 @@ func (r *Reader) read(ring *ringbuf.Reader, name string) error {
 		if err != nil {
 			return fmt.Errorf("reading ring %s: %w", name, err)
 		}
-		e, err := decode.Record(rec.RawSample, times.wall)
+		e, err := records.Record(rec.RawSample)
 		if err != nil {
 			// A record of no program of ours: told as a loss, because something was not understood.
 			r.handle(event.Event{Time: time.Now(), Kind: event.KindLost, Lost: 1, Site: name + "_malformed"})

@@ -4,7 +4,7 @@
 /* http1: the parser of HTTP/1 requests of the kernel programs on the host. For each line of standard input, the bytes of a
  * connection in hexadecimal, it writes one line: for each request
  *
- *	METHOD PATH HOST LINE,LINE… BODY;
+ *	METHOD PATH HOST LINE,LINE… QUERY BODY;
  *
  * in hexadecimal (BODY: its length), and then what came of the connection: "more", "head", "body" or "bad FLAW". It reads the
  * bytes once for each place where they can be split, and byte by byte, and ends badly when that makes a difference. */
@@ -24,7 +24,7 @@ struct reader {
 	size_t body;
 	size_t len;
 	int in_request;
-	char part[5][3 * HTTP1_HEAD_MAX];
+	char part[HTTP1_PART_QUERY + 1][3 * HTTP1_HEAD_MAX];
 	char out[OUT];
 };
 
@@ -60,7 +60,7 @@ static void end_body(struct reader *r)
 
 static void end_head(struct reader *r)
 {
-	for (int i = HTTP1_PART_METHOD; i <= HTTP1_PART_LINE; i++) {
+	for (int i = HTTP1_PART_METHOD; i <= HTTP1_PART_QUERY; i++) {
 		add(r->out, i == HTTP1_PART_METHOD ? "" : " ");
 		add(r->out, r->part[i]);
 		r->part[i][0] = 0;
@@ -124,10 +124,12 @@ static int feed(struct reader *r, const __u8 *bytes, size_t n)
 	return 1;
 }
 
-static void begin(struct reader *r, int lines)
+/* all: also what is handed on only where somebody asks for it. */
+static void begin(struct reader *r, int all)
 {
-	http1_begin(&r->h, 0x5eed, lines ? HTTP1_WANT_LINES : 0);
-	for (int i = 0; i < 5; i++)
+	http1_begin(&r->h, 0x5eed, all ? HTTP1_WANT_LINES : 0);
+	r->h.query = all;
+	for (int i = 0; i <= HTTP1_PART_QUERY; i++)
 		r->part[i][0] = 0;
 	r->out[0] = 0;
 	r->in_request = 0;
@@ -174,7 +176,7 @@ static void read_all(struct reader *r, struct reader *whole, const __u8 *bytes, 
 		fprintf(stderr, "byte by byte: %s\nwhole: %s\n", r->out, whole->out);
 		abort();
 	}
-	/* Without lines the rest is the same: steps of several bytes miss nothing. */
+	/* Without lines and queries the rest is the same: steps of several bytes miss nothing. */
 	begin(r, 0);
 	ok = feed(r, bytes, n);
 	if (r->h.flaw != whole->h.flaw || r->h.state != whole->h.state)

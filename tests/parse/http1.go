@@ -37,6 +37,7 @@ const (
 // Request is what was read of a request.
 type Request struct {
 	Method, Path, Host string
+	Query              string
 	Lines              []string // headers but Host: the name in lower case, a colon, the value with the blanks behind it
 	Body               int      // its length, without what frames it; -1: its end has not come
 }
@@ -77,7 +78,7 @@ func (p *HTTP1) Read(t testing.TB, stream []byte) (requests []Request, inside st
 func requestOf(t testing.TB, text string) (r Request) {
 	t.Helper()
 	fields := strings.Split(text, " ")
-	if len(fields) != 5 {
+	if len(fields) != 6 {
 		t.Fatalf("the parser says %q", text)
 	}
 	decoded := func(s string) string {
@@ -87,17 +88,17 @@ func requestOf(t testing.TB, text string) (r Request) {
 		}
 		return string(raw)
 	}
-	r.Method, r.Path, r.Host = decoded(fields[0]), decoded(fields[1]), decoded(fields[2])
+	r.Method, r.Path, r.Host, r.Query = decoded(fields[0]), decoded(fields[1]), decoded(fields[2]), decoded(fields[4])
 	for line := range strings.SplitSeq(strings.TrimSuffix(fields[3], ","), ",") {
 		if line != "" {
 			r.Lines = append(r.Lines, decoded(line))
 		}
 	}
-	if fields[4] == "-1" {
+	if fields[5] == "-1" {
 		r.Body = -1
 		return r
 	}
-	n, err := strconv.ParseInt(fields[4], 16, 64)
+	n, err := strconv.ParseInt(fields[5], 16, 64)
 	if err != nil {
 		t.Fatalf("the parser says %q: %v", text, err)
 	}
@@ -146,6 +147,9 @@ func differs(got Request, want *http.Request, body int) string {
 	}
 	if path := canonical(want); got.Path != path {
 		return fmt.Sprintf("the path is %q, not %q", got.Path, path)
+	}
+	if _, query, _ := strings.Cut(want.RequestURI, "?"); got.Query != query {
+		return fmt.Sprintf("the query is %q, not %q", got.Query, query)
 	}
 	headers := http.Header{}
 	for _, line := range got.Lines {

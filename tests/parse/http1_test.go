@@ -31,7 +31,7 @@ func TestWhatIsRead(t *testing.T) {
 		t.Fatalf("%+v, inside %q, flaw %d", requests, inside, flaw)
 	}
 	first, second := requests[0], requests[1]
-	if first.Method != http.MethodPut || first.Path != "/v1/%3F%C3%A4;a" || first.Host != "api.example:8080" || first.Body != 2 ||
+	if first.Method != http.MethodPut || first.Path != "/v1/%3F%C3%A4;a" || first.Host != "api.example:8080" || first.Body != 2 || first.Query != "q" ||
 		!slices.Equal(first.Lines, []string{"x-a:b c\t", "content-length:2", "x-" + strings.Repeat("n", 300) + ":v"}) {
 		t.Errorf("the first is %+v", first)
 	}

@@ -157,6 +157,40 @@ func TestAppendJSON(t *testing.T) {
 	}
 }
 
+// What a request says of itself is hostile: no output has more of it than its text, and none can be taken for something else.
+func TestDetailsAreEscaped(t *testing.T) {
+	t.Parallel()
+	const hostile = "a\x1b[2J\r\n\xff\u202e\"]\\ x=\"y"
+	r := &Record{Event: event.Event{
+		Kind: event.KindRequest, Verdict: event.VerdictAllow, Method: "GET", Host: "h", Path: "/p", URLQuery: hostile, URLQueryCut: true,
+		Headers: []event.Header{
+			{Name: "x-request-id", Value: hostile, There: true},
+			{Name: "x-a", There: true},
+			{Name: "user-agent", Cut: true},
+		},
+	}}
+	line := string(NewFields().AppendJSON(nil, r))
+	var got struct {
+		URLQuery string            `json:"urlQuery"`
+		Headers  map[string]string `json:"headers"`
+		Cut      string            `json:"cut"`
+		Message  string            `json:"message"`
+	}
+	if err := json.Unmarshal([]byte(line), &got); err != nil || !utf8.ValidString(line) || strings.ContainsAny(line, "\x1b\r\n\u202e") {
+		t.Fatalf("%q: %v", line, err)
+	}
+	if unescape(t, got.URLQuery) != hostile || len(got.Headers) != 2 || unescape(t, got.Headers["x-request-id"]) != hostile || got.Cut != "urlQuery,user-agent" {
+		t.Errorf("%q", line)
+	}
+	const escaped = `a\x1b[2J\r\n\xff\u202e`
+	if want := `request GET h/p?` + escaped + `"]\\ x="y`; !strings.Contains(got.Message, want) {
+		t.Errorf("%q does not have %q", got.Message, want)
+	}
+	if want := `, with x-request-id="` + escaped + `\"]\\ x=\"y" x-a=""`; !strings.Contains(got.Message, want) {
+		t.Errorf("%q does not have %q", got.Message, want)
+	}
+}
+
 func TestFieldNamesFitEveryOutput(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{"time": true, "message": true, "omitted": true}

@@ -11,6 +11,7 @@ import (
 type Value struct {
 	text   string
 	quoted bool
+	object string // as JSON, where it is a map
 }
 
 // Text is the value as text, escaped as Escape does; numbers in decimal, booleans as true.
@@ -90,6 +91,9 @@ func table() []field {
 		{"alpn", func(r *Record) Value { return name(ALPNName(r.Event.ALPN)) }},
 		{"encryptedHello", func(r *Record) Value { return flag(r.Event.Encrypted) }},
 		{"flaw", flawField},
+		{"urlQuery", func(r *Record) Value { return text(r.Event.URLQuery) }},
+		{"headers", headersField},
+		{"cut", func(r *Record) Value { return name(cutDetails(&r.Event)) }},
 		{"ktls", func(r *Record) Value { return name(KTLSPartName(r.Event.KTLS.Part)) }},
 		{"tlsVersion", func(r *Record) Value { return name(TLSVersionName(r.Event.KTLS.Version)) }},
 		{"cipher", func(r *Record) Value { return name(CipherName(r.Event.KTLS.Cipher)) }},
@@ -143,9 +147,12 @@ func (f Fields) AppendJSON(dst []byte, r *Record) []byte {
 		dst = append(dst, ',', '"')
 		dst = append(dst, name...)
 		dst = append(dst, '"', ':')
-		if v.quoted {
+		switch {
+		case v.object != "":
+			dst = append(dst, v.object...)
+		case v.quoted:
 			dst = appendString(dst, v.text)
-		} else {
+		default:
 			dst = append(dst, v.text...)
 		}
 	})

@@ -19,12 +19,18 @@ func (r *Record) request() string {
 		what = "TLS for " + Escape(e.Host)
 	case e.Method != "":
 		what = "request " + Escape(e.Method) + " " + Escape(e.Host+e.Path)
+		if e.URLQuery != "" {
+			what += Escape("?" + e.URLQuery)
+		}
 	}
 	at := "to"
 	if e.Call == event.CallPacketIn {
 		at = "from"
 	}
 	line := words(verb(e), what, at, r.Peer(), "of", who(r), r.where())
+	if headers := headersText(e.Headers); headers != "" {
+		line += ", with " + headers
+	}
 	if e.Verdict == event.VerdictAudit && e.Would != event.VerdictNone {
 		line += ", would get " + VerdictName(e.Would)
 	}
@@ -53,6 +59,48 @@ func hostOf(r *Record, kinds ...event.Kind) Value {
 		return text("")
 	}
 	return text(r.Event.Host)
+}
+
+// headersField is the headers that the configuration names: in JSON a map.
+func headersField(r *Record) Value {
+	var object []byte
+	next := byte('{')
+	for _, h := range r.Event.Headers {
+		if h.There {
+			object = append(appendString(append(object, next), Escape(h.Name)), ':')
+			object = appendString(object, Escape(h.Value))
+			next = ','
+		}
+	}
+	if object == nil {
+		return Value{}
+	}
+	return Value{text: headersText(r.Event.Headers), quoted: true, object: string(append(object, '}'))}
+}
+
+// headersText is the same as a text: name="value" name="value". A quote in a value is escaped, so that none can be forged.
+func headersText(headers []event.Header) string {
+	var out []string
+	for _, h := range headers {
+		if h.There {
+			out = append(out, Escape(h.Name)+`="`+strings.ReplaceAll(Escape(h.Value), `"`, `\"`)+`"`)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// cutDetails names what the configuration asks for and is not, or not all, in the event.
+func cutDetails(e *event.Event) string {
+	var out []string
+	if e.URLQueryCut {
+		out = append(out, "urlQuery")
+	}
+	for _, h := range e.Headers {
+		if h.Cut {
+			out = append(out, Escape(h.Name))
+		}
+	}
+	return strings.Join(out, ",")
 }
 
 // flawField is why something is no request; a request has none.

@@ -397,7 +397,8 @@ func fill(v reflect.Value) {
 		v.Set(reflect.New(v.Type().Elem()))
 		fill(v.Elem())
 	case reflect.Slice:
-		v.Set(reflect.ValueOf([]string{"text"}))
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
 	default:
 		panic("a kind that fill does not know: " + v.Type().String())
 	}

@@ -34,7 +34,7 @@ func fromRecord(r *alert.Record) *apiv1.Event {
 		Query: []byte(e.Query), QueryType: uint32(e.QType), Answer: e.Answer, Rcode: uint32(e.RCode), Told: e.Told,
 		Method: []byte(e.Method), Host: []byte(e.Host), Flaw: uint32(e.Flaw), Alpn: uint32(e.ALPN), EncryptedHello: e.Encrypted,
 		KtlsPart: uint32(e.KTLS.Part), TlsVersion: uint32(e.KTLS.Version), TlsCipher: uint32(e.KTLS.Cipher), Tapped: e.KTLS.Tapped,
-		Status: uint32(e.Status), LatencyNs: uint64(e.Latency),
+		Status: uint32(e.Status), LatencyNs: uint64(e.Latency), UrlQuery: []byte(e.URLQuery), UrlQueryCut: e.URLQueryCut,
 
 		Workload: []byte(r.Workload), Namespace: r.Namespace, Pod: r.Pod,
 		Container: r.Container, ContainerId: r.ContainerID, Image: r.Image, PodLabels: []byte(r.PodLabels), ContainerType: r.ContainerType, User: []byte(r.User), PeerName: []byte(r.PeerName),
@@ -45,6 +45,9 @@ func fromRecord(r *alert.Record) *apiv1.Event {
 	}
 	for _, arg := range e.Args {
 		out.Args = append(out.Args, []byte(arg))
+	}
+	for _, h := range e.Headers {
+		out.Headers = append(out.Headers, &apiv1.NamedHeader{Name: h.Name, Value: []byte(h.Value), There: h.There, Cut: h.Cut})
 	}
 	makeValid(out.ProtoReflect())
 	return out
@@ -75,7 +78,7 @@ func ToRecord(e *apiv1.Event) *alert.Record {
 			Query: string(e.GetQuery()), QType: uint16(e.GetQueryType()), Answer: e.GetAnswer(), RCode: uint8(e.GetRcode()), Told: e.GetTold(),
 			Method: string(e.GetMethod()), Host: string(e.GetHost()), Flaw: event.Flaw(e.GetFlaw()), ALPN: event.ALPN(e.GetAlpn()), Encrypted: e.GetEncryptedHello(),
 			KTLS:   event.KTLS{Part: event.KTLSPart(e.GetKtlsPart()), Version: uint16(e.GetTlsVersion()), Cipher: uint16(e.GetTlsCipher()), Tapped: e.GetTapped()},
-			Status: uint16(e.GetStatus()), Latency: time.Duration(e.GetLatencyNs()),
+			Status: uint16(e.GetStatus()), Latency: time.Duration(e.GetLatencyNs()), URLQuery: string(e.GetUrlQuery()), URLQueryCut: e.GetUrlQueryCut(),
 		},
 		Workload: string(e.GetWorkload()), Namespace: e.GetNamespace(), Pod: e.GetPod(),
 		Container: e.GetContainer(), ContainerID: e.GetContainerId(), Image: e.GetImage(), PodLabels: string(e.GetPodLabels()), ContainerType: e.GetContainerType(), User: string(e.GetUser()), PeerName: string(e.GetPeerName()),
@@ -87,6 +90,9 @@ func ToRecord(e *apiv1.Event) *alert.Record {
 	}
 	for _, arg := range e.GetArgs() {
 		r.Event.Args = append(r.Event.Args, string(arg))
+	}
+	for _, h := range e.GetHeaders() {
+		r.Event.Headers = append(r.Event.Headers, event.Header{Name: h.GetName(), Value: string(h.GetValue()), There: h.GetThere(), Cut: h.GetCut()})
 	}
 	return r
 }

@@ -266,10 +266,12 @@ type TLS struct {
 	ServerName string `mapstructure:"serverName"`
 }
 
-// Visibility says which allowed things are told too. What is denied always is.
+// Visibility says which allowed things are told too, and what of requests. What is denied always is told.
 type Visibility struct {
-	Exec    bool `mapstructure:"exec"`
-	Connect bool `mapstructure:"connect"`
+	Exec    bool     `mapstructure:"exec"`
+	Connect bool     `mapstructure:"connect"`
+	Query   bool     `mapstructure:"query"`   // of a request's target
+	Headers []string `mapstructure:"headers"` // of requests, names in lower case
 }
 
 // API is the local gRPC server.
@@ -345,7 +347,7 @@ func Default() Config {
 			},
 			Queue: 8192,
 		},
-		Visibility: Visibility{Exec: true, Connect: true},
+		Visibility: Visibility{Exec: true, Connect: true, Headers: []string{}},
 		API:        API{Socket: "/run/sallyport/sallyport.sock"},
 		Log:        Log{Level: LevelInfo, Format: FormatAuto},
 	}

@@ -143,6 +143,17 @@ func TestErrors(t *testing.T) {
 		"app name":          {`alerts: {syslog: {appName: "a b"}}`, "alerts.syslog.appName"},
 		"half certificate":  {"alerts: {syslog: {tls: {cert: /c.pem}}}", "needs both cert and key"},
 		"long socket":       {"api: {socket: /" + strings.Repeat("s", 120) + "}", "api.socket: is longer"},
+		"secret header":     {"visibility: {headers: [x-request-id, authorization]}", ":1: visibility.headers: authorization carries secrets, which are never told"},
+		"secret, upper":     {"visibility: {headers: [Cookie]}", `visibility.headers: "Cookie" is no name of a header in lower case`},
+		"proxy's secret":    {"visibility: {headers: [proxy-authorization]}", "proxy-authorization carries secrets"},
+		"server's secret":   {"visibility: {headers: [set-cookie]}", "set-cookie carries secrets"},
+		"no header":         {`visibility: {headers: ["a b"]}`, `"a b" is no name of a header`},
+		"pseudo-header":     {`visibility: {headers: [":path"]}`, `":path" is no name of a header`},
+		"empty header":      {`visibility: {headers: [""]}`, `"" is no name of a header`},
+		"long header":       {"visibility: {headers: [" + strings.Repeat("h", 41) + "]}", "of at most 40 bytes"},
+		"header twice":      {"visibility: {headers: [a, a]}", "a stands twice"},
+		"host":              {"visibility: {headers: [host]}", "host is told of every request"},
+		"many headers":      {"visibility: {headers: [a, b, c, d, e]}", "there are 5, at most 4 can be told"},
 		"metrics address":   {"metrics: {address: localhost}", "metrics.address"},
 	}
 	for name, test := range tests {

@@ -30,6 +30,8 @@ const (
 	maxLeastTTL     = 24 * time.Hour
 	maxNodeName     = 253
 	maxTaintName    = 63 // after the prefix
+	maxHeaders      = 4
+	maxHeaderName   = 40
 )
 
 // Bounds of runtime.nri.timeout: a shorter one refuses what only takes its time, a longer one is beyond the
@@ -66,6 +68,7 @@ func (c Config) validate(s sources) error {
 	k.webhook(c.Webhook)
 	k.names(c.Names)
 	k.alerts(c.Alerts)
+	k.headers(c.Visibility.Headers)
 	k.socket("api.socket", c.API.Socket)
 	if c.Metrics.Address != "" {
 		k.hostPort("metrics.address", c.Metrics.Address)
@@ -200,6 +203,36 @@ func (c *checker) alerts(a Alerts) {
 	c.between("alerts.jsonl.maxAgeDays", a.JSONL.MaxAgeDays, 0, 1<<20)
 	c.between("alerts.queue", a.Queue, minQueue, maxQueue)
 	c.syslog(a.Syslog)
+}
+
+// headers checks the names of headers whose values are told. Those that prove who somebody is never are.
+func (c *checker) headers(names []string) {
+	const key = "visibility.headers"
+	if len(names) > maxHeaders {
+		c.fail(key, "", "there are %d, at most %d can be told", len(names), maxHeaders)
+	}
+	for i, name := range names {
+		switch {
+		case name == "" || len(name) > maxHeaderName || strings.ContainsFunc(name, noHeaderName):
+			c.fail(key, "such as x-request-id", "%s is no name of a header in lower case, of at most %d bytes", quote(name), maxHeaderName)
+		case slices.Contains(secretHeaders(), strings.ToLower(name)):
+			c.fail(key, "", "%s carries secrets, which are never told", name)
+		case name == "host":
+			c.fail(key, "", "host is told of every request")
+		case slices.Contains(names[:i], name):
+			c.fail(key, "", "%s stands twice", name)
+		}
+	}
+}
+
+// secretHeaders are headers whose values let whoever reads them act for somebody.
+func secretHeaders() []string {
+	return []string{"authorization", "proxy-authorization", "cookie", "set-cookie"}
+}
+
+// noHeaderName says of a character that no name of a header has it in lower case (RFC 9110, 5.6.2).
+func noHeaderName(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
 func (c *checker) syslog(s Syslog) {

@@ -129,6 +129,8 @@ func (a *agent) open() error {
 		FrontTell:     a.cfg.Enforcement.Fronting != config.FrontAllow,
 		TellExec:      a.cfg.Visibility.Exec,
 		TellConnect:   a.cfg.Visibility.Connect,
+		TellQuery:     a.cfg.Visibility.Query,
+		TellHeaders:   a.cfg.Visibility.Headers,
 		Names:         probes.Names{Most: uint32(a.cfg.Names.PerContainer), LeastTTL: a.cfg.Names.LeastTTL}, // config bounds it
 		Guard:         a.cfg.Protect.Repair,
 		ProtectRefuse: a.cfg.Protect.Access == config.AccessRefuse,

@@ -222,8 +222,13 @@ enum ev_texts {
 	EV_TEXT_EXE = 0,
 	EV_TEXT_SCRIPT = 1,
 	EV_TEXT_SAID = 2, /* and on: method; path, canonical, without the query; host. Each may be cut */
-	EV_TEXTS = EV_TEXT_SAID + SAID_PARTS,
+	EV_TEXT_QUERY = EV_TEXT_SAID + SAID_PARTS, /* where CONTROL_TELL_QUERY asks for it */
+	EV_TEXT_HEADERS = EV_TEXT_QUERY + 1, /* and on: values, where CONTROL_TELL_HEADERS asks for them */
+	EV_TEXTS = EV_TEXT_QUERY + DETAILS,
 	EV_TEXT = 256, /* bytes of one, at most */
+	/* In the length of the query, or of a value: */
+	EV_TEXT_THERE = 1 << 14, /* the request has it */
+	EV_TEXT_CUT = 1 << 15,	 /* this is not all of it; not there: nobody knows */
 };
 
 /*
@@ -250,7 +255,8 @@ struct ev_request {
 	__u8 step; /* enum step: who read it */
 	__u8 hello; /* HELLO: enum hello_flags */
 	__u16 len[EV_TEXTS]; /* of the texts */
-	__u16 pad;
+	__u32 headers; /* header_names.id of the values */
+	__u32 pad;
 };
 
 /* KTLS: the kernel was asked to encrypt, or to decrypt, on a socket */

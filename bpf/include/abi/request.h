@@ -32,6 +32,28 @@ enum said_limits {
 	SAID_TEXT = 256, /* bytes kept of each */
 };
 
+enum detail_limits {
+	NAMED_HEADERS = 4,	/* that may be told */
+	HEADER_NAME = 48,	/* bytes of a name and its colon, in whole words */
+	HEADER_VALUE = 128,	/* bytes kept of a value */
+	DETAILS = 1 + NAMED_HEADERS,
+};
+
+/* A header that is told: its name in lower case and a colon, and which of the bytes of a line they are. */
+struct header_name {
+	__u64 word[HEADER_NAME / 8];
+	__u64 mask[HEADER_NAME / 8];
+	__u32 len; /* with the colon; 0: none */
+	__u32 pad;
+};
+
+/* The headers that are told. */
+struct header_names {
+	__u32 id; /* of this list, and in its records: those of another have other names */
+	__u32 pad;
+	struct header_name name[NAMED_HEADERS];
+};
+
 /* What a request says of itself, for reports; longer text is cut. */
 struct said {
 	__u32 len[SAID_PARTS];

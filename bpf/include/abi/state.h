@@ -18,6 +18,8 @@ enum control_flags {
 	CONTROL_FRONT_REFUSE = 1024,  /* enforcement.fronting: deny */
 	CONTROL_FRONT_TELL = 2048,    /* deny or audit */
 	CONTROL_RELAY_TELL = 4096,    /* enforcement.relaying: audit */
+	CONTROL_TELL_QUERY = 8192,    /* visibility.query: with a request */
+	CONTROL_TELL_HEADERS = 16384, /* visibility.headers: those of header_names */
 	CONTROL_UNITS = 128,	    /* policies select units of the node: tell of new cgroups that may be one */
 };
 

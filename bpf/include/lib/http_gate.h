@@ -96,9 +96,19 @@ __noinline int reading_order(struct __sk_buff *skb, struct requests *requests, s
 	return order;
 }
 
+/* What is told only where the configuration asks for it begins anew with each packet. Its stack is its own. */
+__noinline int reading_detail(struct __sk_buff *skb, struct requests *requests, struct request_room *room)
+{
+	if (!requests || !room || !(room->flags & CONTROL_TELL_DETAIL))
+		return 0;
+	detail_forget(room->place, room->flags, request_is_partial(&requests->now) || http2_is_partial(skb, requests));
+	return 0;
+}
+
 /* Reads the bytes of a segment. */
 static __always_inline void reading_bytes(struct reading *g)
 {
+	reading_detail(g->skb, g->requests, g->room);
 	if (g->requests->carries != CARRIES_HTTP2)
 		bpf_loop(READING_STEPS, reading_step, g, 0);
 	if (g->requests->carries != CARRIES_HTTP2 || g->room->verdict != VERDICT_NONE)

@@ -46,6 +46,7 @@ static __always_inline __u32 reading_judge(struct reading *g, int hello)
 	if (verdict != VERDICT_ALLOW || room->flags & CONTROL_TELL_CONNECT)
 		tell_request(room, g->owner, flaw);
 	said_forget(&room->said);
+	detail_forget(room->place, room->flags, 0);
 	if (hello)
 		return verdict;
 	r->revision = room->query.revision;

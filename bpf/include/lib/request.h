@@ -9,12 +9,13 @@
  */
 #include <abi/event.h>
 #include <abi/state.h>
+#include <lib/detail.h>
 #include <lib/judge.h>
 #include <lib/stream.h>
 #include <parse/http1.h>
 
 enum request_told_limits {
-	REQUEST_TOLD = 2048, /* bytes, more than all texts together */
+	REQUEST_TOLD = 2048, /* bytes, more than all texts together: six of EV_TEXT, of which two have a NUL, and values */
 };
 
 /* A record that is put together, with its texts. */
@@ -130,7 +131,11 @@ static __always_inline int request_part(struct request_at *at, int whole)
 	struct ruleset *ruleset = at->ruleset;
 	struct dfa_ref *ref;
 
-	if (part >= REQUEST_ROWS || (!at->parse->text_len && !whole))
+	if (!at->parse->text_len && !whole)
+		return 1;
+	if (at->room->flags & CONTROL_TELL_DETAIL)
+		detail_note(at->parse, at->room->place, r->parser.part, whole);
+	if (part >= REQUEST_ROWS)
 		return 1;
 	if (part == REQUEST_ROW_METHOD)
 		ref = &ruleset->methods;
@@ -138,8 +143,10 @@ static __always_inline int request_part(struct request_at *at, int whole)
 		ref = &ruleset->paths;
 	else if (part == REQUEST_ROW_HOST)
 		ref = &ruleset->hosts;
-	else
+	else if (ruleset->lines.classes)
 		ref = &ruleset->lines;
+	else
+		return 1; /* it is only told */
 	r->row[part & (REQUEST_ROWS - 1)] =
 		dfa_row(dfa_page(at->revision, ref), ref, at->parse->text, r->row[part & (REQUEST_ROWS - 1)]);
 	if (part != REQUEST_ROW_LINE) {
@@ -163,13 +170,14 @@ static long request_step(__u32 index, void *data)
 	return event != HTTP1_PART && event != HTTP1_END;
 }
 
-/* Between two heads: the next is of the tables in force. */
+/* Between two heads: the next is of the tables in force. flags: enum control_flags. */
 static __always_inline void request_renew(struct request *r, __u64 revision,
-					  const struct ruleset *ruleset)
+					  const struct ruleset *ruleset, __u32 flags)
 {
 	r->revision = revision;
+	r->parser.query = !!(flags & CONTROL_TELL_QUERY);
 	r->parser.flags &= ~HTTP1_WANT_LINES;
-	if (ruleset->lines.classes)
+	if (ruleset->lines.classes || flags & CONTROL_TELL_HEADERS)
 		r->parser.flags |= HTTP1_WANT_LINES;
 }
 
@@ -195,7 +203,7 @@ __noinline int request_read(struct request *r, struct request_room *room, struct
 	if (ruleset_of(at.revision, owner->container, &at.ruleset) != RULESET_FOUND)
 		return http1_bad(&r->parser, FLAW_MIDWAY); /* closed: a container that is gone */
 	if (!request_is_partial(r))
-		request_renew(r, at.revision, at.ruleset);
+		request_renew(r, at.revision, at.ruleset, room->flags);
 	else if (r->revision != at.revision)
 		return http1_bad(&r->parser, FLAW_MIDWAY);
 	bpf_loop(HTTP1_CHUNK + 1, request_step, &at, 0);

@@ -89,14 +89,15 @@ __noinline int request_h2_head(struct h2 *h)
 	if (!h)
 		return 0;
 	text = request_text_room(h);
-	if (text)
-		said_forget(&text->said);
+	if (!text)
+		return 0;
+	said_forget(&text->said);
 	r = &h->user.request;
 	request_reset(r);
 	if (ruleset_of(r->revision, h->user.container, &ruleset) != RULESET_FOUND)
 		http1_bad(&r->parser, FLAW_MIDWAY);
 	else
-		request_renew(r, r->revision, ruleset);
+		request_renew(r, r->revision, ruleset, text->flags);
 	return 0;
 }
 
@@ -118,7 +119,7 @@ static __always_inline __u32 request_h2_part(const struct h2_head *head, const s
 	if (head->field == H2_FIELD_METHOD)
 		return HTTP1_PART_METHOD;
 	if (head->field == H2_FIELD_PATH)
-		return HTTP1_PART_PATH;
+		return parser->state == HTTP1_QUERY && parser->query ? HTTP1_PART_QUERY : HTTP1_PART_PATH;
 	if (request_h2_is_host(head))
 		return HTTP1_PART_HOST;
 	if (head->field > H2_FIELD_HOST && parser->flags & HTTP1_WANT_LINES && head->name_len <= H2_NAME)
@@ -187,6 +188,7 @@ __noinline int request_h2_value(struct h2 *h, __u32 c)
 		http1_put(text, c);
 		break;
 	case HTTP1_PART_PATH:
+	case HTTP1_PART_QUERY:
 		request_h2_path(h, text, c);
 		break;
 	case HTTP1_PART_HOST:
@@ -220,7 +222,8 @@ __noinline int request_h2_value_end(struct h2 *h)
 	text = request_h2_into(h);
 	if (!text)
 		return 0;
-	if (parser->part == HTTP1_PART_PATH && http1_request_line(parser, text, ' ') != HTTP1_PART)
+	if ((parser->part == HTTP1_PART_PATH || parser->part == HTTP1_PART_QUERY) &&
+	    http1_request_line(parser, text, ' ') != HTTP1_PART)
 		return 0; /* behind the query; or it has a flaw */
 	if (parser->part == HTTP1_PART_LINE && !h->head.value_len)
 		request_h2_name(&h->head, text);
@@ -319,6 +322,8 @@ __noinline int request_h2_enter(struct h2 *h, struct request_room *room, struct 
 	parser = &h->user.request.parser;
 	if (!text || parser->flaw)
 		return 0;
+	text->place = room->place;
+	text->flags = room->flags;
 	text->parse.text_len = 0; /* of whoever was here before and did not come to an end */
 	if (!h->open)
 		said_forget(&text->said);

@@ -32,6 +32,40 @@ static __always_inline void tell_string(struct request_told *told, __u32 *at, __
 	*at += told->event.len[part];
 }
 
+/*
+ * Appends behind at bytes of texts what is told only where the configuration asks for it. Returns how many bytes there are.
+ * Global: its stack is its own.
+ */
+__noinline int tell_detail(struct request_room *room, __u32 at)
+{
+	struct header_names *names;
+	struct request_told *told;
+	__u32 place, zero = 0, i;
+	struct detail *d;
+
+	if (!room)
+		return 0;
+	told = &room->record;
+	place = room->place;
+	d = bpf_map_lookup_elem(&request_details, &place);
+	names = bpf_map_lookup_elem(&told_headers, &zero);
+	if (!d || !names)
+		return at & (REQUEST_TOLD - 1); /* cannot be: nothing of it is told */
+	told->event.headers = names->id;
+	if (!(room->flags & CONTROL_TELL_QUERY))
+		d->cut &= ~1U;
+	for (i = 0; i < DETAILS; i++) {
+		__u32 part = EV_TEXT_QUERY + i, n = d->len[i];
+
+		if (i && (!(room->flags & CONTROL_TELL_HEADERS) || !names->name[i - 1].len))
+			break;
+		told->event.len[part] = n;
+		tell_text(told, &at, part, i ? d->value[i - 1] : d->query);
+		told->event.len[part] |= (d->there >> i & 1) * EV_TEXT_THERE | (d->cut >> i & 1) * EV_TEXT_CUT;
+	}
+	return at & (REQUEST_TOLD - 1);
+}
+
 /* What process it is of and what it says. Returns how many bytes of texts there are. */
 static __always_inline __u32 tell_texts(struct request_room *room, const struct label *owner)
 {
@@ -44,6 +78,10 @@ static __always_inline __u32 tell_texts(struct request_room *room, const struct 
 		told->event.len[EV_TEXT_SAID + i] = room->said.len[i] > SAID_TEXT ? SAID_TEXT : room->said.len[i];
 		tell_text(told, &at, EV_TEXT_SAID + i, room->said.text[i]);
 	}
+	told->event.headers = told->event.pad = 0;
+	__builtin_memset(told->event.len + EV_TEXT_QUERY, 0, DETAILS * sizeof(told->event.len[0]));
+	if (room->flags & CONTROL_TELL_DETAIL && told->event.header.kind == EV_KIND_REQUEST)
+		at = tell_detail(room, at);
 	return at & (REQUEST_TOLD - 1);
 }
 
@@ -94,7 +132,6 @@ static __always_inline int tell_said(struct request_room *room, const struct lab
 	event->flaw = flaw;
 	event->step = step;
 	event->hello = hello ? room->hello : 0;
-	event->pad = 0;
 	if (verdict_passes(verdict) && !hello && !flaw) {
 		room->told++;
 		room->told_ns = event->header.ktime_ns;

@@ -92,6 +92,7 @@ __noinline int tap_judge(struct tls_conn *conn, struct request *r, struct reques
 		tap_tell(room, label, flaw);
 	}
 	said_forget(&room->said);
+	detail_forget(room->place, room->flags, 0);
 	if (verdict_passes(verdict))
 		return 1;
 	conn->verdict = verdict;
@@ -203,6 +204,7 @@ static __always_inline int tap_is_given_up(const struct request *r, __u64 revisi
 /* Reads what is written, of HTTP/1 as far as it is that. */
 static __always_inline void tap_run(struct tap_feed *feed)
 {
+	detail_forget(feed->room->place, feed->room->flags, feed->h2 ? feed->h2->open : request_is_partial(&feed->conn->request));
 	if (tap_is_given_up(tap_request(feed), feed->room->query.revision))
 		feed->room->ended = 1;
 	else

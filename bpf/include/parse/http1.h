@@ -70,6 +70,8 @@ PARSE_GLOBAL int http1_feed(struct http1 *h, struct http1_room *room)
 	room->event = HTTP1_MORE;
 	if (h->state == HTTP1_BROKEN)
 		return HTTP1_BAD;
+	if (h->state == HTTP1_QUERY)
+		h->part = h->query ? HTTP1_PART_QUERY : HTTP1_PART_NONE; /* the path was handed on */
 	parse_loop(HTTP1_CHUNK + 1, http1_step, &at);
 	room->text[room->text_len & (HTTP1_TEXT - 1)] = 0;
 	return room->event;

@@ -142,7 +142,8 @@ static __always_inline __u32 http1_run(struct http1 *h, struct http1_room *room,
 	case HTTP1_PATH:
 		return http1_run_path(h, room, pos, left);
 	case HTTP1_QUERY:
-		return http1_run_skip(room, pos, left, HTTP1_CLASS_QUERY);
+		return h->query ? http1_run_text(room, pos, left, HTTP1_CLASS_QUERY) :
+				  http1_run_skip(room, pos, left, HTTP1_CLASS_QUERY);
 	case HTTP1_NAME:
 		return http1_run_name(h, room, pos, left);
 	case HTTP1_VALUE:

@@ -59,6 +59,7 @@ enum http1_part {
 	HTTP1_PART_PATH, /* canonical */
 	HTTP1_PART_HOST, /* in lower case, with its port if it has one */
 	HTTP1_PART_LINE, /* a header: its name in lower case, a colon, its value, which blanks may follow */
+	HTTP1_PART_QUERY, /* as it is, where h->query wants it */
 };
 
 enum http1_flags {

@@ -188,14 +188,16 @@ static __always_inline int http1_path(struct http1 *h, struct http1_room *room, 
 	return http1_path_byte(h, room, c);
 }
 
-static __always_inline int http1_query(struct http1 *h, __u32 c)
+static __always_inline int http1_query(struct http1 *h, struct http1_room *room, __u32 c)
 {
 	if (c == ' ') {
 		h->state = HTTP1_VERSION;
-		return HTTP1_MORE;
+		return h->query ? HTTP1_PART : HTTP1_MORE;
 	}
 	if (c < ' ' || c == 0x7f || c == '#')
 		return http1_bad(h, c == '\n' ? FLAW_LINE_END : FLAW_SYNTAX);
+	if (h->query)
+		http1_put(room, c);
 	return HTTP1_MORE;
 }
 
@@ -232,7 +234,7 @@ static __always_inline int http1_request_line(struct http1 *h, struct http1_room
 	case HTTP1_PATH:
 		return http1_path(h, room, c);
 	case HTTP1_QUERY:
-		return http1_query(h, c);
+		return http1_query(h, room, c);
 	case HTTP1_STAR:
 		return c == ' ' ? http1_end_target(h, c) : http1_bad(h, FLAW_SYNTAX);
 	case HTTP1_VERSION:

@@ -84,7 +84,18 @@ const (
 	ABIControlFlagsCONTROL_FRONT_REFUSE   ABIControlFlags = 1024
 	ABIControlFlagsCONTROL_FRONT_TELL     ABIControlFlags = 2048
 	ABIControlFlagsCONTROL_RELAY_TELL     ABIControlFlags = 4096
+	ABIControlFlagsCONTROL_TELL_QUERY     ABIControlFlags = 8192
+	ABIControlFlagsCONTROL_TELL_HEADERS   ABIControlFlags = 16384
 	ABIControlFlagsCONTROL_UNITS          ABIControlFlags = 128
+)
+
+type ABIDetailLimits uint32
+
+const (
+	ABIDetailLimitsNAMED_HEADERS ABIDetailLimits = 4
+	ABIDetailLimitsHEADER_NAME   ABIDetailLimits = 48
+	ABIDetailLimitsHEADER_VALUE  ABIDetailLimits = 128
+	ABIDetailLimitsDETAILS       ABIDetailLimits = 5
 )
 
 type ABIDfaRef struct {
@@ -255,8 +266,9 @@ type ABIEvRequest struct {
 	Flaw       uint8
 	Step       uint8
 	Hello      uint8
-	Len        [5]uint16
-	Pad        uint16
+	Len        [10]uint16
+	Headers    uint32
+	Pad        uint32
 }
 
 type ABIEvResponse struct {
@@ -310,11 +322,15 @@ type ABIEvTask struct {
 type ABIEvTexts uint32
 
 const (
-	ABIEvTextsEV_TEXT_EXE    ABIEvTexts = 0
-	ABIEvTextsEV_TEXT_SCRIPT ABIEvTexts = 1
-	ABIEvTextsEV_TEXT_SAID   ABIEvTexts = 2
-	ABIEvTextsEV_TEXTS       ABIEvTexts = 5
-	ABIEvTextsEV_TEXT        ABIEvTexts = 256
+	ABIEvTextsEV_TEXT_EXE     ABIEvTexts = 0
+	ABIEvTextsEV_TEXT_SCRIPT  ABIEvTexts = 1
+	ABIEvTextsEV_TEXT_SAID    ABIEvTexts = 2
+	ABIEvTextsEV_TEXT_QUERY   ABIEvTexts = 5
+	ABIEvTextsEV_TEXT_HEADERS ABIEvTexts = 6
+	ABIEvTextsEV_TEXTS        ABIEvTexts = 10
+	ABIEvTextsEV_TEXT         ABIEvTexts = 256
+	ABIEvTextsEV_TEXT_THERE   ABIEvTexts = 16384
+	ABIEvTextsEV_TEXT_CUT     ABIEvTexts = 32768
 )
 
 type ABIFlaw uint32
@@ -396,6 +412,21 @@ type ABIGateSlot struct {
 	Netns   uint64
 	Ifindex uint32
 	Pad     uint32
+}
+
+type ABIHeaderName struct {
+	_    structs.HostLayout
+	Word [6]uint64
+	Mask [6]uint64
+	Len  uint32
+	Pad  uint32
+}
+
+type ABIHeaderNames struct {
+	_    structs.HostLayout
+	Id   uint32
+	Pad  uint32
+	Name [4]ABIHeaderName
 }
 
 type ABIHelloFlags uint32
@@ -516,7 +547,7 @@ const (
 type ABILimits uint32
 
 const (
-	ABILimitsABI_VERSION     ABILimits = 10
+	ABILimitsABI_VERSION     ABILimits = 11
 	ABILimitsRULE_WORDS      ABILimits = 8
 	ABILimitsRULE_MAX        ABILimits = 512
 	ABILimitsEXE_LEN         ABILimits = 256
@@ -793,7 +824,8 @@ type ABITlsConn struct {
 			Segment   uint8
 			Percent   uint8
 			Digit     uint8
-			Pad       [4]uint8
+			Query     uint8
+			Pad       [3]uint8
 		}
 		Revision uint64
 		Met      uint64
@@ -903,10 +935,12 @@ const (
 	ABIMapStreamRefusals    = "stream_refusals"
 	ABIMapTieBySock         = "tie_by_sock"
 	ABIMapTlsByTask         = "tls_by_task"
+	ABIMapToldHeaders       = "told_headers"
 	ABIVarAbiAddressKey     = "abi_address_key"
 	ABIVarAbiCall           = "abi_call"
 	ABIVarAbiContainerFlags = "abi_container_flags"
 	ABIVarAbiControlFlags   = "abi_control_flags"
+	ABIVarAbiDetailLimits   = "abi_detail_limits"
 	ABIVarAbiEvBorrow       = "abi_ev_borrow"
 	ABIVarAbiEvCall         = "abi_ev_call"
 	ABIVarAbiEvCgroup       = "abi_ev_cgroup"
@@ -922,6 +956,7 @@ const (
 	ABIVarAbiFlaw           = "abi_flaw"
 	ABIVarAbiFlowState      = "abi_flow_state"
 	ABIVarAbiFragKey        = "abi_frag_key"
+	ABIVarAbiHeaderNames    = "abi_header_names"
 	ABIVarAbiHelloFlags     = "abi_hello_flags"
 	ABIVarAbiIdKey          = "abi_id_key"
 	ABIVarAbiIdKinds        = "abi_id_kinds"
@@ -1048,6 +1083,7 @@ type ABIMapSpecs struct {
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
+	ToldHeaders       *ebpf.MapSpec `ebpf:"told_headers"`
 }
 
 // ABIVariableSpecs contains global variables before they are loaded into the kernel.
@@ -1058,6 +1094,7 @@ type ABIVariableSpecs struct {
 	AbiCall           *ebpf.VariableSpec `ebpf:"abi_call"`
 	AbiContainerFlags *ebpf.VariableSpec `ebpf:"abi_container_flags"`
 	AbiControlFlags   *ebpf.VariableSpec `ebpf:"abi_control_flags"`
+	AbiDetailLimits   *ebpf.VariableSpec `ebpf:"abi_detail_limits"`
 	AbiEvBorrow       *ebpf.VariableSpec `ebpf:"abi_ev_borrow"`
 	AbiEvCall         *ebpf.VariableSpec `ebpf:"abi_ev_call"`
 	AbiEvCgroup       *ebpf.VariableSpec `ebpf:"abi_ev_cgroup"`
@@ -1073,6 +1110,7 @@ type ABIVariableSpecs struct {
 	AbiFlaw           *ebpf.VariableSpec `ebpf:"abi_flaw"`
 	AbiFlowState      *ebpf.VariableSpec `ebpf:"abi_flow_state"`
 	AbiFragKey        *ebpf.VariableSpec `ebpf:"abi_frag_key"`
+	AbiHeaderNames    *ebpf.VariableSpec `ebpf:"abi_header_names"`
 	AbiHelloFlags     *ebpf.VariableSpec `ebpf:"abi_hello_flags"`
 	AbiIdKey          *ebpf.VariableSpec `ebpf:"abi_id_key"`
 	AbiIdKinds        *ebpf.VariableSpec `ebpf:"abi_id_kinds"`
@@ -1171,6 +1209,7 @@ type ABIMaps struct {
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
+	ToldHeaders       *ebpf.Map `ebpf:"told_headers"`
 }
 
 func (m *ABIMaps) Close() error {
@@ -1226,6 +1265,7 @@ func (m *ABIMaps) Close() error {
 		m.StreamRefusals,
 		m.TieBySock,
 		m.TlsByTask,
+		m.ToldHeaders,
 	)
 }
 
@@ -1237,6 +1277,7 @@ type ABIVariables struct {
 	AbiCall           *ebpf.Variable `ebpf:"abi_call"`
 	AbiContainerFlags *ebpf.Variable `ebpf:"abi_container_flags"`
 	AbiControlFlags   *ebpf.Variable `ebpf:"abi_control_flags"`
+	AbiDetailLimits   *ebpf.Variable `ebpf:"abi_detail_limits"`
 	AbiEvBorrow       *ebpf.Variable `ebpf:"abi_ev_borrow"`
 	AbiEvCall         *ebpf.Variable `ebpf:"abi_ev_call"`
 	AbiEvCgroup       *ebpf.Variable `ebpf:"abi_ev_cgroup"`
@@ -1252,6 +1293,7 @@ type ABIVariables struct {
 	AbiFlaw           *ebpf.Variable `ebpf:"abi_flaw"`
 	AbiFlowState      *ebpf.Variable `ebpf:"abi_flow_state"`
 	AbiFragKey        *ebpf.Variable `ebpf:"abi_frag_key"`
+	AbiHeaderNames    *ebpf.Variable `ebpf:"abi_header_names"`
 	AbiHelloFlags     *ebpf.Variable `ebpf:"abi_hello_flags"`
 	AbiIdKey          *ebpf.Variable `ebpf:"abi_id_key"`
 	AbiIdKinds        *ebpf.Variable `ebpf:"abi_id_kinds"`

@@ -54,6 +54,7 @@ const (
 	GateSKBMapQueriesBySock     = "queries_by_sock"
 	GateSKBMapQueryBySock       = "query_by_sock"
 	GateSKBMapRefusals          = "refusals"
+	GateSKBMapRequestDetails    = "request_details"
 	GateSKBMapRequestRooms      = "request_rooms"
 	GateSKBMapRequestSelects    = "request_selects"
 	GateSKBMapRequestTexts      = "request_texts"
@@ -71,6 +72,7 @@ const (
 	GateSKBMapStreamRefusals    = "stream_refusals"
 	GateSKBMapTieBySock         = "tie_by_sock"
 	GateSKBMapTlsByTask         = "tls_by_task"
+	GateSKBMapToldHeaders       = "told_headers"
 	GateSKBMapToldZero          = "told_zero"
 	GateSKBProgGateSkbEgress    = "gate_skb_egress"
 	GateSKBProgGateSkbIngress   = "gate_skb_ingress"
@@ -164,6 +166,7 @@ type GateSKBMapSpecs struct {
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestDetails    *ebpf.MapSpec `ebpf:"request_details"`
 	RequestRooms      *ebpf.MapSpec `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	RequestTexts      *ebpf.MapSpec `ebpf:"request_texts"`
@@ -181,6 +184,7 @@ type GateSKBMapSpecs struct {
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
+	ToldHeaders       *ebpf.MapSpec `ebpf:"told_headers"`
 	ToldZero          *ebpf.MapSpec `ebpf:"told_zero"`
 }
 
@@ -248,6 +252,7 @@ type GateSKBMaps struct {
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestDetails    *ebpf.Map `ebpf:"request_details"`
 	RequestRooms      *ebpf.Map `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	RequestTexts      *ebpf.Map `ebpf:"request_texts"`
@@ -265,6 +270,7 @@ type GateSKBMaps struct {
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
+	ToldHeaders       *ebpf.Map `ebpf:"told_headers"`
 	ToldZero          *ebpf.Map `ebpf:"told_zero"`
 }
 
@@ -308,6 +314,7 @@ func (m *GateSKBMaps) Close() error {
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestDetails,
 		m.RequestRooms,
 		m.RequestSelects,
 		m.RequestTexts,
@@ -325,6 +332,7 @@ func (m *GateSKBMaps) Close() error {
 		m.StreamRefusals,
 		m.TieBySock,
 		m.TlsByTask,
+		m.ToldHeaders,
 		m.ToldZero,
 	)
 }

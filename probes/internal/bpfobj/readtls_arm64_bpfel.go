@@ -52,6 +52,7 @@ const (
 	ReadTLSMapQueryBySock       = "query_by_sock"
 	ReadTLSMapReadingByTask     = "reading_by_task"
 	ReadTLSMapRefusals          = "refusals"
+	ReadTLSMapRequestDetails    = "request_details"
 	ReadTLSMapRequestRooms      = "request_rooms"
 	ReadTLSMapRequestSelects    = "request_selects"
 	ReadTLSMapRequestTexts      = "request_texts"
@@ -67,6 +68,7 @@ const (
 	ReadTLSMapStreamRefusals    = "stream_refusals"
 	ReadTLSMapTieBySock         = "tie_by_sock"
 	ReadTLSMapTlsByTask         = "tls_by_task"
+	ReadTLSMapToldHeaders       = "told_headers"
 	ReadTLSProgReadGoCall       = "read_go_call"
 	ReadTLSProgReadGoRecord     = "read_go_record"
 	ReadTLSProgReadGoStart      = "read_go_start"
@@ -197,6 +199,7 @@ type ReadTLSMapSpecs struct {
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	ReadingByTask     *ebpf.MapSpec `ebpf:"reading_by_task"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestDetails    *ebpf.MapSpec `ebpf:"request_details"`
 	RequestRooms      *ebpf.MapSpec `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	RequestTexts      *ebpf.MapSpec `ebpf:"request_texts"`
@@ -212,6 +215,7 @@ type ReadTLSMapSpecs struct {
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
+	ToldHeaders       *ebpf.MapSpec `ebpf:"told_headers"`
 }
 
 // ReadTLSVariableSpecs contains global variables before they are loaded into the kernel.
@@ -276,6 +280,7 @@ type ReadTLSMaps struct {
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	ReadingByTask     *ebpf.Map `ebpf:"reading_by_task"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestDetails    *ebpf.Map `ebpf:"request_details"`
 	RequestRooms      *ebpf.Map `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	RequestTexts      *ebpf.Map `ebpf:"request_texts"`
@@ -291,6 +296,7 @@ type ReadTLSMaps struct {
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
+	ToldHeaders       *ebpf.Map `ebpf:"told_headers"`
 }
 
 func (m *ReadTLSMaps) Close() error {
@@ -331,6 +337,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.QueryBySock,
 		m.ReadingByTask,
 		m.Refusals,
+		m.RequestDetails,
 		m.RequestRooms,
 		m.RequestSelects,
 		m.RequestTexts,
@@ -346,6 +353,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.StreamRefusals,
 		m.TieBySock,
 		m.TlsByTask,
+		m.ToldHeaders,
 	)
 }
 

@@ -25,9 +25,21 @@ var ErrMalformed = errors.New("malformed record")
 // Clock turns nanoseconds of CLOCK_BOOTTIME into wall clock time.
 type Clock func(bootNS uint64) time.Time
 
+// Decoder reads records.
+type Decoder struct {
+	Clock   Clock
+	Headers Headers
+}
+
+// Headers are those that are told of requests.
+type Headers struct {
+	ID    uint32 // of this list: records that have another have other headers
+	Names []string
+}
+
 // Record decodes one record, little endian as bpf/include/abi/event.h lays it out. It returns an
 // event or an error wrapping ErrMalformed, never both.
-func Record(raw []byte, clock Clock) (event.Event, error) {
+func (d Decoder) Record(raw []byte) (event.Event, error) {
 	var header bpfobj.ABIEvHeader
 	if err := read(raw, &header); err != nil {
 		return event.Event{}, err
@@ -35,7 +47,7 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 	if header.Version != uint16(bpfobj.ABILimitsABI_VERSION) || int(header.Len) > len(raw) {
 		return event.Event{}, fmt.Errorf("%w: version %d, length %d of %d", ErrMalformed, header.Version, header.Len, len(raw))
 	}
-	e := event.Event{Kind: event.Kind(header.Kind), Time: clock(header.KtimeNs)}
+	e := event.Event{Kind: event.Kind(header.Kind), Time: d.Clock(header.KtimeNs)}
 	var err error
 	switch e.Kind {
 	case event.KindExec, event.KindSessionStart:
@@ -53,7 +65,7 @@ func Record(raw []byte, clock Clock) (event.Event, error) {
 	case event.KindDNS:
 		err = dns(raw, &e)
 	case event.KindRequest, event.KindHello:
-		err = request(raw, &e)
+		err = request(raw, &e, d.Headers)
 	case event.KindKTLS:
 		err = ktls(raw, &e)
 	case event.KindResponse:

@@ -39,7 +39,7 @@ func TestRecordDecodesACall(t *testing.T) {
 	for i := range r.Subject.Script {
 		r.Subject.Script[i] = 'x' // no terminator
 	}
-	got, err := Record(raw(t, event.KindConnect, r, &bpfobj.ABIEvHeader{KtimeNs: 12}), clock)
+	got, err := Decoder{Clock: clock}.Record(raw(t, event.KindConnect, r, &bpfobj.ABIEvHeader{KtimeNs: 12}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestRecordSplitsArguments(t *testing.T) {
 	t.Parallel()
 	r := bpfobj.ABIEvExec{ArgsLen: 9}
 	copy(r.Args[:], "sh\x00-c\x00ls\x00")
-	got, err := Record(raw(t, event.KindExec, r, &bpfobj.ABIEvHeader{}), clock)
+	got, err := Decoder{Clock: clock}.Record(raw(t, event.KindExec, r, &bpfobj.ABIEvHeader{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestRecordReadsWaitStatus(t *testing.T) {
 		status, signal uint32
 		code           int32
 	}{{0, 0, 0}, {3 << 8, 0, 3}, {9, 9, 0}, {0x8b, 11, 0}} {
-		got, err := Record(raw(t, event.KindExit, bpfobj.ABIEvExit{Status: tc.status}, &bpfobj.ABIEvHeader{}), clock)
+		got, err := Decoder{Clock: clock}.Record(raw(t, event.KindExit, bpfobj.ABIEvExit{Status: tc.status}, &bpfobj.ABIEvHeader{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestRecordKnowsBothSidesOfABorrow(t *testing.T) {
 	r := bpfobj.ABIEvBorrow{Revision: 4, Call: uint8(event.CallTrace), Step: 1, Verdict: uint8(event.VerdictDeny)}
 	r.Subject.Task.Origin, r.Target.Task.Origin, r.Target.Task.Tgid = uint32(event.OriginExec), uint32(event.OriginMain), 7
 	copy(r.Target.Exe[:], "/srv/app")
-	got, err := Record(raw(t, event.KindBorrow, r, &bpfobj.ABIEvHeader{}), clock)
+	got, err := Decoder{Clock: clock}.Record(raw(t, event.KindBorrow, r, &bpfobj.ABIEvHeader{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestRecordKnowsBothSidesOfABorrow(t *testing.T) {
 		t.Errorf("event (-want +got):\n%s", diff)
 	}
 	r.Call = uint8(event.CallLocal)
-	if got, err = Record(raw(t, event.KindBorrow, r, &bpfobj.ABIEvHeader{}), clock); err != nil || got.Severity != event.SeverityWarning {
+	if got, err = (Decoder{Clock: clock}).Record(raw(t, event.KindBorrow, r, &bpfobj.ABIEvHeader{})); err != nil || got.Severity != event.SeverityWarning {
 		t.Errorf("asking over a unix socket is of severity %d, %v, want a warning", got.Severity, err)
 	}
 }
@@ -121,7 +121,7 @@ func TestRecordKnowsWhatTheAgentIsProtectedFrom(t *testing.T) {
 	}{{event.CallSignal, 9, 9, ""}, {event.CallBPF, 7, 0, "BPF_OBJ_GET"}, {event.CallBPF, 99, 0, "99"}, {event.CallTrace, 2, 0, ""}} {
 		r := bpfobj.ABIEvTamper{Revision: 4, Detail: tc.detail, Call: uint8(tc.call), Step: 2, Verdict: uint8(event.VerdictAudit), Would: uint8(event.VerdictDeny)}
 		r.Subject.Task.Tgid = 7
-		got, err := Record(raw(t, event.KindTamper, r, &bpfobj.ABIEvHeader{}), clock)
+		got, err := Decoder{Clock: clock}.Record(raw(t, event.KindTamper, r, &bpfobj.ABIEvHeader{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +157,7 @@ func TestRecordReadsKernelTLS(t *testing.T) {
 		if tc.tapped {
 			r.Tapped = 1
 		}
-		got, err := Record(raw(t, event.KindKTLS, r, &bpfobj.ABIEvHeader{}), clock)
+		got, err := Decoder{Clock: clock}.Record(raw(t, event.KindKTLS, r, &bpfobj.ABIEvHeader{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestRecordReadsDNS(t *testing.T) {
 	}
 	copy(r.Name[:], "a\xff.example")
 	copy(r.Remote[:], netip.MustParseAddr("2001:db8::53").AsSlice())
-	got, err := Record(raw(t, event.KindDNS, r, &bpfobj.ABIEvHeader{}), clock)
+	got, err := Decoder{Clock: clock}.Record(raw(t, event.KindDNS, r, &bpfobj.ABIEvHeader{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestRecordReadsDNS(t *testing.T) {
 	for i := range r.Name {
 		r.Name[i] = 'x' // without a terminator
 	}
-	if got, err = Record(raw(t, event.KindDNS, r, &bpfobj.ABIEvHeader{}), clock); err != nil || len(got.Query) != len(r.Name) {
+	if got, err = (Decoder{Clock: clock}).Record(raw(t, event.KindDNS, r, &bpfobj.ABIEvHeader{})); err != nil || len(got.Query) != len(r.Name) {
 		t.Errorf("a name of all bytes: %d, %v", len(got.Query), err)
 	}
 }
@@ -200,7 +200,7 @@ func TestRecordRefusesOtherVersions(t *testing.T) {
 	t.Parallel()
 	b := raw(t, event.KindExit, bpfobj.ABIEvExit{}, &bpfobj.ABIEvHeader{})
 	binary.LittleEndian.PutUint16(b[8:], 99)
-	if _, err := Record(b, clock); !errors.Is(err, ErrMalformed) {
+	if _, err := (Decoder{Clock: clock}).Record(b); !errors.Is(err, ErrMalformed) {
 		t.Errorf("got %v, want ErrMalformed", err)
 	}
 }
@@ -215,7 +215,7 @@ func FuzzRecord(f *testing.F) {
 		f.Add(b[:40])
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		got, err := Record(b, clock)
+		got, err := Decoder{Clock: clock}.Record(b)
 		if err != nil {
 			if !cmp.Equal(got, event.Event{}, cmpopts.EquateComparable(netip.AddrPort{})) {
 				t.Errorf("an error and an event: %v, %+v", err, got)

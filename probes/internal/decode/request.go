@@ -2,6 +2,7 @@ package decode
 
 import (
 	"fmt"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,19 +23,29 @@ func requestCall(direction uint8) event.Call {
 }
 
 // request decodes REQUEST and HELLO, whose texts stand one behind the other at the end.
-func request(raw []byte, e *event.Event) error {
+func request(raw []byte, e *event.Event, headers Headers) error {
 	var r bpfobj.ABIEvRequest
 	if err := read(raw, &r); err != nil {
 		return err
 	}
 	e.Subject = task(&r.Task)
 	texts := string(raw[unsafe.Sizeof(r):]) // all at once: every request may be told
-	for i, to := range [bpfobj.ABIEvTextsEV_TEXTS]*string{&e.Subject.Exe, &e.Subject.Script, &e.Method, &e.Path, &e.Host} {
+	var values [bpfobj.ABIDetailLimitsNAMED_HEADERS]string
+	for i, to := range [bpfobj.ABIEvTextsEV_TEXTS]*string{
+		&e.Subject.Exe, &e.Subject.Script, &e.Method, &e.Path, &e.Host, &e.URLQuery, &values[0], &values[1], &values[2], &values[3],
+	} {
 		n := int(r.Len[i])
+		if i >= int(bpfobj.ABIEvTextsEV_TEXT_QUERY) {
+			n &^= textThere | textCut
+		}
 		if n > int(bpfobj.ABIEvTextsEV_TEXT) || n > len(texts) {
 			return fmt.Errorf("%w: text %d has %d bytes, there are %d", ErrMalformed, i, n, len(texts))
 		}
 		*to, texts = texts[:n], texts[n:]
+	}
+	e.URLQueryCut = int(r.Len[bpfobj.ABIEvTextsEV_TEXT_QUERY])&textCut != 0
+	if r.Headers == headers.ID { // else of another list, whose names nobody knows any more
+		e.Headers = headersOf(headers.Names, r.Len[bpfobj.ABIEvTextsEV_TEXT_HEADERS:], &values)
 	}
 	e.Rule, e.Revision, e.NetNS, e.Socket = r.Rule, r.Revision, r.Netns, r.Socket
 	e.Local, e.Remote = endpoint(r.Local, r.LocalPort), endpoint(r.Remote, r.RemotePort)
@@ -44,6 +55,26 @@ func request(raw []byte, e *event.Event) error {
 	e.Asked = r.Header.KtimeNs
 	e.ALPN, e.Encrypted = protocols(r.Hello), r.Hello&uint8(bpfobj.ABIHelloFlagsHELLO_ENCRYPTED) != 0
 	return nil
+}
+
+// What the length of a text says besides.
+const (
+	textThere = int(bpfobj.ABIEvTextsEV_TEXT_THERE)
+	textCut   = int(bpfobj.ABIEvTextsEV_TEXT_CUT)
+)
+
+// headersOf are the headers by these names of which something is known.
+func headersOf(names []string, lens []uint16, values *[bpfobj.ABIDetailLimitsNAMED_HEADERS]string) (out []event.Header) {
+	for i, name := range names[:min(len(names), len(values))] {
+		h := event.Header{
+			Name: name, Value: strings.Trim(values[i], " \t"), // blanks around a value are not of it
+			There: int(lens[i])&textThere != 0, Cut: int(lens[i])&textCut != 0,
+		}
+		if h.There || h.Cut {
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
 // protocols are those that a ClientHello offers.

@@ -1,8 +1,10 @@
 package decode
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +38,7 @@ func TestRecordReadsARequest(t *testing.T) {
 	r.Remote, r.Local = netip.MustParseAddr("::ffff:192.0.2.1").As16(), netip.MustParseAddr("2001:db8::1").As16()
 	r.Task.Origin, r.Task.Tgid = uint32(event.OriginExec), 42
 	copy(r.Task.Comm[:], "curl")
-	got, err := Record(rawRequest(t, event.KindRequest, r, "/usr/bin/curl", "", "GET", "/a\xff", strings.Repeat("h", 256)), clock)
+	got, err := Decoder{Clock: clock}.Record(rawRequest(t, event.KindRequest, r, "/usr/bin/curl", "", "GET", "/a\xff", strings.Repeat("h", 256)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,6 +55,26 @@ func TestRecordReadsARequest(t *testing.T) {
 	}
 }
 
+// The query and named headers are told by a list of names: those of another have none.
+func TestRecordReadsDetails(t *testing.T) {
+	t.Parallel()
+	record := rawRequest(t, event.KindRequest, bpfobj.ABIEvRequest{Headers: 7}, "/a", "", "GET", "/", "h", "q=1", "a \t", "", "", "")
+	const lens = int(unsafe.Offsetof(bpfobj.ABIEvRequest{}.Len))
+	for i, flags := range map[int]int{5: textThere | textCut, 6: textThere, 7: textThere, 8: textCut} {
+		at := lens + 2*i
+		binary.LittleEndian.PutUint16(record[at:], binary.LittleEndian.Uint16(record[at:])|uint16(flags))
+	}
+	names := []string{"one", "two", "three", "four"}
+	got, err := Decoder{Clock: clock, Headers: Headers{ID: 7, Names: names}}.Record(record)
+	want := []event.Header{{Name: "one", Value: "a", There: true}, {Name: "two", There: true}, {Name: "three", Cut: true}}
+	if err != nil || got.URLQuery != "q=1" || !got.URLQueryCut || !slices.Equal(got.Headers, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err = (Decoder{Clock: clock, Headers: Headers{ID: 8, Names: names}}).Record(record); err != nil || got.Headers != nil {
+		t.Errorf("by another list: %+v, %v", got, err)
+	}
+}
+
 func TestRecordReadsWhatAHelloOffers(t *testing.T) {
 	t.Parallel()
 	for flags, want := range map[bpfobj.ABIHelloFlags]event.Event{
@@ -60,7 +82,7 @@ func TestRecordReadsWhatAHelloOffers(t *testing.T) {
 		bpfobj.ABIHelloFlagsHELLO_ALPN | bpfobj.ABIHelloFlagsHELLO_HTTP1 | bpfobj.ABIHelloFlagsHELLO_HTTP2:     {ALPN: event.ALPNHTTP1 | event.ALPNHTTP2},
 		bpfobj.ABIHelloFlagsHELLO_ALPN | bpfobj.ABIHelloFlagsHELLO_OTHER | bpfobj.ABIHelloFlagsHELLO_ENCRYPTED: {ALPN: event.ALPNOther, Encrypted: true},
 	} {
-		got, err := Record(rawRequest(t, event.KindHello, bpfobj.ABIEvRequest{Hello: uint8(flags)}, "/a", "", "", "", "a.example"), clock)
+		got, err := Decoder{Clock: clock}.Record(rawRequest(t, event.KindHello, bpfobj.ABIEvRequest{Hello: uint8(flags)}, "/a", "", "", "", "a.example"))
 		if err != nil || got.ALPN != want.ALPN || got.Encrypted != want.Encrypted || got.Host != "a.example" {
 			t.Errorf("%d: %+v, %v", flags, got, err)
 		}
@@ -74,7 +96,7 @@ func TestRecordRefusesTextsThatAreNotThere(t *testing.T) {
 	whole := rawRequest(t, event.KindRequest, bpfobj.ABIEvRequest{}, "/a", "/b", "GET", "/", "host")
 	long := rawRequest(t, event.KindRequest, bpfobj.ABIEvRequest{}, "/a", "", "", strings.Repeat("x", 257))
 	for _, b := range [][]byte{whole[:len(whole)-1], whole[:fixed], whole[:fixed-1], long} {
-		if got, err := Record(b, clock); !errors.Is(err, ErrMalformed) {
+		if got, err := (Decoder{Clock: clock}).Record(b); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%d bytes of %d: %+v, %v", len(b), len(whole), got, err)
 		}
 	}
@@ -84,7 +106,7 @@ func TestRecordRefusesTextsThatAreNotThere(t *testing.T) {
 func BenchmarkRequest(b *testing.B) {
 	record := rawRequest(b, event.KindRequest, bpfobj.ABIEvRequest{}, "/usr/bin/wrk", "", "GET", "/items/1", "198.51.100.1:8080")
 	for b.Loop() {
-		if _, err := Record(record, clock); err != nil {
+		if _, err := (Decoder{Clock: clock}).Record(record); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -38,6 +38,8 @@ const (
 	KernelControlFlagsCONTROL_FRONT_REFUSE   KernelControlFlags = 1024
 	KernelControlFlagsCONTROL_FRONT_TELL     KernelControlFlags = 2048
 	KernelControlFlagsCONTROL_RELAY_TELL     KernelControlFlags = 4096
+	KernelControlFlagsCONTROL_TELL_QUERY     KernelControlFlags = 8192
+	KernelControlFlagsCONTROL_TELL_HEADERS   KernelControlFlags = 16384
 	KernelControlFlagsCONTROL_UNITS          KernelControlFlags = 128
 )
 
@@ -383,7 +385,8 @@ type KernelRequest struct {
 		Segment   uint8
 		Percent   uint8
 		Digit     uint8
-		Pad       [4]uint8
+		Query     uint8
+		Pad       [3]uint8
 	}
 	Revision uint64
 	Met      uint64
@@ -506,6 +509,7 @@ const (
 	KernelMapQueriesBySock      = "queries_by_sock"
 	KernelMapQueryBySock        = "query_by_sock"
 	KernelMapRefusals           = "refusals"
+	KernelMapRequestDetails     = "request_details"
 	KernelMapRequestRooms       = "request_rooms"
 	KernelMapRequestSelects     = "request_selects"
 	KernelMapRequestTexts       = "request_texts"
@@ -523,6 +527,7 @@ const (
 	KernelMapStreamRefusals     = "stream_refusals"
 	KernelMapTieBySock          = "tie_by_sock"
 	KernelMapTlsByTask          = "tls_by_task"
+	KernelMapToldHeaders        = "told_headers"
 	KernelProgOracleGate        = "oracle_gate"
 	KernelProgOracleHttp        = "oracle_http"
 	KernelProgOracleHttp2       = "oracle_http2"
@@ -646,6 +651,7 @@ type KernelMapSpecs struct {
 	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
 	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
+	RequestDetails    *ebpf.MapSpec `ebpf:"request_details"`
 	RequestRooms      *ebpf.MapSpec `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
 	RequestTexts      *ebpf.MapSpec `ebpf:"request_texts"`
@@ -663,6 +669,7 @@ type KernelMapSpecs struct {
 	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
+	ToldHeaders       *ebpf.MapSpec `ebpf:"told_headers"`
 }
 
 // KernelVariableSpecs contains global variables before they are loaded into the kernel.
@@ -746,6 +753,7 @@ type KernelMaps struct {
 	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
 	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
 	Refusals          *ebpf.Map `ebpf:"refusals"`
+	RequestDetails    *ebpf.Map `ebpf:"request_details"`
 	RequestRooms      *ebpf.Map `ebpf:"request_rooms"`
 	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
 	RequestTexts      *ebpf.Map `ebpf:"request_texts"`
@@ -763,6 +771,7 @@ type KernelMaps struct {
 	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
 	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
 	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
+	ToldHeaders       *ebpf.Map `ebpf:"told_headers"`
 }
 
 func (m *KernelMaps) Close() error {
@@ -803,6 +812,7 @@ func (m *KernelMaps) Close() error {
 		m.QueriesBySock,
 		m.QueryBySock,
 		m.Refusals,
+		m.RequestDetails,
 		m.RequestRooms,
 		m.RequestSelects,
 		m.RequestTexts,
@@ -820,6 +830,7 @@ func (m *KernelMaps) Close() error {
 		m.StreamRefusals,
 		m.TieBySock,
 		m.TlsByTask,
+		m.ToldHeaders,
 	)
 }
 

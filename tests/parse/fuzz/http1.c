@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //go:build ignore
 
-/* The parser of HTTP/1 requests for libFuzzer: an input is what a client sends. Read whole, in pieces, and without headers. */
+/* The parser of HTTP/1 requests for libFuzzer: an input is what a client sends. Read whole, in pieces, and without headers and queries. */
 #include <parse/http1.h>
 
 #include "fuzz.h"
@@ -80,9 +80,11 @@ static void feed(struct reading *r, const __u8 *bytes, size_t n)
 	}
 }
 
-static void begin(struct reading *r, __u32 flags)
+/* all: also what is handed on only where somebody asks for it. */
+static void begin(struct reading *r, int all)
 {
-	http1_begin(&r->h, 0x5eed, flags);
+	http1_begin(&r->h, 0x5eed, all ? HTTP1_WANT_LINES : 0);
+	r->h.query = all;
 	r->digest = r->text = r->part = 0;
 }
 
@@ -98,9 +100,9 @@ int LLVMFuzzerTestOneInput(const __u8 *bytes, size_t n)
 
 	if (!n)
 		return 0;
-	begin(&whole, HTTP1_WANT_LINES);
+	begin(&whole, 1);
 	feed(&whole, bytes, n);
-	begin(&pieces, HTTP1_WANT_LINES);
+	begin(&pieces, 1);
 	piece = piece_of(bytes, n);
 	for (at = 0; at < n; at += piece)
 		feed(&pieces, bytes + at, n - at < piece ? n - at : piece);

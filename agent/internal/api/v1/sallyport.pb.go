@@ -1918,6 +1918,75 @@ func (*ObserveResponse_Event) isObserveResponse_Item() {}
 
 func (*ObserveResponse_Lost) isObserveResponse_Item() {}
 
+// NamedHeader is a header of a request that the configuration names.
+type NamedHeader struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	There         bool                   `protobuf:"varint,3,opt,name=there,proto3" json:"there,omitempty"` // the request has it
+	Cut           bool                   `protobuf:"varint,4,opt,name=cut,proto3" json:"cut,omitempty"`     // value is not all of it; not there: nobody knows whether the request has it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamedHeader) Reset() {
+	*x = NamedHeader{}
+	mi := &file_sallyport_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamedHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamedHeader) ProtoMessage() {}
+
+func (x *NamedHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamedHeader.ProtoReflect.Descriptor instead.
+func (*NamedHeader) Descriptor() ([]byte, []int) {
+	return file_sallyport_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *NamedHeader) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NamedHeader) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *NamedHeader) GetThere() bool {
+	if x != nil {
+		return x.There
+	}
+	return false
+}
+
+func (x *NamedHeader) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
 // Event is one thing that the kernel told, joined with names.
 type Event struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1965,6 +2034,9 @@ type Event struct {
 	LatencyNs      uint64                 `protobuf:"varint,67,opt,name=latency_ns,json=latencyNs,proto3" json:"latency_ns,omitempty"`                // from the end of the request's head to the answer's status line
 	Alpn           uint32                 `protobuf:"varint,68,opt,name=alpn,proto3" json:"alpn,omitempty"`                                           // of hello: the protocols that are offered; 1: HTTP/1, 2: HTTP/2, 4: others
 	EncryptedHello bool                   `protobuf:"varint,69,opt,name=encrypted_hello,json=encryptedHello,proto3" json:"encrypted_hello,omitempty"` // of hello: there is an encrypted ClientHello inside, or what looks like one
+	UrlQuery       []byte                 `protobuf:"bytes,70,opt,name=url_query,json=urlQuery,proto3" json:"url_query,omitempty"`                    // of request: what follows the path and its question mark, where the configuration asks for it
+	UrlQueryCut    bool                   `protobuf:"varint,71,opt,name=url_query_cut,json=urlQueryCut,proto3" json:"url_query_cut,omitempty"`        // it is not all of it
+	Headers        []*NamedHeader         `protobuf:"bytes,72,rep,name=headers,proto3" json:"headers,omitempty"`                                      // of request: of those that the configuration names
 	Workload       []byte                 `protobuf:"bytes,40,opt,name=workload,proto3" json:"workload,omitempty"`
 	Namespace      string                 `protobuf:"bytes,41,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Pod            string                 `protobuf:"bytes,42,opt,name=pod,proto3" json:"pod,omitempty"`
@@ -1987,7 +2059,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_sallyport_proto_msgTypes[21]
+	mi := &file_sallyport_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2071,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[21]
+	mi := &file_sallyport_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2084,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{21}
+	return file_sallyport_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Event) GetTime() *timestamppb.Timestamp {
@@ -2323,6 +2395,27 @@ func (x *Event) GetEncryptedHello() bool {
 	return false
 }
 
+func (x *Event) GetUrlQuery() []byte {
+	if x != nil {
+		return x.UrlQuery
+	}
+	return nil
+}
+
+func (x *Event) GetUrlQueryCut() bool {
+	if x != nil {
+		return x.UrlQueryCut
+	}
+	return false
+}
+
+func (x *Event) GetHeaders() []*NamedHeader {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
 func (x *Event) GetWorkload() []byte {
 	if x != nil {
 		return x.Workload
@@ -2457,7 +2550,7 @@ type Subject struct {
 
 func (x *Subject) Reset() {
 	*x = Subject{}
-	mi := &file_sallyport_proto_msgTypes[22]
+	mi := &file_sallyport_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2469,7 +2562,7 @@ func (x *Subject) String() string {
 func (*Subject) ProtoMessage() {}
 
 func (x *Subject) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_proto_msgTypes[22]
+	mi := &file_sallyport_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2482,7 +2575,7 @@ func (x *Subject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subject.ProtoReflect.Descriptor instead.
 func (*Subject) Descriptor() ([]byte, []int) {
-	return file_sallyport_proto_rawDescGZIP(), []int{22}
+	return file_sallyport_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Subject) GetContainer() uint64 {
@@ -2753,7 +2846,12 @@ const file_sallyport_proto_rawDesc = "" +
 	"\x0fObserveResponse\x12+\n" +
 	"\x05event\x18\x01 \x01(\v2\x13.sallyport.v1.EventH\x00R\x05event\x12\x14\n" +
 	"\x04lost\x18\x02 \x01(\x04H\x00R\x04lostB\x06\n" +
-	"\x04item\"\xbb\f\n" +
+	"\x04item\"_\n" +
+	"\vNamedHeader\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12\x14\n" +
+	"\x05there\x18\x03 \x01(\bR\x05there\x12\x10\n" +
+	"\x03cut\x18\x04 \x01(\bR\x03cut\"\xb1\r\n" +
 	"\x05Event\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\rR\x04kind\x12/\n" +
@@ -2803,7 +2901,10 @@ const file_sallyport_proto_rawDesc = "" +
 	"\n" +
 	"latency_ns\x18C \x01(\x04R\tlatencyNs\x12\x12\n" +
 	"\x04alpn\x18D \x01(\rR\x04alpn\x12'\n" +
-	"\x0fencrypted_hello\x18E \x01(\bR\x0eencryptedHello\x12\x1a\n" +
+	"\x0fencrypted_hello\x18E \x01(\bR\x0eencryptedHello\x12\x1b\n" +
+	"\turl_query\x18F \x01(\fR\burlQuery\x12\"\n" +
+	"\rurl_query_cut\x18G \x01(\bR\vurlQueryCut\x123\n" +
+	"\aheaders\x18H \x03(\v2\x19.sallyport.v1.NamedHeaderR\aheaders\x12\x1a\n" +
 	"\bworkload\x18( \x01(\fR\bworkload\x12\x1c\n" +
 	"\tnamespace\x18) \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03pod\x18* \x01(\tR\x03pod\x12\x1c\n" +
@@ -2861,7 +2962,7 @@ func file_sallyport_proto_rawDescGZIP() []byte {
 }
 
 var file_sallyport_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sallyport_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_sallyport_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_sallyport_proto_goTypes = []any{
 	(HookState)(0),                // 0: sallyport.v1.HookState
 	(*VersionRequest)(nil),        // 1: sallyport.v1.VersionRequest
@@ -2885,15 +2986,16 @@ var file_sallyport_proto_goTypes = []any{
 	(*Counter)(nil),               // 19: sallyport.v1.Counter
 	(*ObserveRequest)(nil),        // 20: sallyport.v1.ObserveRequest
 	(*ObserveResponse)(nil),       // 21: sallyport.v1.ObserveResponse
-	(*Event)(nil),                 // 22: sallyport.v1.Event
-	(*Subject)(nil),               // 23: sallyport.v1.Subject
-	nil,                           // 24: sallyport.v1.GovernRequest.AnnotationsEntry
-	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*NamedHeader)(nil),           // 22: sallyport.v1.NamedHeader
+	(*Event)(nil),                 // 23: sallyport.v1.Event
+	(*Subject)(nil),               // 24: sallyport.v1.Subject
+	nil,                           // 25: sallyport.v1.GovernRequest.AnnotationsEntry
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
 }
 var file_sallyport_proto_depIdxs = []int32{
 	2,  // 0: sallyport.v1.StatusResponse.agent:type_name -> sallyport.v1.VersionResponse
-	25, // 1: sallyport.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	26, // 1: sallyport.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	6,  // 2: sallyport.v1.StatusResponse.hooks:type_name -> sallyport.v1.Hook
 	7,  // 3: sallyport.v1.StatusResponse.policies:type_name -> sallyport.v1.Policy
 	8,  // 4: sallyport.v1.StatusResponse.workloads:type_name -> sallyport.v1.Workload
@@ -2902,32 +3004,33 @@ var file_sallyport_proto_depIdxs = []int32{
 	5,  // 7: sallyport.v1.StatusResponse.runtimes:type_name -> sallyport.v1.Runtime
 	0,  // 8: sallyport.v1.Hook.state:type_name -> sallyport.v1.HookState
 	9,  // 9: sallyport.v1.Workload.tls:type_name -> sallyport.v1.TLSFile
-	24, // 10: sallyport.v1.GovernRequest.annotations:type_name -> sallyport.v1.GovernRequest.AnnotationsEntry
+	25, // 10: sallyport.v1.GovernRequest.annotations:type_name -> sallyport.v1.GovernRequest.AnnotationsEntry
 	13, // 11: sallyport.v1.ExplainRequest.request:type_name -> sallyport.v1.HTTPRequest
 	14, // 12: sallyport.v1.HTTPRequest.headers:type_name -> sallyport.v1.HTTPHeader
 	16, // 13: sallyport.v1.ExplainResponse.process:type_name -> sallyport.v1.LiveProcess
 	17, // 14: sallyport.v1.ExplainResponse.decision:type_name -> sallyport.v1.Decision
 	18, // 15: sallyport.v1.ExplainResponse.rules:type_name -> sallyport.v1.RuleTrace
-	26, // 16: sallyport.v1.ObserveRequest.since:type_name -> google.protobuf.Timestamp
-	22, // 17: sallyport.v1.ObserveResponse.event:type_name -> sallyport.v1.Event
-	26, // 18: sallyport.v1.Event.time:type_name -> google.protobuf.Timestamp
-	23, // 19: sallyport.v1.Event.subject:type_name -> sallyport.v1.Subject
-	23, // 20: sallyport.v1.Event.target:type_name -> sallyport.v1.Subject
-	1,  // 21: sallyport.v1.Sallyport.Version:input_type -> sallyport.v1.VersionRequest
-	3,  // 22: sallyport.v1.Sallyport.Status:input_type -> sallyport.v1.StatusRequest
-	20, // 23: sallyport.v1.Sallyport.Observe:input_type -> sallyport.v1.ObserveRequest
-	10, // 24: sallyport.v1.Sallyport.Govern:input_type -> sallyport.v1.GovernRequest
-	12, // 25: sallyport.v1.Sallyport.Explain:input_type -> sallyport.v1.ExplainRequest
-	2,  // 26: sallyport.v1.Sallyport.Version:output_type -> sallyport.v1.VersionResponse
-	4,  // 27: sallyport.v1.Sallyport.Status:output_type -> sallyport.v1.StatusResponse
-	21, // 28: sallyport.v1.Sallyport.Observe:output_type -> sallyport.v1.ObserveResponse
-	11, // 29: sallyport.v1.Sallyport.Govern:output_type -> sallyport.v1.GovernResponse
-	15, // 30: sallyport.v1.Sallyport.Explain:output_type -> sallyport.v1.ExplainResponse
-	26, // [26:31] is the sub-list for method output_type
-	21, // [21:26] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	27, // 16: sallyport.v1.ObserveRequest.since:type_name -> google.protobuf.Timestamp
+	23, // 17: sallyport.v1.ObserveResponse.event:type_name -> sallyport.v1.Event
+	27, // 18: sallyport.v1.Event.time:type_name -> google.protobuf.Timestamp
+	24, // 19: sallyport.v1.Event.subject:type_name -> sallyport.v1.Subject
+	24, // 20: sallyport.v1.Event.target:type_name -> sallyport.v1.Subject
+	22, // 21: sallyport.v1.Event.headers:type_name -> sallyport.v1.NamedHeader
+	1,  // 22: sallyport.v1.Sallyport.Version:input_type -> sallyport.v1.VersionRequest
+	3,  // 23: sallyport.v1.Sallyport.Status:input_type -> sallyport.v1.StatusRequest
+	20, // 24: sallyport.v1.Sallyport.Observe:input_type -> sallyport.v1.ObserveRequest
+	10, // 25: sallyport.v1.Sallyport.Govern:input_type -> sallyport.v1.GovernRequest
+	12, // 26: sallyport.v1.Sallyport.Explain:input_type -> sallyport.v1.ExplainRequest
+	2,  // 27: sallyport.v1.Sallyport.Version:output_type -> sallyport.v1.VersionResponse
+	4,  // 28: sallyport.v1.Sallyport.Status:output_type -> sallyport.v1.StatusResponse
+	21, // 29: sallyport.v1.Sallyport.Observe:output_type -> sallyport.v1.ObserveResponse
+	11, // 30: sallyport.v1.Sallyport.Govern:output_type -> sallyport.v1.GovernResponse
+	15, // 31: sallyport.v1.Sallyport.Explain:output_type -> sallyport.v1.ExplainResponse
+	27, // [27:32] is the sub-list for method output_type
+	22, // [22:27] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_proto_init() }
@@ -2946,7 +3049,7 @@ func file_sallyport_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_proto_rawDesc), len(file_sallyport_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
