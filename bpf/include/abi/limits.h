@@ -3,7 +3,7 @@
 
 /* Sizes that the compiler of policies and the kernel programs must agree on. */
 enum limits {
-	ABI_VERSION = 10,    /* raised when a pinned map changes its meaning */
+	ABI_VERSION = 11,    /* raised when a pinned map changes its meaning */
 	RULE_WORDS = 8,	     /* compile.Words */
 	RULE_MAX = 512,	     /* compile.MaxRules */
 	EXE_LEN = 256,	     /* longer paths are LABEL_TRUNCATED */
