@@ -65,6 +65,9 @@ func listenDeaf(addr, first string) error {
 	}); err != nil {
 		return err
 	}
+	if _, err := fmt.Fprintln(os.Stderr, "hears"); err != nil {
+		return err
+	}
 	_, _ = io.Copy(conn, conn) // what was sent back is what counts
 	return nil
 }
@@ -88,6 +91,9 @@ func listenLate(addr string) error {
 		return err
 	}
 	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(os.Stderr, "hears"); err != nil {
 		return err
 	}
 	_, _ = io.Copy(conn, conn) // what was sent back is what counts
@@ -274,8 +280,13 @@ func (s *scene) serveFor(t *testing.T, args ...string) (hear func() error, end f
 		t.Fatalf("%q does not listen", args)
 	}
 	return func() error {
-		_, err := ears.Write([]byte{0})
-		return err
+		if _, err := ears.Write([]byte{0}); err != nil {
+			return err
+		}
+		if !lines.Scan() { // before it is killed: a reset is not for the deaf
+			return errors.New("the server does not hear")
+		}
+		return nil
 	}, end, netip.AddrPortFrom(s.PodAddr, inPort).String()
 }
 
