@@ -158,7 +158,7 @@ __noinline int error_passes(struct __sk_buff *skb, struct gate *gate, const stru
 static __always_inline int http_segment(struct __sk_buff *skb, const struct flow_key *key, __u32 opened, __u32 direction)
 {
 	if (direction == DIR_EGRESS)
-		return opened == DIR_EGRESS ? http_from_client(skb, key) : TCP_NEXT_PASS;
+		return opened == DIR_EGRESS ? http_from_client(skb, key) : http_from_server(skb, key);
 	return opened == DIR_EGRESS ? http_to_client(skb, key) : http_to_server(skb, key);
 }
 

@@ -93,7 +93,7 @@ func TestEveryMapIsDecided(t *testing.T) {
 	}
 }
 
-var named = regexp.MustCompile("^`([a-z/]+)` (Test[A-Za-z]+)$")
+var named = regexp.MustCompile("^`([a-z/]+)` (Test[A-Za-z0-9]+)$")
 
 // TestNamedTestsAreThere: what the table names as a test is one.
 func TestNamedTestsAreThere(t *testing.T) {

@@ -6,7 +6,8 @@
 #include <abi/stream.h>
 
 enum request_limits {
-	H2_ROOM = 5440, /* bytes */
+	H2_ROOM = 5424, /* bytes */
+	H2_TEXT = 4096, /* of them, of the text of HPACK's table, which is the last of it */
 	REQUEST_ROOMS = 4, /* read in by one processor at a time, by programs that interrupt each other */
 };
 
@@ -102,6 +103,15 @@ struct h2_room {
 	__u64 word[H2_ROOM / 8];
 };
 
+/* The same but for the text. */
+struct h2_before {
+	__u64 word[(H2_ROOM - H2_TEXT) / 8];
+};
+
+struct h2_text {
+	__u64 word[H2_TEXT / 8];
+};
+
 /* The ClientHello of a connection at the gate. */
 struct hello_conn {
 	struct hello now;
@@ -127,6 +137,6 @@ struct passed {
 	__u32 end;   /* enum http_end; HTTP_END_SILENT: it goes on */
 	__u32 place; /* of the answer's first byte: behind all that the server has said */
 	__u32 on;    /* HTTP_END_STREAM: that stream */
-	__u32 said;  /* PASSED_SAID: behind the last byte that has passed to a client in the pod */
+	__u32 said;  /* PASSED_SAID: behind the last byte that has passed to the client; where that is not in the pod, since the end */
 	__u32 flags; /* enum passed_flags */
 };

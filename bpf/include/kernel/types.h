@@ -54,6 +54,7 @@ struct sk_buff {
 	struct sock *sk;
 	unsigned char *head;
 	unsigned int end; /* of its data, from head: there begins struct skb_shared_info */
+	unsigned int data_len; /* of its data that lies elsewhere */
 };
 
 struct skb_shared_info {

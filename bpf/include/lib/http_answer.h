@@ -101,7 +101,8 @@ static __noinline int http2_answer_on(struct __sk_buff *skb, const struct passed
 
 /*
  * Settles where the answer begins, with its first segment. What the server said while its client's request was being judged
- * has passed meanwhile: to a client in the pod as far as gate_tc has seen, to another as far as it says when it comes again.
+ * has passed meanwhile, as far as gate_tc has seen: to a client in the pod at any time; to another since the denial. What a server
+ * in the pod was sending at that very instant its socket may not have counted: that is told by the client when it comes again.
  */
 static __always_inline void http_place(struct passed *passed, const struct tcp_seen *seen)
 {
@@ -111,10 +112,13 @@ static __always_inline void http_place(struct passed *passed, const struct tcp_s
 		passed->place = passed->said;
 	if (seq_past(seen->ack, passed->place) > 0)
 		passed->place = seen->ack;
-	passed->flags |= PASSED_PLACED;
+	__sync_fetch_and_or(&passed->flags, PASSED_PLACED);
 }
 
-/* A segment passes to a client in the pod. A function of its own for its stack. */
+/*
+ * A segment of a server passes to its client. Returns 0: it may not, as an answer stands in the place of its bytes. A function of
+ * its own for its stack.
+ */
 static __noinline int http_say(struct __sk_buff *skb, struct passed *passed)
 {
 	struct segment seg;
@@ -122,12 +126,14 @@ static __noinline int http_say(struct __sk_buff *skb, struct passed *passed)
 
 	if (!passed || !segment_read(skb, ETHER_LEN, 0, &seg))
 		return 0;
+	if (passed->flags & PASSED_PLACED)
+		return !seg.len || seg.flags & TCP_FIN; /* that answer comes by here itself, and has its end */
 	end = seg.seq + seg.len;
 	if (passed->flags & PASSED_SAID && seq_past(end, passed->said) <= 0)
-		return 0;
+		return 1;
 	passed->said = end;
-	passed->flags |= PASSED_SAID;
-	return 0;
+	__sync_fetch_and_or(&passed->flags, PASSED_SAID);
+	return 1;
 }
 
 /*
@@ -220,6 +226,15 @@ __noinline int http_to_client(struct __sk_buff *skb, const struct flow_key *flow
 	return tcp_reset_back(skb, &seen);
 }
 
+/*
+ * Makes the bytes of a segment its own, so that a client on the same node cannot change them when they were read. No memory:
+ * it is dropped, and comes again.
+ */
+static __always_inline int http_own(struct __sk_buff *skb)
+{
+	return segment_is_shared(skb) && bpf_skb_pull_data(skb, skb->len) ? TCP_NEXT_DROP : TCP_NEXT_PASS;
+}
+
 /* A segment from outside to a server in the pod. Returns an enum tcp_next. */
 __noinline int http_to_server(struct __sk_buff *skb, const struct flow_key *flow)
 {
@@ -232,7 +247,7 @@ __noinline int http_to_server(struct __sk_buff *skb, const struct flow_key *flow
 	key = *flow;
 	passed = bpf_map_lookup_elem(&passed_by_flow, &key);
 	if (!passed || !passed->end)
-		return TCP_NEXT_PASS;
+		return http_own(skb);
 	if (!tcp_read(skb, &seen))
 		return TCP_NEXT_DROP;
 	if (seen.flags & TCP_RST)
@@ -242,4 +257,27 @@ __noinline int http_to_server(struct __sk_buff *skb, const struct flow_key *flow
 		return TCP_NEXT_PASS;
 	}
 	return http_ended(skb, passed, &seen, 0);
+}
+
+/*
+ * A segment of a server in the pod to its client. Behind a denial it passes until the answer to that begins; a server that has missed
+ * its reset hears it then. Returns an enum tcp_next.
+ */
+__noinline int http_from_server(struct __sk_buff *skb, const struct flow_key *flow)
+{
+	struct tcp_seen seen = {};
+	struct passed *passed;
+	struct flow_key key;
+
+	if (!flow)
+		return TCP_NEXT_DROP;
+	key = *flow;
+	passed = bpf_map_lookup_elem(&passed_by_flow, &key);
+	if (!passed || !passed->end)
+		return TCP_NEXT_PASS;
+	if (http_say(skb, passed))
+		return TCP_NEXT_PASS;
+	if (!tcp_read(skb, &seen) || seen.flags & TCP_RST || !(seen.flags & TCP_ACK))
+		return TCP_NEXT_DROP;
+	return tcp_reset_back(skb, &seen);
 }

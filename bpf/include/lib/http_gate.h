@@ -81,18 +81,20 @@ static __always_inline __u32 reading_end(struct reading *g, __u32 verdict)
 }
 
 /* Puts a segment in order. Returns an enum stream_order. Its stack is its own. */
-__noinline int reading_order(struct __sk_buff *skb, struct requests *requests, struct segment *seg)
+__noinline int reading_order(struct __sk_buff *skb, struct requests *requests, struct request_room *room)
 {
+	struct segment *seg;
 	int order;
 
-	if (!requests || !seg)
+	if (!requests || !room)
 		return STREAM_DROP;
+	seg = &room->segment;
 	order = stream_order(&requests->stream, seg);
 	if (!seg->again)
 		return order;
 	requests->now = requests->before;
 	hello_keep(skb, requests, 1);
-	http2_keep(skb, requests, 1);
+	http2_keep(skb, requests, room, 1);
 	return order;
 }
 
@@ -129,7 +131,7 @@ static __always_inline __u32 reading_run(struct reading *g)
 
 	if (is_given_up(requests, g->room->query.revision))
 		return VERDICT_ALLOW; /* Audit */
-	order = reading_order(g->skb, requests, seg);
+	order = reading_order(g->skb, requests, g->room);
 	if (seg->again)
 		g->room->unread = 0;
 	if (seg->flags & TCP_URG && !(seg->flags & (TCP_SYN | TCP_RST)))
@@ -140,20 +142,22 @@ static __always_inline __u32 reading_run(struct reading *g)
 		return VERDICT_DROP;
 	else if (order == STREAM_LOST)
 		flaw = FLAW_MIDWAY;
-	else if (seg->out && seg->len > seg->free && segment_is_shared(g->skb))
+	else if (seg->len > seg->free && segment_is_shared(g->skb))
 		flaw = FLAW_SHARED;
 	if (flaw)
 		requests_give_up(requests, flaw);
 	if (!seg->out) {
 		requests->before = *r;
 		hello_keep(g->skb, requests, 0);
-		http2_keep(g->skb, requests, 0);
+		http2_keep(g->skb, requests, g->room, 0);
 	}
 	g->room->at = seg->at;
 	g->room->end = seg->at + seg->len;
 	g->room->verdict = VERDICT_NONE;
 	g->room->parse.pos = g->room->parse.len = g->room->others = g->room->told = 0;
 	reading_bytes(g);
+	if (!seg->out)
+		http2_keep_text(g->skb, requests, g->room);
 	if (order == STREAM_READ && verdict_passes(g->room->verdict))
 		stream_read(&requests->stream, seg, seg->out ? 0 : bpf_ktime_get_ns());
 	return reading_end(g, g->room->verdict);

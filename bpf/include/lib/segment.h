@@ -92,16 +92,20 @@ enum shared_flags {
 	SHARED_FRAG = 2,      /* SKBFL_SHARED_FRAG: also of sendfile, splice, vmsplice */
 };
 
-/* Whether bytes of a packet that leaves lie in memory that somebody else can write. Unreadable: yes (closed). */
+/*
+ * Whether bytes of a packet lie in memory that somebody else can write: as it leaves, or comes in from the same node.
+ * Unreadable: yes (closed).
+ */
 static __always_inline int segment_is_shared(struct __sk_buff *skb)
 {
+	unsigned int end = 0, outside = 0; /* of its head, which is its own */
 	unsigned char *head = 0;
-	unsigned int end = 0;
 	__u8 flags = 0;
 
 	if (segment_peek(head, skb, struct sk_buff, head) ||
 	    segment_peek(end, skb, struct sk_buff, end) ||
+	    segment_peek(outside, skb, struct sk_buff, data_len) ||
 	    segment_peek(flags, head + end, struct skb_shared_info, flags))
 		return 1;
-	return flags & (SHARED_ZERO_COPY | SHARED_FRAG);
+	return outside && flags & (SHARED_ZERO_COPY | SHARED_FRAG);
 }

@@ -37,9 +37,18 @@ struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct h2_room);
+	__type(value, struct h2_before);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } h2_before_by_sock SEC(".maps");
+
+/* The text that belongs to it, only while bytes that may not have been taken have overwritten some of it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct h2_text);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} h2_text_by_sock SEC(".maps");
 
 /* Only connections of TLS have it where rules have serverNames. */
 struct {

@@ -219,8 +219,10 @@ static __always_inline void hpack_emit(struct hpack *h, __u8 c)
 		return;
 	}
 	h->budget--;
-	if (h->keep)
+	if (h->keep) {
 		h->ring[(h->write + h->name + h->value) & (HPACK_RING - 1)] = c;
+		h->wrote += h->wrote < HPACK_RING;
+	}
 	if (h->part == HPACK_NAME)
 		h->name++;
 	else

@@ -71,6 +71,7 @@ struct hpack {
 	__u16 from;    /* where due text lies, in the ring or the static text */
 	__u16 due;     /* bytes of it */
 	__u16 source;  /* the entry that it is taken from, as its number in the tables */
+	__u16 wrote;   /* bytes written to the ring since who reads made it 0; HPACK_RING: or more */
 	__u8 due_static; /* 1: it lies in the static text */
 	__u8 whole;    /* 1: the field is an entry, and its value will be due behind its name */
 	__u8 ended;    /* 1: the name, or the value, is complete */
@@ -88,10 +89,21 @@ struct hpack {
 	__u8 newest;   /* entry */
 	__u8 count;    /* of entries */
 	__u8 error;    /* enum hpack_error */
-	__u8 pad[3];
+	__u8 pad[1];
 	struct hpack_entry entry[HPACK_ENTRIES];
 	__u8 ring[HPACK_RING];
 };
+
+/*
+ * Whether a byte of the table as it was, or of the field that was being decoded, may have been overwritten since: what was
+ * written has first the place that they left.
+ */
+static __always_inline int hpack_is_overwritten(const struct hpack *h, const struct hpack *was)
+{
+	__u32 text = was->size - was->count * HPACK_OVERHEAD + was->name + was->value;
+
+	return h->wrote + text > HPACK_RING;
+}
 
 static __always_inline void hpack_start(struct hpack *h)
 {

@@ -36,6 +36,8 @@ const (
 	GateSKBMapGateSlots         = "gate_slots"
 	GateSKBMapH2BeforeBySock    = "h2_before_by_sock"
 	GateSKBMapH2BySock          = "h2_by_sock"
+	GateSKBMapH2TextBySock      = "h2_text_by_sock"
+	GateSKBMapH2Texts           = "h2_texts"
 	GateSKBMapHelloBySock       = "hello_by_sock"
 	GateSKBMapIdentityByAddr    = "identity_by_addr"
 	GateSKBMapIdsByContainer    = "ids_by_container"
@@ -148,6 +150,8 @@ type GateSKBMapSpecs struct {
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
+	H2TextBySock      *ebpf.MapSpec `ebpf:"h2_text_by_sock"`
+	H2Texts           *ebpf.MapSpec `ebpf:"h2_texts"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
@@ -234,6 +238,8 @@ type GateSKBMaps struct {
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
+	H2TextBySock      *ebpf.Map `ebpf:"h2_text_by_sock"`
+	H2Texts           *ebpf.Map `ebpf:"h2_texts"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
@@ -296,6 +302,8 @@ func (m *GateSKBMaps) Close() error {
 		m.GateSlots,
 		m.H2BeforeBySock,
 		m.H2BySock,
+		m.H2TextBySock,
+		m.H2Texts,
 		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,

@@ -59,6 +59,7 @@ type exchange struct {
 	want    uint32
 	said    string      // for redirected: what the answer carries
 	is      *layers.TCP // its sequence numbers and flags
+	saidTo  uint32      // not 0: up to where the server has said something by then
 }
 
 // want is a segment's place and flags.
@@ -135,7 +136,12 @@ func endings(inward bool) (all []exchange) {
 			exchange{name: "what the server says then", passed: denied, back: true, segment: segment(5000, 1000, "PA"), payload: "HTTP", want: redirected, is: said(1000, 5004, "RA")},
 			exchange{name: "a reset by the server", passed: denied, back: true, segment: segment(5000, 1000, "RA"), want: drop})
 	} else {
-		all = append(all, exchange{name: "another connection", passed: denied, segment: segment(77, 0, "S"), want: next})
+		all = append(all,
+			exchange{name: "another connection", passed: denied, segment: segment(77, 0, "S"), want: next},
+			exchange{name: "what the server says then", passed: denied, back: true, segment: segment(5000, 1000, "PA"), payload: "HTTP", want: next, saidTo: 5004},
+			exchange{name: "what it said before comes again", passed: busy, back: true, segment: segment(5000, 1000, "PA"), payload: "HTTP", want: next, saidTo: 5010},
+			exchange{name: "what it says behind the answer", passed: begun, back: true, segment: segment(5000, 1000, "PA"), payload: "HTTP", want: redirected, is: said(1000, 5004, "RA")},
+			exchange{name: "the answer itself", passed: begun, back: true, segment: segment(5000, 1003, "PAF"), payload: answer, want: next})
 	}
 	for i := range all {
 		all[i].inward = inward
@@ -204,8 +210,13 @@ func (x exchange) check(t *testing.T, w *world, ip6, stamped bool) {
 		}
 	}
 	x.run(t, w, ip6, stamped)
-	if err := w.passed.Lookup(key, &passed{}); x.segment.SYN && x.passed != nil && err == nil {
+	var then passed
+	err := w.passed.Lookup(key, &then)
+	if x.segment.SYN && x.passed != nil && err == nil {
 		t.Error("the end of one connection is left to the next")
+	}
+	if x.saidTo != 0 && (err != nil || then.Said != x.saidTo || then.Flags != heSaid) {
+		t.Errorf("the server has said what is before %d (%v), want %d", then.Said, err, x.saidTo)
 	}
 }
 

@@ -213,6 +213,7 @@ type KernelH2 struct {
 		From      uint16
 		Due       uint16
 		Source    uint16
+		Wrote     uint16
 		DueStatic uint8
 		Whole     uint8
 		Ended     uint8
@@ -230,7 +231,7 @@ type KernelH2 struct {
 		Newest    uint8
 		Count     uint8
 		Error     uint8
-		Pad       [3]uint8
+		Pad       [1]uint8
 		Entry     [128]struct {
 			_     structs.HostLayout
 			At    uint16
@@ -492,6 +493,8 @@ const (
 	KernelMapGateSlots          = "gate_slots"
 	KernelMapH2BeforeBySock     = "h2_before_by_sock"
 	KernelMapH2BySock           = "h2_by_sock"
+	KernelMapH2TextBySock       = "h2_text_by_sock"
+	KernelMapH2Texts            = "h2_texts"
 	KernelMapHelloBySock        = "hello_by_sock"
 	KernelMapIdentityByAddr     = "identity_by_addr"
 	KernelMapIdsByContainer     = "ids_by_container"
@@ -634,6 +637,8 @@ type KernelMapSpecs struct {
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
+	H2TextBySock      *ebpf.MapSpec `ebpf:"h2_text_by_sock"`
+	H2Texts           *ebpf.MapSpec `ebpf:"h2_texts"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
@@ -736,6 +741,8 @@ type KernelMaps struct {
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
+	H2TextBySock      *ebpf.Map `ebpf:"h2_text_by_sock"`
+	H2Texts           *ebpf.Map `ebpf:"h2_texts"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
@@ -795,6 +802,8 @@ func (m *KernelMaps) Close() error {
 		m.GateSlots,
 		m.H2BeforeBySock,
 		m.H2BySock,
+		m.H2TextBySock,
+		m.H2Texts,
 		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,

@@ -64,6 +64,7 @@ type StreamsH2 struct {
 		From      uint16
 		Due       uint16
 		Source    uint16
+		Wrote     uint16
 		DueStatic uint8
 		Whole     uint8
 		Ended     uint8
@@ -81,7 +82,7 @@ type StreamsH2 struct {
 		Newest    uint8
 		Count     uint8
 		Error     uint8
-		Pad       [3]uint8
+		Pad       [1]uint8
 		Entry     [128]struct {
 			_     structs.HostLayout
 			At    uint16

@@ -47,6 +47,14 @@ func TestMain(m *testing.M) {
 		err = call(os.Args[2], os.Args[3])
 	case len(os.Args) == 5 && os.Args[1] == repairArg:
 		err = repaired(os.Args[2], os.Args[3], os.Args[4])
+	case len(os.Args) == 3 && os.Args[1] == speakArg:
+		err = speak(os.Args[2])
+	case len(os.Args) == 5 && os.Args[1] == amidArg:
+		err = amidTimes(os.Args[2], os.Args[3], os.Args[4], func(f func() error) error { return f() })
+	case len(os.Args) == 3 && os.Args[1] == lateArg:
+		err = listenLate(os.Args[2])
+	case len(os.Args) == 4 && os.Args[1] == deafArg:
+		err = listenDeaf(os.Args[2], os.Args[3])
 	case len(os.Args) == 5 && os.Args[1] == waysArg:
 		err = sayIn(os.Args[2], os.Args[3], os.Args[4])
 	default:

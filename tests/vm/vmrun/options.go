@@ -13,7 +13,7 @@ import (
 
 // defaultModules is what the tests of this project need beyond what the kernels have built in. A name ending in "?"
 // is left out where the kernel has no such module. Nothing is loaded on demand in the guest: there is no modprobe.
-const defaultModules = "tls,veth,sch_ingress,cls_bpf,dummy?,netkit?,aesni_intel?,gcm?,ghash_generic?,chacha_generic?,chacha?,poly1305_generic?,chacha20poly1305?,overlay,af_packet?," +
+const defaultModules = "tls,veth,sch_ingress,sch_tbf,cls_bpf,dummy?,netkit?,aesni_intel?,gcm?,ghash_generic?,chacha_generic?,chacha?,poly1305_generic?,chacha20poly1305?,overlay,af_packet?," +
 	"tun?,inet_diag?,tcp_diag?,udp_diag?,8021q?,sctp?,vsock?,vsock_loopback?"
 
 const (
