@@ -872,6 +872,7 @@ const (
 	ABIMapGateSlots         = "gate_slots"
 	ABIMapH2BeforeBySock    = "h2_before_by_sock"
 	ABIMapH2BySock          = "h2_by_sock"
+	ABIMapH2StatusBySock    = "h2_status_by_sock"
 	ABIMapHelloBySock       = "hello_by_sock"
 	ABIMapIdentityByAddr    = "identity_by_addr"
 	ABIMapIdsByContainer    = "ids_by_container"
@@ -1017,6 +1018,7 @@ type ABIMapSpecs struct {
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.MapSpec `ebpf:"h2_status_by_sock"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
@@ -1140,6 +1142,7 @@ type ABIMaps struct {
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.Map `ebpf:"h2_status_by_sock"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
@@ -1195,6 +1198,7 @@ func (m *ABIMaps) Close() error {
 		m.GateSlots,
 		m.H2BeforeBySock,
 		m.H2BySock,
+		m.H2StatusBySock,
 		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,

@@ -36,6 +36,7 @@ const (
 	GateSKBMapGateSlots         = "gate_slots"
 	GateSKBMapH2BeforeBySock    = "h2_before_by_sock"
 	GateSKBMapH2BySock          = "h2_by_sock"
+	GateSKBMapH2StatusBySock    = "h2_status_by_sock"
 	GateSKBMapHelloBySock       = "hello_by_sock"
 	GateSKBMapIdentityByAddr    = "identity_by_addr"
 	GateSKBMapIdsByContainer    = "ids_by_container"
@@ -146,6 +147,7 @@ type GateSKBMapSpecs struct {
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.MapSpec `ebpf:"h2_status_by_sock"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
@@ -230,6 +232,7 @@ type GateSKBMaps struct {
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.Map `ebpf:"h2_status_by_sock"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
@@ -290,6 +293,7 @@ func (m *GateSKBMaps) Close() error {
 		m.GateSlots,
 		m.H2BeforeBySock,
 		m.H2BySock,
+		m.H2StatusBySock,
 		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,

@@ -489,6 +489,7 @@ const (
 	KernelMapGateSlots          = "gate_slots"
 	KernelMapH2BeforeBySock     = "h2_before_by_sock"
 	KernelMapH2BySock           = "h2_by_sock"
+	KernelMapH2StatusBySock     = "h2_status_by_sock"
 	KernelMapHelloBySock        = "hello_by_sock"
 	KernelMapIdentityByAddr     = "identity_by_addr"
 	KernelMapIdsByContainer     = "ids_by_container"
@@ -629,6 +630,7 @@ type KernelMapSpecs struct {
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.MapSpec `ebpf:"h2_status_by_sock"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
@@ -729,6 +731,7 @@ type KernelMaps struct {
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.Map `ebpf:"h2_status_by_sock"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
@@ -786,6 +789,7 @@ func (m *KernelMaps) Close() error {
 		m.GateSlots,
 		m.H2BeforeBySock,
 		m.H2BySock,
+		m.H2StatusBySock,
 		m.HelloBySock,
 		m.IdentityByAddr,
 		m.IdsByContainer,
