@@ -326,8 +326,10 @@ static __always_inline __u8 read_packet(struct __sk_buff *skb, const struct pass
 		return resolve(skb, passage, state);
 	if (has_requests(passage, verdict))
 		return http_pass(skb, &passage->key, state, passage->out);
-	if (passage->state == FLOW_HTTP && verdict_passes(verdict) && tells_allowed())
+	if (passage->state == FLOW_HTTP && verdict_passes(verdict) && tells_allowed()) {
 		response_see(skb, &passage->key, state, passage->out);
+		h2_status_see(skb, &passage->key, state, passage->out);
+	}
 	return verdict;
 }
 

@@ -23,7 +23,7 @@ fuzz() { # parser executions program
 	sed -n "s/^stat::number_of_executed_units: */$1: executions /p" "$build/$1.log"
 }
 
-for parser in http1 http2 clienthello dns; do
+for parser in http1 http2 http2_status clienthello dns; do
 	max=300
 	mkdir -p "$build/$parser.found"
 	n=0

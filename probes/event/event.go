@@ -266,5 +266,5 @@ type Event struct {
 
 	Asked   uint64        // for KindRequest and KindResponse: when the request was told, CLOCK_BOOTTIME in ns; with the connection it joins them
 	Status  uint16        // for KindResponse: 200 to 599, or 101; hostile as all that a server says
-	Latency time.Duration // for KindResponse: from the end of the request's head to the answer's status line
+	Latency time.Duration // for KindResponse: from the end of the request's head to the answer's status line, or over HTTP/2 the end of its head
 }

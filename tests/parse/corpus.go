@@ -12,7 +12,7 @@ import (
 //go:embed testdata/corpus/*.hex
 var corpora embed.FS
 
-// Corpus is what was kept of the inputs that libFuzzer found for a parser: http1, http2, clienthello, dns.
+// Corpus is what was kept of the inputs that libFuzzer found for a parser: http1, http2, http2_status, clienthello, dns.
 func Corpus(t testing.TB, parser string) (inputs [][]byte) {
 	t.Helper()
 	text, err := corpora.ReadFile("testdata/corpus/" + parser + ".hex")

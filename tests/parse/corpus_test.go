@@ -19,6 +19,14 @@ func TestCorpusOfHTTP2(t *testing.T) {
 	}
 }
 
+func TestCorpusOfStatuses(t *testing.T) {
+	p := start(t, "http2_status.c")
+	for _, input := range Corpus(t, "http2_status") {
+		compareStatuses(t, p, input, 1)
+		compareStatuses(t, p, input, len(input))
+	}
+}
+
 func TestCorpusOfClientHellos(t *testing.T) {
 	p := StartClientHello(t)
 	for _, input := range Corpus(t, "clienthello") {

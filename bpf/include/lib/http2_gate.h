@@ -9,6 +9,7 @@
  */
 #include <lib/hello_gate.h>
 #include <lib/request_h2.h>
+#include <lib/response_h2_gate.h>
 
 _Static_assert(sizeof(struct h2) <= sizeof(struct h2_room), "fits");
 _Static_assert(__builtin_offsetof(struct h2, hpack.ring) == sizeof(struct h2_before), "all but the text");
@@ -61,6 +62,7 @@ __noinline int http2_begin(struct __sk_buff *skb, struct requests *requests, con
 	http1_begin(&requests->now.parser, seed, 0);
 	request_h2_begin(h, REQUEST_H2_PREFACE);
 	h->user.request.parser.seed = seed;
+	h2_status_begin(skb, room);
 	requests->carries = CARRIES_HTTP2;
 	return 1;
 }

@@ -45,6 +45,8 @@ static __always_inline __u32 reading_judge(struct reading *g, int hello)
 		g->requests->end = http_end_of(room, g->requests, verdict, flaw);
 	if (verdict != VERDICT_ALLOW || room->flags & CONTROL_TELL_CONNECT)
 		tell_request(room, g->owner, flaw);
+	if (g->h2 && room->told && !flaw && verdict_passes(verdict))
+		h2_status_await(g->skb, room, g->h2->stream);
 	said_forget(&room->said);
 	detail_forget(room->place, room->flags, 0);
 	if (hello)

@@ -3,7 +3,7 @@
 /*
  * What is reported of the answer to an HTTP/1 request that was told and passes: its status, and how long it took. Where
  * it begins is known because clients wait for one answer before they ask again: the next byte from the server. Who asks
- * twice at once (pipelining) is told no answer, since it is not followed where one ends.
+ * twice at once (pipelining) is told no answer, since it is not followed where one ends. Of HTTP/2: lib/response_h2.h.
  *
  * Nothing is decided by it, so everything here fails open: an answer that cannot be read or kept is not told.
  */
@@ -54,16 +54,23 @@ struct response_of {
 	__u64 direction; /* enum direction: of the request */
 };
 
-/* Tells a response that has begun, once. step: who has read it, as in tell_said(). */
-static __always_inline int tell_response(struct response *r, const struct response_of *of, const struct label *owner,
-					 __u8 step)
+/* When the request was told whose response has begun, once; 0: another processor tells it. */
+static __always_inline __u64 response_asked(struct response *r)
+{
+	return __sync_lock_test_and_set(&r->asked_ns, 0);
+}
+
+/*
+ * Tells a response that has begun to the request that was told at asked; 0: there is none. step: who has read it, as in
+ * tell_said().
+ */
+static __always_inline int tell_response(__u64 asked, __u32 status, const struct response_of *of,
+					 const struct label *owner, __u8 step)
 {
 	struct ev_response *event;
-	__u64 asked;
 
-	asked = __sync_lock_test_and_set(&r->asked_ns, 0);
 	if (!asked)
-		return 0; /* another processor has told it */
+		return 0;
 	event = tell_flow(struct ev_response);
 	if (!event)
 		return 0; /* counted */
@@ -75,7 +82,7 @@ static __always_inline int tell_response(struct response *r, const struct respon
 	__builtin_memcpy(event->remote, of->key.remote, sizeof(event->remote));
 	event->local_port = of->key.local_port;
 	event->remote_port = of->key.remote_port;
-	event->status = r->code;
+	event->status = status;
 	event->direction = of->direction;
 	event->step = step;
 	bpf_ringbuf_submit(event, tell_flow_flags());

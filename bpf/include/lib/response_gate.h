@@ -42,11 +42,11 @@ static __always_inline int response_segment(struct __sk_buff *skb, struct respon
 }
 
 /* Global: its stack is its own. */
-__noinline int gate_responded(struct response *r, const struct response_of *of, const struct label *owner)
+__noinline int gate_responded(__u64 asked, __u32 status, const struct response_of *of, const struct label *owner)
 {
-	if (!r || !of || !owner)
+	if (!of || !owner)
 		return 0;
-	return tell_response(r, of, owner, STEP_GATE);
+	return tell_response(asked, status, of, owner, STEP_GATE);
 }
 
 /* A packet of a connection whose requests are told, in the direction of answers. */
@@ -73,5 +73,5 @@ __noinline int response_see(struct __sk_buff *skb, const struct flow_key *key, c
 		return 0;
 	of.key = *key;
 	of.direction = out ? DIR_INGRESS : DIR_EGRESS;
-	return gate_responded(r, &of, &state->owner);
+	return gate_responded(response_asked(r), r->code, &of, &state->owner);
 }

@@ -78,6 +78,7 @@ static __always_inline void tap_end(__u64 object)
 	bpf_map_delete_elem(&conn_by_object, &key);
 	bpf_map_delete_elem(&h2_by_object, &key);
 	bpf_map_delete_elem(&response_by_object, &key);
+	bpf_map_delete_elem(&h2_status_by_object, &key);
 }
 
 /*

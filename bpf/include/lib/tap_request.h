@@ -48,6 +48,7 @@ struct tap_feed {
 	struct h2 *h2; /* NULL: it is HTTP/1 */
 	struct request_room *room;
 	struct label *label;
+	struct tls_key key;
 };
 
 /* The request that is being read. */
@@ -179,8 +180,11 @@ static long tap_step(__u32 index, void *data)
 	}
 	if (!feed->h2)
 		feed->conn->speaks = TLS_SPEAKS_HTTP1;
-	if (tap_judge(feed->conn, tap_request(feed), room, feed->label) && event == HTTP1_HEAD)
+	if (tap_judge(feed->conn, tap_request(feed), room, feed->label) && event == HTTP1_HEAD) {
+		if (feed->h2 && room->told)
+			tap_h2_expect(&feed->key, feed->h2->stream, room->told_ns);
 		return 0;
+	}
 	room->ended = 1;
 	return 1;
 }
@@ -255,7 +259,7 @@ static __always_inline void tap_read_in(struct tap_feed *feed, const struct tls_
  */
 static __always_inline void tap_read(const struct tls_key *key, struct tls_conn *conn, const void *bytes, __u64 len)
 {
-	struct tap_feed feed = {.conn = conn};
+	struct tap_feed feed = {.conn = conn, .key = *key};
 	struct control *c = control_get();
 	struct request_room *room;
 

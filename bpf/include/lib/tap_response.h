@@ -2,8 +2,8 @@
 #pragma once
 /*
  * READ in TLS libraries, what is read: the first bytes of the answer to an HTTP/1 request that was told, see
- * lib/response.h. These probes are attached only where allowed calls are told. Everything here fails open: an answer
- * that cannot be read or kept is not told.
+ * lib/response.h, and all that comes over HTTP/2, see lib/response_h2.h. These probes are attached only where allowed calls
+ * are told. Everything here fails open: an answer that cannot be read or kept is not told.
  */
 #include <lib/response.h>
 #include <lib/tap_request.h>
@@ -16,7 +16,7 @@ struct {
 	__type(value, struct response);
 } response_by_object SEC(".maps");
 
-/* A read that the running thread is in, of an object whose response is awaited. */
+/* A read that the running thread is in, of an object whose responses are read. */
 struct tls_reading {
 	__u64 object; /* 0: none */
 	__u64 bytes;  /* where the library leaves what was read */
@@ -39,12 +39,20 @@ static __always_inline struct response *tap_awaited(const struct tls_key *key)
 	return r && r->asked_ns ? r : 0;
 }
 
+/* What is followed of an object that speaks HTTP/2; NULL: it does not, or no more of it is read. */
+static __always_inline struct h2_status *tap_followed(const struct tls_key *key)
+{
+	struct h2_status *s = bpf_map_lookup_elem(&h2_status_by_object, key);
+
+	return s && !s->lost ? s : 0;
+}
+
 /* A read begins that may bring the response. */
 static __always_inline int tap_reads(struct tls_key key, const void *bytes, const void *got)
 {
 	struct tls_reading *reading;
 
-	if (!tap_awaited(&key))
+	if (!tap_awaited(&key) && !tap_followed(&key))
 		return 0;
 	reading = bpf_task_storage_get(&reading_by_task, bpf_get_current_task_btf(), 0,
 				       BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -56,8 +64,8 @@ static __always_inline int tap_reads(struct tls_key key, const void *bytes, cons
 	return 0;
 }
 
-/* Tells the response on the connection of an object, to the running task. */
-static __always_inline int tap_responded(struct response *r, const struct tls_key *key)
+/* Tells a response on the connection of an object, to the running task. Inline: no map takes the key of a global function. */
+static __always_inline int tap_responded(__u64 asked, __u32 status, const struct tls_key *key)
 {
 	struct tls_conn *conn = bpf_map_lookup_elem(&conn_by_object, key);
 	struct response_of of = {.direction = DIR_EGRESS};
@@ -66,7 +74,7 @@ static __always_inline int tap_responded(struct response *r, const struct tls_ke
 	if (!conn || !label)
 		return 0;
 	tap_flow(&of.key, conn);
-	return tell_response(r, &of, label, STEP_TAP);
+	return tell_response(asked, status, &of, label, STEP_TAP);
 }
 
 /* The first got bytes of what was read are there. */
@@ -87,13 +95,69 @@ static __always_inline int tap_answer(const struct tls_key *key, const void *byt
 		r->asked_ns = 0;
 	if (event == STATUS_INTERIM)
 		response_again(r, 0);
-	return event == STATUS_DONE ? tap_responded(r, key) : 0;
+	return event == STATUS_DONE ? tap_responded(response_asked(r), r->code, key) : 0;
+}
+
+/* What was read over HTTP/2 of an object. */
+struct tap_piece {
+	struct h2_status *s;
+	struct tls_key key;
+};
+
+/* Loads the next bytes. Returns 0: there are none, or they cannot be read, and the connection is lost. */
+static __always_inline int tap_piece_load(struct h2_status *s)
+{
+	struct h2_status_piece *piece = &s->piece;
+	__u32 n;
+
+	if (!piece->left)
+		return 0;
+	n = h2_status_chunk(piece) + 1;
+	if (bpf_probe_read_user(piece->chunk, n, (void *)piece->at)) {
+		h2_status_lose(s);
+		return 0;
+	}
+	h2_status_loaded(piece, n);
+	return 1;
+}
+
+static long tap_piece_step(__u32 index, void *data)
+{
+	struct tap_piece *g = data;
+	struct h2_status *s = g->s;
+	__u32 status;
+
+	if (!h2_status_skip(s)) {
+		if (s->piece.pos >= s->piece.len && !tap_piece_load(s))
+			return 1;
+		h2_status_next(s);
+	}
+	if (s->lost)
+		return 1;
+	if (!s->whole)
+		return 0;
+	status = h2_status_head(s);
+	if (status)
+		tap_responded(h2_status_asked(s), status, &g->key);
+	return 0;
+}
+
+/* got bytes were read of an object that is followed. */
+static __always_inline int tap_follow(struct h2_status *s, const struct tls_key *key, const void *bytes, __u64 got)
+{
+	struct tap_piece g = {.s = s, .key = *key};
+
+	h2_status_give(s, (__u64)bytes, got);
+	bpf_loop(H2_STATUS_STEPS, tap_piece_step, &g, 0);
+	h2_status_given(s);
+	return 0;
 }
 
 /* A read ends: got is what it returned. */
 static __always_inline int tap_got(struct tls_key key, __s64 got)
 {
 	struct tls_reading *reading;
+	struct h2_status *s;
 
 	reading = bpf_task_storage_get(&reading_by_task, bpf_get_current_task_btf(), 0, 0);
 	if (!reading || !reading->object)
@@ -102,7 +166,12 @@ static __always_inline int tap_got(struct tls_key key, __s64 got)
 	reading->object = 0;
 	if (got > 0 && reading->got_at && bpf_probe_read_user(&got, sizeof(got), (void *)reading->got_at))
 		return 0;
-	return got > 0 ? tap_answer(&key, (const void *)reading->bytes, got) : 0;
+	if (got <= 0)
+		return 0;
+	s = tap_followed(&key);
+	if (s)
+		return tap_follow(s, &key, (const void *)reading->bytes, got);
+	return tap_answer(&key, (const void *)reading->bytes, got);
 }
 
 /* What was written of a connection told requests that pass: the response is awaited. */

@@ -68,6 +68,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } response_by_sock SEC(".maps");
 
+/* The same over HTTP/2, where allowed requests are told. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct h2_status);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} h2_status_by_sock SEC(".maps");
+
 /*
  * Of connections with requests at a gated veth, by their flow. LRU: where an entry is lost no byte of a client passes
  * until gate_skb has seen it again.

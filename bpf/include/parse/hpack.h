@@ -155,15 +155,6 @@ static __always_inline void hpack_control(struct hpack *h, __u32 c)
 
 enum { HPACK_NOTHING = 256 }; /* beside the bytes that text can have */
 
-/* Where four bits lead from a state, of which the lower byte counts. */
-static __always_inline __u32 hpack_cell(__u32 state, __u32 bits)
-{
-	__u32 at = (state & 0xff) << 4 | (bits & 0x0f);
-
-	PARSE_OPAQUE(at); /* or the mask, which the verifier of 6.1 wants to see, would go */
-	return hpack_huffman[at & (HPACK_CELLS - 1)];
-}
-
 /* A byte in the Huffman code: none, one or two symbols. Returns the first. */
 static __always_inline __u32 hpack_decode(struct hpack *h, __u32 c)
 {

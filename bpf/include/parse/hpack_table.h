@@ -105,6 +105,15 @@ static __always_inline int hpack_is_overwritten(const struct hpack *h, const str
 	return h->wrote + text > HPACK_RING;
 }
 
+/* Where four bits lead from a state, of which the lower byte counts. */
+static __always_inline __u32 hpack_cell(__u32 state, __u32 bits)
+{
+	__u32 at = (state & 0xff) << 4 | (bits & 0x0f);
+
+	PARSE_OPAQUE(at); /* or the mask, which the verifier of 6.1 wants to see, would go */
+	return hpack_huffman[at & (HPACK_CELLS - 1)];
+}
+
 static __always_inline void hpack_start(struct hpack *h)
 {
 	h->limit = HPACK_RING;

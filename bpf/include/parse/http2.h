@@ -16,28 +16,8 @@
  * until there are no bytes and nothing is due, or h->error is set. An error is for good: the connection
  * cannot be understood any more.
  */
+#include <parse/http2_frame.h>
 #include <parse/http2_head.h>
-
-enum h2_limits {
-	H2_PREFACE = 24,
-	H2_FRAME = 9, /* bytes of a frame's header */
-	H2_PRIORITY = 5,
-};
-
-enum h2_type {
-	H2_DATA = 0,
-	H2_HEADERS = 1,
-	H2_SETTINGS = 4,
-	H2_PUSH_PROMISE = 5,
-	H2_CONTINUATION = 9,
-};
-
-enum h2_flags {
-	H2_END_STREAM = 0x01,
-	H2_END_HEADERS = 0x04,
-	H2_PADDED = 0x08,
-	H2_HAS_PRIORITY = 0x20,
-};
 
 enum h2_error {
 	H2_OK,
@@ -208,7 +188,7 @@ PARSE_GLOBAL int h2_frame(struct h2 *h)
 		h2_headers(h);
 		break;
 	case H2_SETTINGS:
-		if (stream || h->left % 6)
+		if (stream || h->left % H2_SETTING)
 			h2_fail(h, H2_BAD_FRAME);
 		break;
 	case H2_PUSH_PROMISE:

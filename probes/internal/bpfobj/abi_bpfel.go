@@ -904,6 +904,7 @@ const (
 	ABIMapGateSlots         = "gate_slots"
 	ABIMapH2BeforeBySock    = "h2_before_by_sock"
 	ABIMapH2BySock          = "h2_by_sock"
+	ABIMapH2StatusBySock    = "h2_status_by_sock"
 	ABIMapH2TextBySock      = "h2_text_by_sock"
 	ABIMapHelloBySock       = "hello_by_sock"
 	ABIMapIdentityByAddr    = "identity_by_addr"
@@ -1053,6 +1054,7 @@ type ABIMapSpecs struct {
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.MapSpec `ebpf:"h2_status_by_sock"`
 	H2TextBySock      *ebpf.MapSpec `ebpf:"h2_text_by_sock"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
@@ -1180,6 +1182,7 @@ type ABIMaps struct {
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.Map `ebpf:"h2_status_by_sock"`
 	H2TextBySock      *ebpf.Map `ebpf:"h2_text_by_sock"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
@@ -1237,6 +1240,7 @@ func (m *ABIMaps) Close() error {
 		m.GateSlots,
 		m.H2BeforeBySock,
 		m.H2BySock,
+		m.H2StatusBySock,
 		m.H2TextBySock,
 		m.HelloBySock,
 		m.IdentityByAddr,

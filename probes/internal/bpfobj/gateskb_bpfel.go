@@ -36,6 +36,7 @@ const (
 	GateSKBMapGateSlots         = "gate_slots"
 	GateSKBMapH2BeforeBySock    = "h2_before_by_sock"
 	GateSKBMapH2BySock          = "h2_by_sock"
+	GateSKBMapH2StatusBySock    = "h2_status_by_sock"
 	GateSKBMapH2TextBySock      = "h2_text_by_sock"
 	GateSKBMapH2Texts           = "h2_texts"
 	GateSKBMapHelloBySock       = "hello_by_sock"
@@ -150,6 +151,7 @@ type GateSKBMapSpecs struct {
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.MapSpec `ebpf:"h2_status_by_sock"`
 	H2TextBySock      *ebpf.MapSpec `ebpf:"h2_text_by_sock"`
 	H2Texts           *ebpf.MapSpec `ebpf:"h2_texts"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
@@ -238,6 +240,7 @@ type GateSKBMaps struct {
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.Map `ebpf:"h2_status_by_sock"`
 	H2TextBySock      *ebpf.Map `ebpf:"h2_text_by_sock"`
 	H2Texts           *ebpf.Map `ebpf:"h2_texts"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
@@ -302,6 +305,7 @@ func (m *GateSKBMaps) Close() error {
 		m.GateSlots,
 		m.H2BeforeBySock,
 		m.H2BySock,
+		m.H2StatusBySock,
 		m.H2TextBySock,
 		m.H2Texts,
 		m.HelloBySock,

@@ -35,6 +35,7 @@ const (
 	GateTCMapGateSlots         = "gate_slots"
 	GateTCMapH2BeforeBySock    = "h2_before_by_sock"
 	GateTCMapH2BySock          = "h2_by_sock"
+	GateTCMapH2StatusBySock    = "h2_status_by_sock"
 	GateTCMapH2TextBySock      = "h2_text_by_sock"
 	GateTCMapHelloBySock       = "hello_by_sock"
 	GateTCMapIdentityByAddr    = "identity_by_addr"
@@ -138,6 +139,7 @@ type GateTCMapSpecs struct {
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.MapSpec `ebpf:"h2_status_by_sock"`
 	H2TextBySock      *ebpf.MapSpec `ebpf:"h2_text_by_sock"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
@@ -215,6 +217,7 @@ type GateTCMaps struct {
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.Map `ebpf:"h2_status_by_sock"`
 	H2TextBySock      *ebpf.Map `ebpf:"h2_text_by_sock"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
@@ -268,6 +271,7 @@ func (m *GateTCMaps) Close() error {
 		m.GateSlots,
 		m.H2BeforeBySock,
 		m.H2BySock,
+		m.H2StatusBySock,
 		m.H2TextBySock,
 		m.HelloBySock,
 		m.IdentityByAddr,

@@ -36,6 +36,8 @@ const (
 	ReadTLSMapGateSlots         = "gate_slots"
 	ReadTLSMapH2Blank           = "h2_blank"
 	ReadTLSMapH2ByObject        = "h2_by_object"
+	ReadTLSMapH2StatusBlank     = "h2_status_blank"
+	ReadTLSMapH2StatusByObject  = "h2_status_by_object"
 	ReadTLSMapIdentityByAddr    = "identity_by_addr"
 	ReadTLSMapIdsByContainer    = "ids_by_container"
 	ReadTLSMapLabelByTask       = "label_by_task"
@@ -183,6 +185,8 @@ type ReadTLSMapSpecs struct {
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	H2Blank           *ebpf.MapSpec `ebpf:"h2_blank"`
 	H2ByObject        *ebpf.MapSpec `ebpf:"h2_by_object"`
+	H2StatusBlank     *ebpf.MapSpec `ebpf:"h2_status_blank"`
+	H2StatusByObject  *ebpf.MapSpec `ebpf:"h2_status_by_object"`
 	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
@@ -264,6 +268,8 @@ type ReadTLSMaps struct {
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	H2Blank           *ebpf.Map `ebpf:"h2_blank"`
 	H2ByObject        *ebpf.Map `ebpf:"h2_by_object"`
+	H2StatusBlank     *ebpf.Map `ebpf:"h2_status_blank"`
+	H2StatusByObject  *ebpf.Map `ebpf:"h2_status_by_object"`
 	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
 	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
 	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
@@ -321,6 +327,8 @@ func (m *ReadTLSMaps) Close() error {
 		m.GateSlots,
 		m.H2Blank,
 		m.H2ByObject,
+		m.H2StatusBlank,
+		m.H2StatusByObject,
 		m.IdentityByAddr,
 		m.IdsByContainer,
 		m.LabelByTask,

@@ -493,6 +493,7 @@ const (
 	KernelMapGateSlots          = "gate_slots"
 	KernelMapH2BeforeBySock     = "h2_before_by_sock"
 	KernelMapH2BySock           = "h2_by_sock"
+	KernelMapH2StatusBySock     = "h2_status_by_sock"
 	KernelMapH2TextBySock       = "h2_text_by_sock"
 	KernelMapH2Texts            = "h2_texts"
 	KernelMapHelloBySock        = "hello_by_sock"
@@ -637,6 +638,7 @@ type KernelMapSpecs struct {
 	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.MapSpec `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.MapSpec `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.MapSpec `ebpf:"h2_status_by_sock"`
 	H2TextBySock      *ebpf.MapSpec `ebpf:"h2_text_by_sock"`
 	H2Texts           *ebpf.MapSpec `ebpf:"h2_texts"`
 	HelloBySock       *ebpf.MapSpec `ebpf:"hello_by_sock"`
@@ -741,6 +743,7 @@ type KernelMaps struct {
 	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
 	H2BeforeBySock    *ebpf.Map `ebpf:"h2_before_by_sock"`
 	H2BySock          *ebpf.Map `ebpf:"h2_by_sock"`
+	H2StatusBySock    *ebpf.Map `ebpf:"h2_status_by_sock"`
 	H2TextBySock      *ebpf.Map `ebpf:"h2_text_by_sock"`
 	H2Texts           *ebpf.Map `ebpf:"h2_texts"`
 	HelloBySock       *ebpf.Map `ebpf:"hello_by_sock"`
@@ -802,6 +805,7 @@ func (m *KernelMaps) Close() error {
 		m.GateSlots,
 		m.H2BeforeBySock,
 		m.H2BySock,
+		m.H2StatusBySock,
 		m.H2TextBySock,
 		m.H2Texts,
 		m.HelloBySock,

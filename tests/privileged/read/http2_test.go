@@ -18,6 +18,7 @@ import (
 const (
 	firstStream  = 1
 	secondStream = 3
+	thirdStream  = 5
 )
 
 // h2 are the bytes of a side of a connection over HTTP/2.

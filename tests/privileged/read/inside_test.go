@@ -43,6 +43,10 @@ func TestMain(m *testing.M) {
 		protocols := &http.Protocols{}
 		protocols.SetUnencryptedHTTP2(true)
 		err = ask(os.Args[2], &http.Client{Timeout: patience, Transport: &http.Transport{Protocols: protocols}})
+	case len(os.Args) == 3 && os.Args[1] == serveHTTP2Arg:
+		err = serveHTTP2(os.Args[2])
+	case len(os.Args) == 4 && os.Args[1] == askForArg:
+		err = askFor(os.Args[2], os.Args[3])
 	case len(os.Args) == 4 && os.Args[1] == callArg:
 		err = call(os.Args[2], os.Args[3])
 	case len(os.Args) == 5 && os.Args[1] == repairArg:

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"structs"
 	"sync"
@@ -185,6 +186,11 @@ func (s *scene) serve(t *testing.T) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.seen = append(s.seen, r.URL.Path)
+		if status, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, statusPath)); err == nil {
+			w.WriteHeader(http.StatusEarlyHints)
+			w.WriteHeader(status)
+			_, _ = w.Write(make([]byte, 100_000)) // more than a record; who asked says what came
+		}
 		fmt.Fprint(w, said(r.URL.Path))
 	}))
 	_ = srv.Listener.Close() // ours instead
