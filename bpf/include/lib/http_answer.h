@@ -112,7 +112,7 @@ static __always_inline void http_place(struct passed *passed, const struct tcp_s
 		passed->place = passed->said;
 	if (seq_past(seen->ack, passed->place) > 0)
 		passed->place = seen->ack;
-	__sync_fetch_and_or(&passed->flags, PASSED_PLACED);
+	passed->flags |= PASSED_PLACED;
 }
 
 /*
@@ -132,7 +132,7 @@ static __noinline int http_say(struct __sk_buff *skb, struct passed *passed)
 	if (passed->flags & PASSED_SAID && seq_past(end, passed->said) <= 0)
 		return 1;
 	passed->said = end;
-	__sync_fetch_and_or(&passed->flags, PASSED_SAID);
+	passed->flags |= PASSED_SAID;
 	return 1;
 }
 

@@ -60,14 +60,6 @@ static __always_inline void passed_widen(struct passed *passed, const struct seg
 		passed->first = passed->next - PASSED_WINDOW;
 }
 
-/* What the server has of its client: where nobody has read from the beginning, all that is before the segment. */
-static __always_inline __u32 passed_edge(const struct segment *seg, const struct stream *stream)
-{
-	if (stream->begun)
-		return stream->next;
-	return seg->out ? seg->first : seg->taken;
-}
-
 /* What is to be told of a segment; passed: what was told before, or nothing. */
 static __always_inline void passed_tell(struct passed *passed, const struct request_room *room,
 					const struct requests *requests)
@@ -78,7 +70,7 @@ static __always_inline void passed_tell(struct passed *passed, const struct requ
 		if (passed->end)
 			return; /* once: a segment that comes again gets the same answer */
 		passed->place = room->edge;
-		passed->next = passed_edge(seg, &requests->stream);
+		passed->next = requests->stream.next;
 		passed->end = requests->end;
 		passed->on = requests->on;
 	} else if (seg->flags & TCP_SYN) {

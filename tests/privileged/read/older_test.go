@@ -69,8 +69,7 @@ func (s *scene) olderOut(t *testing.T, self string, c conversation) {
 	to := netip.AddrPortFrom(s.ServerAddr, nginxPort)
 	var listener net.Listener
 	s.Server.Do(t, func() (err error) {
-		only := net.ListenConfig{KeepAlive: -1} // by which it would hear of the end as well
-		listener, err = only.Listen(t.Context(), "tcp", to.String())
+		listener, err = net.Listen("tcp", to.String())
 		return err
 	})
 	defer func() { _ = listener.Close() }() // its connection has ended
