@@ -31,6 +31,10 @@ spec:
     ingress: [{toPorts: [{ports: [{port: 8081, protocol: TCP}]}]}]
 `
 
+// asking is how often an end asks whether the other is still there: nobody has followed the numbers of an older connection's
+// bytes, so no reset in the name of who was denied reaches it.
+var asking = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second} //nolint:gochecknoglobals // is not changed
+
 // TestOlderThanPolicy: on a connection that is older than the policy nobody knows where a request begins, nor what is in the
 // table of HPACK: what is said on it is denied.
 func TestOlderThanPolicy(t *testing.T) {
@@ -96,7 +100,7 @@ func (s *scene) answerUnderPolicy(t *testing.T, listener *net.TCPListener, first
 		return err
 	}
 	defer func() { _ = conn.Close() }() // was read
-	if err := conn.SetDeadline(end); err != nil {
+	if err := errors.Join(conn.SetDeadline(end), conn.(*net.TCPConn).SetKeepAliveConfig(asking)); err != nil {
 		return err
 	}
 	came := make([]byte, len(first))
@@ -119,7 +123,8 @@ func (s *scene) olderIn(t *testing.T, c conversation) {
 	s.inForce(t, older)
 	var conn net.Conn
 	s.Server.Do(t, func() (err error) {
-		conn, err = net.DialTimeout("tcp", netip.AddrPortFrom(s.PodAddr, inPort).String(), patience)
+		dialer := net.Dialer{Timeout: patience, KeepAliveConfig: asking}
+		conn, err = dialer.Dial("tcp", netip.AddrPortFrom(s.PodAddr, inPort).String())
 		return err
 	})
 	defer func() { _ = conn.Close() }() // its end is not what counts

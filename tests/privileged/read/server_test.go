@@ -1,6 +1,7 @@
 package read
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -16,7 +17,8 @@ import (
 
 // serve sends back what comes on every connection.
 func serve(addr string) error {
-	listener, err := net.Listen("tcp", addr)
+	config := net.ListenConfig{KeepAliveConfig: asking}
+	listener, err := config.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/sallyport/sallyport/probes/judge"
 	"github.com/sallyport/sallyport/probes/read"
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/feature"
 )
 
@@ -53,7 +54,8 @@ type hookedStep struct {
 // onSteps runs a test on each step of the ladder that has a hook in sends.
 func onSteps(t *testing.T, test func(*testing.T, event.Step)) {
 	t.Helper()
-	onThese(t, []hookedStep{{event.StepLSM, feature.LSM}, {event.StepModRet, feature.ModRet}}, test)
+	steps := []hookedStep{{event.StepLSM, feature.LSM}, {event.StepModRet, feature.ModRet}}
+	onThese(t, slices.DeleteFunc(steps, func(h hookedStep) bool { return !attached.IsAsked(h.step) }), test)
 }
 
 // onOneStep runs a test of what is the same on all of them.

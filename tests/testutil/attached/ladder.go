@@ -1,6 +1,9 @@
 package attached
 
 import (
+	"os"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -27,6 +30,16 @@ var ladder = []Rung{ //nolint:gochecknoglobals // a constant table
 	{event.StepReport, sync.OnceValue(feature.Kprobe), false},
 }
 
+// envSteps names the steps that are tested, separated by commas, where not all are: what takes long is tested with one step on
+// each of several kernels.
+const envSteps = "SALLYPORT_STEPS"
+
+// IsAsked says whether what could be tested on a step of the ladder is to be.
+func IsAsked(step event.Step) bool {
+	asked := os.Getenv(envSteps)
+	return asked == "" || slices.Contains(strings.Split(asked, ","), judge.StepName(step))
+}
+
 // OnEachStep runs a test once for each step, with that step alone. Every step is tested in one of the
 // tiers: a kernel that lacks a step which its tier must have is the unsupported feature step-NAME.
 func OnEachStep(t *testing.T, test func(*testing.T, event.Step)) {
@@ -34,6 +47,10 @@ func OnEachStep(t *testing.T, test func(*testing.T, event.Step)) {
 	testutil.RequireRoot(t)
 	for _, r := range Ladder() {
 		name := judge.StepName(r.Step)
+		if !IsAsked(r.Step) {
+			t.Logf("step %s is not asked for here", name)
+			continue
+		}
 		lack := r.Probe()
 		if lack != nil && r.lackedVM == testutil.InVM() {
 			t.Logf("step %s is tested on other kernels: %v", name, lack)
