@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs the tests of packages in a guest.
 #
-#   STEP=STEP tests/vm/packages.sh VMRUN KERNELDIR PACKAGE... -- FLAG-OF-VMRUN...
+#   STEPS=STEP,STEP tests/vm/packages.sh VMRUN KERNELDIR PACKAGE... -- FLAG-OF-VMRUN...
 #
-# With STEP only the ladder is tested on all of its steps, and everything else that could be on this one.
+# With STEPS what could be tested on each step of the ladder is tested on these.
 #
 # Two emulated machines on two busy processors lose time that a test cannot always plan for. A package that fails runs once
 # more, and what failed the first time stays in the output: it is a defect of that test, to be mended, and not a reason to
@@ -38,10 +38,10 @@ run() {
 	group "$patches_text" "-turns ${flags[*]}" "$@" &
 	turning=$!
 	clients=$("${0%/*}/clients.sh") || status=1
-	group "$has_clients" "${flags[*]} $step $clients" "$@" || status=1
+	group "$has_clients" "${flags[*]} $clients" "$@" || status=1
 	group "$races_nothing" "-turns ${flags[*]}" "$@" || status=1
 	mapfile -t rest < <(printf '%s\n' "$@" | grep -Ev "$patches_text|$races_nothing|$has_clients")
-	group . "${flags[*]} $step" "${rest[@]}" || status=1
+	group . "${flags[*]}" "${rest[@]}" || status=1
 	wait "$turning" || status=1
 	return $status
 }
@@ -61,8 +61,7 @@ in_guests() {
 		-exec "$vmrun -kernel $kernel $options" "$@"
 }
 
-flags=("$@")
-step=${STEP:+-env SALLYPORT_STEPS=$STEP}
+flags=("$@" ${STEPS:+-env "SALLYPORT_STEPS=$STEPS"})
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 run "${packages[@]}" 2>&1 | tee "$log" && exit 0
