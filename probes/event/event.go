@@ -200,11 +200,11 @@ type Subject struct {
 	UID       uint32 // effective, in the initial user namespace
 	Origin    Origin
 	Inferred  bool   // labelled from /proc, not from its birth
+	Truncated bool   // Exe or Script was longer than the label holds
+	Drifted   bool   // Exe or Script is not of the container's image: written since it was made, or in memory
 	Exe       string // resolved path of the executable inside the container; "memfd:NAME" when it has none
 	Script    string // for an interpreter run by a #! line: the script; else empty
 	Comm      string // the thread's name
-	Truncated bool   // Exe or Script was longer than the label holds
-	Drifted   bool   // Exe or Script is not of the container's image: written since it was made, or in memory
 }
 
 // Header is a header of a request that the configuration names.
@@ -215,56 +215,55 @@ type Header struct {
 	Cut   bool   // Value is not all of it; not There: nobody knows whether the request has it
 }
 
-// Event is one record. Fields that a Kind does not use are zero.
+// Event is one record. Fields that a Kind does not use are zero. Thousands are kept: small fields stand together.
 type Event struct {
-	Time     time.Time // wall clock, from the kernel's boot clock
-	Kind     Kind
-	Subject  Subject
-	Target   *Subject // for KindBorrow: whose process or socket it is; else nil
-	Call     Call
-	Step     Step
-	Family   uint16 // AF_*
-	Type     uint16 // SOCK_*
-	Protocol uint16 // IPPROTO_*
-	Local    netip.AddrPort
-	Remote   netip.AddrPort // IPv4-mapped addresses are unmapped
-	Verdict  Verdict
-	Would    Verdict // for Audit: what Enforce would have done
-	Reason   Reason
-	Severity Severity
-	Rule     uint64 // compile.Rule.Ref of the deciding rule; 0: none
-	Revision uint64 // revision of the tables that decided
-	NetNS    uint64 // network namespace cookie
-	Ifindex  uint32 // for packets: the interface on the node
-	Args     []string
-	ExitCode int32
-	Signal   uint32
-	Packets  uint64
-	Bytes    uint64
-	Lost     uint64 // for KindLost
-	Site     string // for KindLost: which ring buffer or map; for KindStale: what cannot be heard, and why; for KindTamper: what
-	Removed  bool   // for KindCgroup: the cgroup went; for KindStale: the API went; for KindTamper: it could not be put back
-	Query    string // for KindDNS: the name asked for, in lower case; for KindTunnel: the domain; hostile as all text
-	QType    uint16 // for KindDNS: the type of record asked for
-	Answer   bool   // for KindDNS: about an answer, not a query
-	RCode    uint8  // for KindDNS, of an answer
-	Told     uint32 // for KindDNS: how many addresses the answer told for the name; for KindTunnel: for how many names it was asked
-	Unit     bool   // for KindCgroup: of no container, but policies may select it as a unit of the node
-	Path     string // for KindCgroup: path of the cgroup below the root of the hierarchy; for KindRequest and KindResponse: canonical, without the query
-	Method   string // for KindRequest and, where it is known, KindResponse; this, Path and Host may be cut, and are hostile as all text
-	Host     string // for KindRequest: of the Host header; for KindHello: the name that the client asks for, "" for none
-	Flaw     Flaw   // for KindRequest and KindHello: why it cannot be read
-	Socket   uint64 // for KindRequest and KindHello: cookie of the socket whose connection the agent is to end; 0: none
-	KTLS     KTLS   // for KindKTLS
+	Time        time.Time // wall clock, from the kernel's boot clock
+	Kind        Kind
+	Removed     bool // for KindCgroup: the cgroup went; for KindStale: the API went; for KindTamper: it could not be put back
+	Unit        bool // for KindCgroup: of no container, but policies may select it as a unit of the node
+	Flaw        Flaw // for KindRequest and KindHello: why it cannot be read
+	ALPN        ALPN // for KindHello: the protocols that the client offers; 0: none
+	Encrypted   bool // for KindHello: it has an encrypted ClientHello inside, or what looks like one
+	URLQueryCut bool // URLQuery is not all of it
+	Subject     Subject
+	Target      *Subject // for KindBorrow: whose process or socket it is; else nil
+	Call        Call
+	Step        Step
+	Family      uint16 // AF_*
+	Type        uint16 // SOCK_*
+	Protocol    uint16 // IPPROTO_*
+	Local       netip.AddrPort
+	Remote      netip.AddrPort // IPv4-mapped addresses are unmapped
+	Verdict     Verdict
+	Would       Verdict // for Audit: what Enforce would have done
+	Reason      Reason
+	Severity    Severity
+	Ifindex     uint32 // for packets: the interface on the node
+	Rule        uint64 // compile.Rule.Ref of the deciding rule; 0: none
+	Revision    uint64 // revision of the tables that decided
+	NetNS       uint64 // network namespace cookie
+	Args        []string
+	ExitCode    int32
+	Signal      uint32
+	Packets     uint64
+	Bytes       uint64
+	Lost        uint64 // for KindLost
+	Site        string // for KindLost: which ring buffer or map; for KindStale: what cannot be heard, and why; for KindTamper: what
+	Query       string // for KindDNS: the name asked for, in lower case; for KindTunnel: the domain; hostile as all text
+	QType       uint16 // for KindDNS: the type of record asked for
+	Answer      bool   // for KindDNS: about an answer, not a query
+	RCode       uint8  // for KindDNS, of an answer
+	Told        uint32 // for KindDNS: how many addresses the answer told for the name; for KindTunnel: for how many names it was asked
+	Path        string // for KindCgroup: path of the cgroup below the root of the hierarchy; for KindRequest and KindResponse: canonical, without the query
+	Method      string // for KindRequest and, where it is known, KindResponse; this, Path and Host may be cut, and are hostile as all text
+	Host        string // for KindRequest: of the Host header; for KindHello: the name that the client asks for, "" for none
+	Socket      uint64 // for KindRequest and KindHello: cookie of the socket whose connection the agent is to end; 0: none
+	KTLS        KTLS   // for KindKTLS
+	Status      uint16 // for KindResponse: 200 to 599, or 101; hostile as all that a server says
 
-	ALPN      ALPN // for KindHello: the protocols that the client offers; 0: none
-	Encrypted bool // for KindHello: it has an encrypted ClientHello inside, or what looks like one
-
-	URLQuery    string   // for KindRequest, where the configuration asks for it: what follows the path and its question mark; hostile as all text
-	URLQueryCut bool     // it is not all of it
-	Headers     []Header // for KindRequest: of those that the configuration names
+	URLQuery string   // for KindRequest, where the configuration asks for it: what follows the path and its question mark; hostile as all text
+	Headers  []Header // for KindRequest: of those that the configuration names
 
 	Asked   uint64        // for KindRequest and KindResponse: when the request was told, CLOCK_BOOTTIME in ns; with the connection it joins them
-	Status  uint16        // for KindResponse: 200 to 599, or 101; hostile as all that a server says
 	Latency time.Duration // for KindResponse: from the end of the request's head to the answer's status line, or over HTTP/2 the end of its head
 }

@@ -39,7 +39,7 @@ const procDir = "/proc"
 
 // gcPercent keeps the agent small: what lives is mostly the last events, and little is made anew. GOGC
 // overrides it.
-const gcPercent = 50
+const gcPercent = 25
 
 // agent holds the parts while they run.
 type agent struct {
