@@ -204,10 +204,19 @@ __noinline int http_from_client(struct __sk_buff *skb, const struct flow_key *fl
 	return http_ended(skb, passed, &seen, BPF_F_INGRESS);
 }
 
+/* Resets a server that still speaks on a connection that has ended. Returns an enum tcp_next. */
+static __always_inline int http_silence(struct __sk_buff *skb)
+{
+	struct tcp_seen seen = {};
+
+	if (!tcp_read(skb, &seen) || seen.flags & TCP_RST || !(seen.flags & TCP_ACK))
+		return TCP_NEXT_DROP;
+	return tcp_reset_back(skb, &seen);
+}
+
 /* A segment to a client in the pod. Returns an enum tcp_next. */
 __noinline int http_to_client(struct __sk_buff *skb, const struct flow_key *flow)
 {
-	struct tcp_seen seen = {};
 	struct passed *passed;
 	struct flow_key key;
 
@@ -221,9 +230,7 @@ __noinline int http_to_client(struct __sk_buff *skb, const struct flow_key *flow
 		http_say(skb, passed);
 		return TCP_NEXT_PASS;
 	}
-	if (!tcp_read(skb, &seen) || seen.flags & TCP_RST || !(seen.flags & TCP_ACK))
-		return TCP_NEXT_DROP;
-	return tcp_reset_back(skb, &seen);
+	return http_silence(skb);
 }
 
 /*
@@ -265,7 +272,6 @@ __noinline int http_to_server(struct __sk_buff *skb, const struct flow_key *flow
  */
 __noinline int http_from_server(struct __sk_buff *skb, const struct flow_key *flow)
 {
-	struct tcp_seen seen = {};
 	struct passed *passed;
 	struct flow_key key;
 
@@ -277,7 +283,5 @@ __noinline int http_from_server(struct __sk_buff *skb, const struct flow_key *fl
 		return TCP_NEXT_PASS;
 	if (http_say(skb, passed))
 		return TCP_NEXT_PASS;
-	if (!tcp_read(skb, &seen) || seen.flags & TCP_RST || !(seen.flags & TCP_ACK))
-		return TCP_NEXT_DROP;
-	return tcp_reset_back(skb, &seen);
+	return http_silence(skb);
 }

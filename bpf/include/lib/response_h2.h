@@ -55,13 +55,20 @@ static __always_inline __u32 h2_status_chunk(const struct h2_status_piece *piece
 	return n & (H2_STATUS_CHUNK - 1);
 }
 
-/* That many were loaded. */
-static __always_inline void h2_status_loaded(struct h2_status_piece *piece, __u32 n)
+/* That many were loaded, or (failed) cannot be read, and the connection is lost. Returns 0 then. */
+static __always_inline int h2_status_loaded(struct h2_status *s, __u32 n, long failed)
 {
+	struct h2_status_piece *piece = &s->piece;
+
+	if (failed) {
+		h2_status_lose(s);
+		return 0;
+	}
 	piece->at += n;
 	piece->left -= n;
 	piece->pos = 0;
 	piece->len = n;
+	return 1;
 }
 
 /* Reads the next byte of the chunk. */

@@ -65,12 +65,7 @@ static __always_inline int h2_status_load(struct h2_status_segment *g)
 	if (!piece->left)
 		return 0;
 	n = h2_status_chunk(piece) + 1;
-	if (bpf_skb_load_bytes(g->skb, piece->at, piece->chunk, n)) {
-		h2_status_lose(g->s);
-		return 0;
-	}
-	h2_status_loaded(piece, n);
-	return 1;
+	return h2_status_loaded(g->s, n, bpf_skb_load_bytes(g->skb, piece->at, piece->chunk, n));
 }
 
 static long h2_status_segment_step(__u32 index, void *data)

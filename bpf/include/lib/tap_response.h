@@ -113,12 +113,7 @@ static __always_inline int tap_piece_load(struct h2_status *s)
 	if (!piece->left)
 		return 0;
 	n = h2_status_chunk(piece) + 1;
-	if (bpf_probe_read_user(piece->chunk, n, (void *)piece->at)) {
-		h2_status_lose(s);
-		return 0;
-	}
-	h2_status_loaded(piece, n);
-	return 1;
+	return h2_status_loaded(s, n, bpf_probe_read_user(piece->chunk, n, (void *)piece->at));
 }
 
 static long tap_piece_step(__u32 index, void *data)
