@@ -3,6 +3,8 @@ package testutil
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -103,6 +105,16 @@ func (n *NetNS) Try(f func() error) error {
 		}
 		return f()
 	})
+}
+
+// Listen listens for TCP in the namespace. Whoever asked for it closes it.
+func (n *NetNS) Listen(t testing.TB, at netip.AddrPort) (l net.Listener) {
+	t.Helper()
+	n.Do(t, func() (err error) {
+		l, err = net.Listen("tcp", at.String())
+		return err
+	})
+	return l
 }
 
 // Start starts a process in the namespace.

@@ -38,9 +38,7 @@ func TestAlertsAmongRequests(t *testing.T) {
 	c := s.run(t, "web", "until [ -e /go ]; do sleep 0.1; done; "+
 		strings.Repeat(fmt.Sprintf("victim -- ask-tcp %s %d %d /open & ", web.Addr(), web.Port(), many/askers), askers)+"wait; echo done; sleep 1000")
 	s.agent.awaitGoverned(t, "web")
-	if r := c.Exec(t, "touch", "/go"); r.Code != 0 {
-		t.Fatalf("telling the main program to go: %+v", r)
-	}
+	goOn(t, c)
 	began := time.Now()
 	ask := fmt.Sprintf(`for i in $(seq %d); do printf "GET /closed/$i HTTP/1.1\r\nHost: a\r\n\r\n" | nc -w 20 %s %d; done`, denied, web.Addr(), web.Port())
 	c.ExecDetached(t, "session", "sh", "-c", ask+"; echo; echo done")

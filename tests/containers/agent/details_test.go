@@ -24,9 +24,7 @@ func TestDetailsOfRequests(t *testing.T) {
 		d.addr.Addr(), d.addr.Port())
 	web := s.run(t, "web", "until [ -e /go ]; do sleep 0.1; done; "+ask+"; sleep 1000")
 	s.agent.awaitGoverned(t, "web")
-	if r := web.Exec(t, "touch", "/go"); r.Code != 0 {
-		t.Fatalf("telling the main program to go: %+v", r)
-	}
+	goOn(t, web)
 	var alerts string
 	testutil.Eventually(t, "the denied request among the alerts", func() error {
 		text, err := os.ReadFile(s.agent.Path("alerts.jsonl"))

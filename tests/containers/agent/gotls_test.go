@@ -101,9 +101,7 @@ func TestGoProgramOfThePod(t *testing.T) {
 		Args: []string{goPath, url + "request-landing", url + "exhaust-port"},
 	})
 	s.agent.awaitGoverned(t, "web")
-	if r := web.Exec(t, "touch", "/go"); r.Code != 0 {
-		t.Fatalf("telling the program to go: %+v", r)
-	}
+	goOn(t, web)
 	s.agent.awaitStatus(t, "the tap of the program", func(st status) error {
 		for _, w := range st.Workloads {
 			for _, f := range w.TLS {

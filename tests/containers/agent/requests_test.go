@@ -33,13 +33,8 @@ func (d *star) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // newStar gives it a place behind the node; the caller has it served there.
 func (s *scene) newStar(t *testing.T) (d *star, listener net.Listener) {
 	t.Helper()
-	d = &star{}
-	s.net.Server.Do(t, func() (err error) {
-		listener, err = net.Listen("tcp", netip.AddrPortFrom(s.net.ServerAddr, 0).String())
-		return err
-	})
-	d.addr = netip.MustParseAddrPort(listener.Addr().String())
-	return d, listener
+	listener = s.net.Server.Listen(t, netip.AddrPortFrom(s.net.ServerAddr, 0))
+	return &star{addr: netip.MustParseAddrPort(listener.Addr().String())}, listener
 }
 
 // serveStar starts it behind the node.
@@ -89,9 +84,7 @@ func TestRequestsOfThePod(t *testing.T) {
 	s.agent.Start(t)
 	web := s.run(t, "web", "until [ -e /go ]; do sleep 0.1; done; "+d.ask("POST", "/v1/request-landing")+"; "+d.ask("PUT", "/v1/exhaust-port?thermal=1")+"; echo; echo done; sleep 1000")
 	s.agent.awaitGoverned(t, "web")
-	if r := web.Exec(t, "touch", "/go"); r.Code != 0 {
-		t.Fatalf("telling the main program to go: %+v", r)
-	}
+	goOn(t, web)
 	testutil.Eventually(t, "both answers", func() error {
 		if !strings.Contains(web.Log(t), "done") {
 			return fmt.Errorf("it says %q", web.Log(t))
@@ -158,9 +151,7 @@ func TestRequestsInsideThePod(t *testing.T) {
 	loop := s.run(t, "loop", fmt.Sprintf("until [ -e /go ]; do sleep 0.1; done; nc -l -p %d >/got & until %s; do sleep 0.1; done; %s; wait; echo got $(wc -c </got); sleep 1000",
 		port, listens, ask))
 	s.agent.awaitGoverned(t, "loop")
-	if r := loop.Exec(t, "touch", "/go"); r.Code != 0 {
-		t.Fatalf("telling the main program to go: %+v", r)
-	}
+	goOn(t, loop)
 	testutil.Eventually(t, "the end of both", func() error {
 		if text := loop.Log(t); !strings.Contains(text, "got 0") {
 			return fmt.Errorf("it says %q", text)

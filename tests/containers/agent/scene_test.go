@@ -56,6 +56,14 @@ func (s *scene) run(t *testing.T, id, script string) *testutil.Container {
 	})
 }
 
+// goOn tells a main program that waits until there is /go.
+func goOn(t *testing.T, k *testutil.Container) {
+	t.Helper()
+	if r := k.Exec(t, "touch", "/go"); r.Code != 0 {
+		t.Fatalf("telling the main program to go: %+v", r)
+	}
+}
+
 // policyOf is a policy by that name for app=web, with rules below "rules:", and whatever stands before it in "spec:".
 func (s *scene) policyOf(name, spec string) string {
 	return fmt.Sprintf(`apiVersion: sallyport.dev/v1alpha1

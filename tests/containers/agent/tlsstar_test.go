@@ -79,9 +79,7 @@ func TestStarWarsOverTLS(t *testing.T) {
 		}
 		return errors.New("there is none")
 	})
-	if r := web.Exec(t, "touch", "/go"); r.Code != 0 {
-		t.Fatalf("telling the main program to go: %+v", r)
-	}
+	goOn(t, web)
 	testutil.Eventually(t, "the end of both requests", func() error {
 		if text := web.Log(t); !strings.Contains(text, "ended with") {
 			return fmt.Errorf("it says %q", text)

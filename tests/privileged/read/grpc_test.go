@@ -2,7 +2,6 @@ package read
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -53,11 +52,7 @@ func TestGRPC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var l net.Listener
-	s.Server.Do(t, func() (err error) {
-		l, err = net.Listen("tcp", netip.AddrPortFrom(s.ServerAddr, nginxPort).String())
-		return err
-	})
+	l := s.Server.Listen(t, netip.AddrPortFrom(s.ServerAddr, nginxPort))
 	server := calls.Serve(t, l)
 	const land, exhaust, other = "/ship.v1.Bay/Land", "/ship.v1.Bay/Exhaust", "/ship.v1.Port/Land"
 	before := 0

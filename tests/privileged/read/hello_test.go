@@ -71,11 +71,7 @@ func (s *scene) serveTLS(t *testing.T, port uint16, config *tls.Config) {
 func (s *scene) serveBack(t *testing.T, port uint16) {
 	t.Helper()
 	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
-		var listener net.Listener
-		s.Server.Do(t, func() (err error) {
-			listener, err = net.Listen("tcp", netip.AddrPortFrom(addr, port).String())
-			return err
-		})
+		listener := s.Server.Listen(t, netip.AddrPortFrom(addr, port))
 		t.Cleanup(func() { _ = listener.Close() })
 		go func() { _ = serveOn(listener) }() // ends with Close
 	}
@@ -234,12 +230,8 @@ func TestServerNamesOfAPolicyThatChanges(t *testing.T) {
 // between. It returns its address.
 func (s *scene) serveOnce(t *testing.T, n int, between func()) string {
 	t.Helper()
-	to := netip.AddrPortFrom(s.ServerAddr, backPort).String()
-	var listener net.Listener
-	s.Server.Do(t, func() (err error) {
-		listener, err = net.Listen("tcp", to)
-		return err
-	})
+	at := netip.AddrPortFrom(s.ServerAddr, backPort)
+	to, listener := at.String(), s.Server.Listen(t, at)
 	t.Cleanup(func() { _ = listener.Close() })
 	go func() {
 		conn, err := listener.Accept()

@@ -71,11 +71,7 @@ func (s *scene) olderOut(t *testing.T, self string, c conversation) {
 	t.Helper()
 	s.inForce(t, older)
 	to := netip.AddrPortFrom(s.ServerAddr, nginxPort)
-	var listener net.Listener
-	s.Server.Do(t, func() (err error) {
-		listener, err = net.Listen("tcp", to.String())
-		return err
-	})
+	listener := s.Server.Listen(t, to)
 	defer func() { _ = listener.Close() }() // its connection has ended
 	c.Wait, c.Back = true, c.Pieces[0]
 	p := s.pod.Command(self, holdArg, to.String(), order(t, c))

@@ -34,11 +34,7 @@ const (
 // says is a server that answers a request by what the number in its query stands for in a table, in pieces.
 func (s *scene) says(t *testing.T, at netip.AddrPort, table [][]string) {
 	t.Helper()
-	var l net.Listener
-	s.Server.Do(t, func() (err error) {
-		l, err = net.Listen("tcp", at.String())
-		return err
-	})
+	l := s.Server.Listen(t, at)
 	t.Cleanup(func() { _ = l.Close() }) // it ends serving
 	go func() {
 		for {

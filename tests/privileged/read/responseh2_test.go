@@ -108,11 +108,7 @@ func TestResponsesOverHTTP2(t *testing.T) {
 	server := statusServer()
 	t.Cleanup(func() { _ = server.Close() })
 	for i, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
-		var l net.Listener
-		s.Server.Do(t, func() (err error) {
-			l, err = net.Listen("tcp", netip.AddrPortFrom(addr, nginxPort).String())
-			return err
-		})
+		l := s.Server.Listen(t, netip.AddrPortFrom(addr, nginxPort))
 		go func() { _ = server.Serve(l) }() // ends with Close
 		s.events.Reset()
 		url := "http://" + l.Addr().String() + "/v1/request-landing"
@@ -147,11 +143,7 @@ func TestResponsesOfCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var l net.Listener
-	s.Server.Do(t, func() (err error) {
-		l, err = net.Listen("tcp", netip.AddrPortFrom(s.ServerAddr, nginxPort).String())
-		return err
-	})
+	l := s.Server.Listen(t, netip.AddrPortFrom(s.ServerAddr, nginxPort))
 	calls.Serve(t, l)
 	const land = "/ship.v1.Bay/Land"
 	p := s.pod.Command(self, callArg, l.Addr().String(), land+","+land)
@@ -230,11 +222,7 @@ func TestResponsesOverHTTP2AtEveryPlace(t *testing.T) {
 // saysTo is a server that hears so many bytes and says to its n-th client what pieces are for it.
 func (s *scene) saysTo(t *testing.T, at netip.AddrPort, hears int, pieces func(n int) []string) {
 	t.Helper()
-	var l net.Listener
-	s.Server.Do(t, func() (err error) {
-		l, err = net.Listen("tcp", at.String())
-		return err
-	})
+	l := s.Server.Listen(t, at)
 	t.Cleanup(func() { _ = l.Close() }) // it ends serving
 	say := func(conn net.Conn, pieces []string) {
 		defer conn.Close() // the client says what it got

@@ -5,7 +5,6 @@ package read
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -147,11 +146,7 @@ func (s *scene) serve(t *testing.T) {
 		_, _ = fmt.Fprint(w, "Ship landed") // who waits for it says that it did not come
 	})}
 	for _, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
-		var listener net.Listener
-		s.Server.Do(t, func() (err error) {
-			listener, err = net.Listen("tcp", netip.AddrPortFrom(addr, port).String())
-			return err
-		})
+		listener := s.Server.Listen(t, netip.AddrPortFrom(addr, port))
 		go func() { _ = server.Serve(listener) }() // ends with Close
 	}
 	t.Cleanup(func() { _ = server.Close() })

@@ -40,11 +40,7 @@ func (s *scene) grpcSite(t *testing.T) site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var l net.Listener
-	s.Server.Do(t, func() (err error) {
-		l, err = net.Listen("tcp", netip.AddrPortFrom(s.ServerAddr, 0).String())
-		return err
-	})
+	l := s.Server.Listen(t, netip.AddrPortFrom(s.ServerAddr, 0))
 	server := calls.Serve(t, l, grpc.Creds(credentials.NewServerTLSFromCert(&pair)))
 	return site{name: "grpc-go", addr: l.Addr().(*net.TCPAddr).AddrPort(), http2: true, saw: func(method string) bool {
 		return slices.Contains(server.Seen(), method)

@@ -175,11 +175,7 @@ func (s *scene) told(t *testing.T, pid int, want event.Verdict, why event.Reason
 // serve starts the server, which remembers the paths it is asked for.
 func (s *scene) serve(t *testing.T) {
 	t.Helper()
-	var l net.Listener
-	s.Server.Do(t, func() (err error) {
-		l, err = net.Listen("tcp", netip.AddrPortFrom(s.ServerAddr, 0).String())
-		return err
-	})
+	l := s.Server.Listen(t, netip.AddrPortFrom(s.ServerAddr, 0))
 	s.server = l.Addr().(*net.TCPAddr).AddrPort()
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.end(r)

@@ -125,11 +125,7 @@ type wire struct {
 // record starts a wire in the place of the server.
 func (s *scene) record(t *testing.T) *wire {
 	t.Helper()
-	var l net.Listener
-	s.Server.Do(t, func() (err error) {
-		l, err = net.Listen("tcp", netip.AddrPortFrom(s.ServerAddr, 0).String())
-		return err
-	})
+	l := s.Server.Listen(t, netip.AddrPortFrom(s.ServerAddr, 0))
 	w := &wire{at: l.Addr().(*net.TCPAddr).AddrPort()}
 	var done sync.WaitGroup
 	done.Go(func() {
