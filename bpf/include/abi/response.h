@@ -17,6 +17,13 @@ enum h2_status_limits {
 	H2_STATUS_ENTRIES = 128, /* HPACK_ENTRIES */
 };
 
+/* Who may read a connection at the gate. */
+enum h2_status_turn {
+	H2_STATUS_UNBEGUN = 0, /* nobody yet: next is not known */
+	H2_STATUS_BUSY = 1,    /* nobody: a processor does */
+	H2_STATUS_FREE = 2,
+};
+
 /* A piece of what a server sends, while it is read. Beside the connection, where every verifier takes it as it may be. */
 struct h2_status_piece {
 	__u64 at;   /* where the first byte is that is not in the chunk */
@@ -33,7 +40,7 @@ struct h2_status_piece {
 struct h2_status {
 	struct h2_status_piece piece;
 	__u32 next;    /* at the gate: sequence number of the next byte */
-	__u32 busy;    /* at the gate: 1: a processor reads */
+	__u32 turn;    /* at the gate: enum h2_status_turn */
 	__u32 left;    /* bytes of the frame's payload still to come */
 	__u32 block;   /* of them, of the head's block, when what is before it has been read */
 	__u32 stream;  /* of the frame */

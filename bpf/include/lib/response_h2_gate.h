@@ -23,7 +23,10 @@ static __always_inline struct h2_status *h2_status_of(struct __sk_buff *skb, int
 	return bpf_sk_storage_get(&h2_status_by_sock, sk, 0, make ? BPF_SK_STORAGE_GET_F_CREATE : 0);
 }
 
-/* A connection of HTTP/2 begins: the next byte of its server is the first. No memory: nothing is told (open). */
+/*
+ * A connection of HTTP/2 begins: the next byte of its server is the first, unless more is on its way that nobody has read.
+ * No memory: nothing is told (open).
+ */
 __noinline int h2_status_begin(struct __sk_buff *skb, const struct request_room *room)
 {
 	struct h2_status *s;
@@ -35,6 +38,7 @@ __noinline int h2_status_begin(struct __sk_buff *skb, const struct request_room 
 		return 0;
 	h2_status_start(s);
 	s->next = room->edge;
+	__sync_lock_test_and_set(&s->turn, H2_STATUS_FREE); /* last: its server may be speaking already */
 	return 0;
 }
 
@@ -89,11 +93,14 @@ static long h2_status_segment_step(__u32 index, void *data)
 	return 0;
 }
 
-/* What of a segment is next. Returns 0: nothing, it was read. */
+/*
+ * What of a segment is next. Returns 0: nothing, it was read. A gap before the first has passed while the connection began:
+ * settings of a server that speaks first, which the socket had not counted yet.
+ */
 static __always_inline int h2_status_order(struct h2_status *s, struct segment *seg)
 {
 	__s32 old = seq_past(s->next, seg->seq);
-	__u32 gap = old < 0 ? -old : 0;
+	__u32 gap = old < 0 && (s->settled || s->at) ? -old : 0;
 
 	if (!seg->len || (old > 0 && (__u32)old >= seg->len))
 		return 0;
@@ -119,7 +126,7 @@ __noinline int h2_status_see(struct __sk_buff *skb, const struct flow_key *key, 
 
 	if (!key || !state || !s || s->lost || !segment_parse(skb, out, &seg))
 		return 0;
-	if (__sync_val_compare_and_swap(&s->busy, 0, 1))
+	if (__sync_val_compare_and_swap(&s->turn, H2_STATUS_FREE, H2_STATUS_BUSY) != H2_STATUS_FREE)
 		return 0; /* open: another processor reads, and the next packet finds a gap */
 	if (h2_status_order(s, &seg)) {
 		g.of.key = *key;
@@ -130,6 +137,6 @@ __noinline int h2_status_see(struct __sk_buff *skb, const struct flow_key *key, 
 		bpf_loop(H2_STATUS_STEPS, h2_status_segment_step, &g, 0);
 		h2_status_given(s);
 	}
-	__sync_lock_test_and_set(&s->busy, 0);
+	__sync_lock_test_and_set(&s->turn, H2_STATUS_FREE);
 	return 0;
 }

@@ -3,6 +3,7 @@ package read
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport/sallyport/probes/event"
 	"github.com/sallyport/sallyport/tests/testutil"
@@ -244,6 +246,60 @@ func (s *scene) saysTo(t *testing.T, at netip.AddrPort, hears int, pieces func(n
 			go say(conn, pieces(n))
 		}
 	}()
+}
+
+// withhold has TCP take text for sent: it comes when it is missed.
+func withhold(conn net.Conn, text string) error {
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var wrong error
+	option := func(fd, name, value int) {
+		wrong = errors.Join(wrong, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, name, value))
+	}
+	err = raw.Control(func(handle uintptr) {
+		fd := int(handle)
+		option(fd, unix.TCP_REPAIR, 1)
+		option(fd, unix.TCP_REPAIR_QUEUE, sendQueue)
+		_, e := unix.Write(fd, []byte(text))
+		wrong = errors.Join(wrong, e)
+		option(fd, unix.TCP_REPAIR, 0)
+	})
+	return errors.Join(wrong, err)
+}
+
+// TestResponsesOfOneThatSpeaksFirst: settings that a server sends while its client does may pass before anybody knows that these
+// are HTTP/2, and be counted by TCP after that. What comes behind them is told.
+func TestResponsesOfOneThatSpeaksFirst(t *testing.T) {
+	s := newTelling(t)
+	ask, first, answer := newH2(true), newH2(false), newH2(false)
+	ask.request(firstStream, "POST", "/v1/request-landing", 1)
+	_ = first.framer.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 8}) // to memory, as all here
+	_ = answer.framer.WriteSettingsAck()
+	_ = answer.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: firstStream, BlockFragment: answer.fields(":status", "404"), EndHeaders: true})
+	l := s.Server.Listen(t, netip.AddrPortFrom(s.ServerAddr, nginxPort))
+	ended := make(chan error, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			ended <- err
+			return
+		}
+		defer conn.Close() // the client says what it got
+		_, err = io.CopyN(io.Discard, conn, int64(ask.Len()))
+		err = errors.Join(err, withhold(conn, first.String()))
+		_, said := io.WriteString(conn, answer.String())
+		ended <- errors.Join(err, said)
+		_, _ = io.Copy(io.Discard, conn) // until the client has gone
+	}()
+	s.hold(t, l.Addr().String(), conversation{Name: "speaks first", Pieces: []string{ask.String()}, Back: first.String() + answer.String()})
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if request, response := s.asked(t, 0); response.Status != http.StatusNotFound {
+		t.Errorf("%+v is answered by %+v", request, response)
+	}
 }
 
 // hostileH2 are texts of a server behind which nothing more of its connection is told.
