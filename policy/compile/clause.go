@@ -29,6 +29,7 @@ type clause struct {
 	queries  []policy.FQDNSelector // names that may be asked for; nil: nothing is said about queries
 	request  *policy.HTTPRule      // requests that may be made; nil: nothing is said about requests
 	servers  []policy.NamePattern  // names that a TLS client may ask for; nil: nothing is said about them
+	digest   uint64                // of its policy
 }
 
 // portSpan is a protocol and a range of its ports; first 0 is every port and no port.
@@ -61,6 +62,10 @@ func policyError(p *policy.Policy, r *policy.Rule, reason string) *Error {
 // expand makes the clauses of a policy, in the order of its rules, and of each rule in the order
 // of its selectors, then egress before ingress, then of its entries.
 func (c *run) expand(p *policy.Policy) (out []*clause, errs Errors) {
+	digest, err := digestOf(p)
+	if err != nil {
+		return nil, Errors{policyError(p, nil, err.Error())}
+	}
 	for i := range p.Spec.Rules {
 		r := &p.Spec.Rules[i]
 		selectors := r.Selectors()
@@ -71,6 +76,9 @@ func (c *run) expand(p *policy.Policy) (out []*clause, errs Errors) {
 				errs = append(errs, err...)
 			}
 		}
+	}
+	for _, cl := range out {
+		cl.digest = digest
 	}
 	return out, errs
 }

@@ -46,7 +46,7 @@ func TestCompileSharesRulesets(t *testing.T) {
 	if diff := cmp.Diff(map[uint64]uint32{3: 3, 5: 2, 6: 1, 7: 2, 9: 0}, tables.Containers); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if diff := cmp.Diff(compile.Ruleset{}, *tables.Rulesets[0]); diff != "" {
+	if diff := cmp.Diff(compile.Ruleset{Digest: tables.Rulesets[0].Digest}, *tables.Rulesets[0]); diff != "" {
 		t.Errorf("ruleset 0 selects something (-want +got)\n%s", diff)
 	}
 	got := make([]string, 0, len(tables.Rulesets[1].Rules))

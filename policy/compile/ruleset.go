@@ -47,6 +47,7 @@ func (c *Compiler) build(clauses []*clause) *built {
 		b.automata = append(b.automata, c.pattern(b, kind))
 	}
 	c.demand(b)
+	b.ruleset.Digest = digest(b.clauses)
 	return b
 }
 

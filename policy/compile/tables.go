@@ -122,6 +122,7 @@ type Ruleset struct {
 	Peers                       []PeerEntry         // sorted by identity
 	Ports                       []PortEntry         // sorted by protocol, port, length
 	Users, Groups               []IDEntry           // sorted by id
+	Digest                      uint32              // of the rules and of the policies that they stand in; the same after every restart
 }
 
 // How a call is judged:

@@ -129,6 +129,7 @@ static void begin(struct reader *r, int all)
 {
 	http1_begin(&r->h, 0x5eed, all ? HTTP1_WANT_LINES : 0);
 	r->h.query = all;
+	r->h.upgrade = HTTP1_UPGRADE_MAY;
 	for (int i = 0; i <= HTTP1_PART_QUERY; i++)
 		r->part[i][0] = 0;
 	r->out[0] = 0;

@@ -8,13 +8,21 @@ func head(lines ...string) string { return strings.Join(lines, "\r\n") + "\r\n\r
 // Vector is what a client sends on a connection and the flaw that it ends with.
 type Vector struct {
 	Name, Stream string
-	Flaw         Flaw
+	Flaw         Flaw // where a client may ask for WebSocket, as it may on the host
+}
+
+// FlawElsewhere is the flaw where it may not, as in a library's tap.
+func (v Vector) FlawElsewhere() Flaw {
+	if strings.HasPrefix(v.Name, "WebSocket") {
+		return FlawTunnel
+	}
+	return v.Flaw
 }
 
 // Vectors are connections of HTTP/1, or of what is not: one of each kind that is read, and of each that is refused.
 func Vectors() []Vector {
 	get, host := "GET / HTTP/1.1", "Host: a"
-	return []Vector{
+	return append([]Vector{
 		{"a request", head(get, host), Sound},
 		{"two", head(get, host) + head("HEAD /x HTTP/1.1", host), Sound},
 		{"a body by its length", head("POST / HTTP/1.1", host, "Content-Length: 3") + "abc" + head(get, host), Sound},
@@ -83,10 +91,29 @@ func Vectors() []Vector {
 		{"a backslash", head(`GET /a\b HTTP/1.1`, host), FlawPath},
 		{"half a code", head("GET /a%4 HTTP/1.1", host), FlawPath},
 		{"a fragment", head("GET /a#b HTTP/1.1", host), FlawPath},
-		{"a tunnel", head("CONNECT a:1 HTTP/1.1", host), FlawTunnel},
-		{"Upgrade", head(get, host, "Connection: upgrade", "Upgrade: websocket"), FlawTunnel},
-		{"h2c", head(get, host, "Upgrade: h2c"), FlawTunnel},
 		{"a long head", head(get, host, "X: "+strings.Repeat("x", 8192)), FlawLong},
 		{"a long target", head("GET /"+strings.Repeat("x", 8192)+" HTTP/1.1", host), FlawLong},
+	}, tunnels()...)
+}
+
+// tunnels ask for something else than HTTP/1.
+func tunnels() []Vector {
+	get, host := "GET / HTTP/1.1", "Host: a"
+	return []Vector{
+		{"a tunnel", head("CONNECT a:1 HTTP/1.1", host), FlawTunnel},
+		{"WebSocket", head(get, host, "Connection: Upgrade", "Upgrade: WebSocket", "Sec-WebSocket-Version: 13"), Sound},
+		{"WebSocket without a body", head(get, host, "Content-Length: 0", "Upgrade:\twebsocket "), Sound},
+		{"WebSocket again", head(get, host, "Upgrade: websocket") + head(get, host, "Upgrade: websocket"), Sound},
+		{"h2c", head(get, host, "Upgrade: h2c"), FlawTunnel},
+		{"an Upgrade to something longer", head(get, host, "Upgrade: websockets"), FlawTunnel},
+		{"an Upgrade to something shorter", head(get, host, "Upgrade: websocke"), FlawTunnel},
+		{"an Upgrade to nothing", head(get, host, "Upgrade:"), FlawTunnel},
+		{"an Upgrade to one of two", head(get, host, "Upgrade: websocket, h2c"), FlawTunnel},
+		{"an Upgrade to two", head(get, host, "Upgrade: websocket h2c"), FlawTunnel},
+		{"two of Upgrade", head(get, host, "Upgrade: websocket", "Upgrade: websocket"), FlawTunnel},
+		{"an Upgrade with a body", head(get, host, "Upgrade: websocket", "Content-Length: 1") + "x", FlawTunnel},
+		{"an Upgrade with chunks", head(get, host, "Transfer-Encoding: chunked", "Upgrade: websocket") + "0\r\n\r\n", FlawTunnel},
+		{"an Upgrade of HTTP/1.0", head("GET / HTTP/1.0", host, "Upgrade: websocket"), FlawTunnel},
+		{"an Upgrade among the trailers", head(get, host, "Transfer-Encoding: chunked") + "0\r\nUpgrade: websocket\r\n\r\n", FlawTunnel},
 	}
 }

@@ -135,7 +135,7 @@ func FlawName(f event.Flaw) string {
 	case event.FlawTLS:
 		return "it is TLS, which no tap reads"
 	case event.FlawHTTP2:
-		return "it is HTTP/2, which is read in TLS libraries only"
+		return "it is HTTP/2 where HTTP/1 has begun"
 	case event.FlawLong:
 		return "its head is longer than 8 KiB"
 	case event.FlawLineEnd:
@@ -149,7 +149,7 @@ func FlawName(f event.Flaw) string {
 	case event.FlawPath:
 		return "its path can be read in two ways"
 	case event.FlawTunnel:
-		return "it asks for a tunnel"
+		return "it asks for a tunnel, or for WebSocket where that is not followed"
 	case event.FlawHeader:
 		return "a header that a rule demands is there twice"
 	case event.FlawMidway:

@@ -20,5 +20,6 @@ struct http1 {
 	__u8 percent;	 /* of a code: 0 none, 1 before its first digit, 2 before its second */
 	__u8 digit;	 /* its first digit */
 	__u8 query;	 /* 1: the query is handed on */
-	__u8 pad[3];
+	__u8 upgrade;	 /* enum http1_upgrade */
+	__u8 pad[2];
 };

@@ -81,6 +81,8 @@ struct ruleset {
 	__u32 flags;
 	__u32 first_demand; /* index into demands */
 	__u32 demands;	    /* how many */
+	__u32 digest; /* of the rules, the same in every revision and after every restart; not 0 */
+	__u32 pad;
 };
 
 /* One compiled rule, at index ruleset * RULE_MAX + bit. */

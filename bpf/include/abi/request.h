@@ -81,6 +81,8 @@ enum carries {
 	CARRIES_HELLO = 3, /* TLS whose ClientHello is being read, or may come a second time */
 	CARRIES_NAMED = 4, /* TLS that is allowed by the name it asks for */
 	CARRIES_HTTP2 = 5, /* requests, over HTTP/2 from the first byte on, see lib/http2_gate.h */
+	CARRIES_ASKED = 6, /* nothing, until its server has answered a request for WebSocket, see lib/upgrade_gate.h */
+	CARRIES_UPGRADED = 7, /* WebSocket, which passes unread */
 };
 
 /* A connection at the gate whose requests are judged. */
@@ -94,7 +96,10 @@ struct requests {
 	__u8 carries;	       /* enum carries */
 	__u32 heard;	       /* up to where the client had been answered when the last of a request passed */
 	__u32 opened;	       /* as its socket's when it began */
-	__u32 on;	       /* over HTTP/2: the stream of the request that was judged last */
+	union {
+		__u32 on;      /* over HTTP/2: the stream of the request that was judged last */
+		__u32 digest;  /* of WebSocket: of the ruleset that allowed its request */
+	};
 	__u64 named;	       /* revision under which its ClientHello was judged; 0: it was not */
 };
 
@@ -122,9 +127,12 @@ struct hello_conn {
 	__u32 pad;
 };
 
-enum passed_flags {
-	PASSED_SAID = 1,
-	PASSED_PLACED = 2, /* the answer was begun: its place stays */
+/* Whether a connection has become one of WebSocket. */
+enum passed_upgrade {
+	PASSED_UPGRADE_NOT = 0,
+	PASSED_UPGRADE_ASKED, /* set by gate_skb: its server is to answer at place */
+	PASSED_UPGRADE_DONE, /* set by gate_tc, where nobody in the pod forges an answer: with 101 */
+	PASSED_UPGRADE_REFUSED, /* the same: with something else */
 };
 
 /*
@@ -135,8 +143,11 @@ struct passed {
 	__u32 first; /* of the bytes of a client in the pod that may pass */
 	__u32 next;  /* behind the last of them; of a connection that ends: what the server has, from either side */
 	__u32 end;   /* enum http_end; HTTP_END_SILENT: it goes on */
-	__u32 place; /* of the answer's first byte: behind all that the server has said */
+	__u32 place; /* of the answer's first byte: behind all that the server has said; before the end: of that to who asks for WebSocket */
 	__u32 on;    /* HTTP_END_STREAM: that stream */
-	__u32 said;  /* PASSED_SAID: behind the last byte that has passed to the client; where that is not in the pod, since the end */
-	__u32 flags; /* enum passed_flags */
+	__u32 said;  /* behind the last byte that has passed to the client; where that is not in the pod, since the end */
+	/* Not bits of one word, as two processors set them: one sees the client, the other what its server says. */
+	__u32 has_said; /* 1: said is known */
+	__u32 placed;   /* 1: the answer was begun: its place stays */
+	__u32 upgrade; /* enum passed_upgrade */
 };

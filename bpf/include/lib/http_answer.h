@@ -106,13 +106,13 @@ static __noinline int http2_answer_on(struct __sk_buff *skb, const struct passed
  */
 static __always_inline void http_place(struct passed *passed, const struct tcp_seen *seen)
 {
-	if (passed->flags & PASSED_PLACED)
+	if (passed->placed)
 		return;
-	if (passed->flags & PASSED_SAID && seq_past(passed->said, passed->place) > 0)
+	if (passed->has_said && seq_past(passed->said, passed->place) > 0)
 		passed->place = passed->said;
 	if (seq_past(seen->ack, passed->place) > 0)
 		passed->place = seen->ack;
-	passed->flags |= PASSED_PLACED;
+	passed->placed = 1;
 }
 
 /*
@@ -126,13 +126,13 @@ static __noinline int http_say(struct __sk_buff *skb, struct passed *passed)
 
 	if (!passed || !segment_read(skb, ETHER_LEN, 0, &seg))
 		return 0;
-	if (passed->flags & PASSED_PLACED)
+	if (passed->placed)
 		return !seg.len || seg.flags & TCP_FIN; /* that answer comes by here itself, and has its end */
 	end = seg.seq + seg.len;
-	if (passed->flags & PASSED_SAID && seq_past(end, passed->said) <= 0)
+	if (passed->has_said && seq_past(end, passed->said) <= 0)
 		return 1;
 	passed->said = end;
-	passed->flags |= PASSED_SAID;
+	passed->has_said = 1;
 	return 1;
 }
 
@@ -204,6 +204,45 @@ __noinline int http_from_client(struct __sk_buff *skb, const struct flow_key *fl
 	return http_ended(skb, passed, &seen, BPF_F_INGRESS);
 }
 
+/* "HTTP/1.1 101 ", of which the last byte may end the line. */
+enum http_switching {
+	SWITCHING_LEN = 13,
+};
+
+static __always_inline int http_is_switching(const __u8 *line)
+{
+	static const __u8 wanted[SWITCHING_LEN - 1] = {'H', 'T', 'T', 'P', '/', '1', '.', '1', ' ', '1', '0', '1'};
+	int i;
+
+	for (i = 0; i < SWITCHING_LEN - 1; i++) {
+		if (line[i] != wanted[i])
+			return 0;
+	}
+	return line[i] == ' ' || line[i] == '\r';
+}
+
+/*
+ * Reads a server's answer to who asked for WebSocket, see lib/upgrade_gate.h. Fails closed: one that does not begin a segment, or
+ * has no whole status in its first, changes nothing. A function of its own for its stack.
+ */
+static __noinline int http_hear(struct __sk_buff *skb, struct passed *passed)
+{
+	__u8 line[SWITCHING_LEN];
+	struct segment seg;
+	__s32 past;
+
+	if (!passed || !segment_read(skb, ETHER_LEN, 0, &seg))
+		return 0;
+	past = seq_past(passed->place, seg.seq);
+	if (past < 0 || (__u32)past >= seg.len)
+		return 0; /* before the answer, or behind its first byte */
+	if (!past && seg.len >= sizeof(line) && !bpf_skb_load_bytes(skb, seg.at, line, sizeof(line)) && http_is_switching(line))
+		passed->upgrade = PASSED_UPGRADE_DONE;
+	else
+		passed->upgrade = PASSED_UPGRADE_REFUSED;
+	return 0;
+}
+
 /* Resets a server that still speaks on a connection that has ended. Returns an enum tcp_next. */
 static __always_inline int http_silence(struct __sk_buff *skb)
 {
@@ -228,6 +267,8 @@ __noinline int http_to_client(struct __sk_buff *skb, const struct flow_key *flow
 		return TCP_NEXT_PASS;
 	if (!passed->end) {
 		http_say(skb, passed);
+		if (passed->upgrade == PASSED_UPGRADE_ASKED)
+			http_hear(skb, passed);
 		return TCP_NEXT_PASS;
 	}
 	return http_silence(skb);
@@ -279,9 +320,11 @@ __noinline int http_from_server(struct __sk_buff *skb, const struct flow_key *fl
 		return TCP_NEXT_DROP;
 	key = *flow;
 	passed = bpf_map_lookup_elem(&passed_by_flow, &key);
-	if (!passed || !passed->end)
+	if (!passed)
 		return TCP_NEXT_PASS;
-	if (http_say(skb, passed))
+	if (!passed->end && passed->upgrade == PASSED_UPGRADE_ASKED)
+		http_hear(skb, passed);
+	if (!passed->end || http_say(skb, passed))
 		return TCP_NEXT_PASS;
 	return http_silence(skb);
 }

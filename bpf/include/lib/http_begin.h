@@ -23,6 +23,7 @@ static __always_inline void requests_begin(struct requests *requests, __u32 seq)
 	requests->named = 0;
 	__builtin_memset(&requests->now, 0, sizeof(requests->now));
 	http1_begin(&requests->now.parser, c ? c->seed : 0, 0);
+	requests->now.parser.upgrade = HTTP1_UPGRADE_MAY;
 	requests->before = requests->now;
 }
 

@@ -13,6 +13,7 @@
 #include <lib/http_reading.h>
 #include <lib/response_gate.h>
 #include <lib/segment.h>
+#include <lib/upgrade_gate.h>
 
 /* What is judged: the connection. Returns 0: nothing is in force. */
 __noinline int reading_ask(struct request_room *room, const struct flow_key *key,
@@ -50,7 +51,7 @@ static __always_inline __u32 free_bytes(struct __sk_buff *skb, const struct requ
 {
 	const struct http1 *parser = &requests->now.parser;
 
-	if (requests->carries == CARRIES_NAMED)
+	if (requests->carries == CARRIES_NAMED || requests->carries == CARRIES_UPGRADED)
 		return ~0U;
 	if (requests->carries == CARRIES_HTTP2)
 		return http2_free(skb, requests);
@@ -93,6 +94,7 @@ __noinline int reading_order(struct __sk_buff *skb, struct requests *requests, s
 	if (!seg->again)
 		return order;
 	requests->now = requests->before;
+	upgrade_again(requests);
 	hello_keep(skb, requests, 1);
 	http2_keep(skb, requests, room, 1);
 	return order;
@@ -146,6 +148,12 @@ static __always_inline __u32 reading_run(struct reading *g)
 		flaw = FLAW_SHARED;
 	if (flaw)
 		requests_give_up(requests, flaw);
+	else if (upgrade_waits(requests))
+		return VERDICT_DROP;
+	if (upgrade_passes(requests, g->room)) {
+		stream_read(&requests->stream, seg, 0);
+		return VERDICT_ALLOW;
+	}
 	if (!seg->out) {
 		requests->before = *r;
 		hello_keep(g->skb, requests, 0);
@@ -210,6 +218,7 @@ __noinline int reading_enter(struct __sk_buff *skb, struct requests *requests, s
 		return seg->len ? VERDICT_DENY : VERDICT_ALLOW;
 	if (!seg->len && !(seg->flags & TCP_URG))
 		return VERDICT_ALLOW;
+	upgrade_settle(requests, room);
 	room->unread = requests->carries == CARRIES_NAMED || requests->carries == CARRIES_TLS;
 	seg->free = free_bytes(skb, requests);
 	if (hello_is_next(skb, requests, room)) {

@@ -26,18 +26,21 @@ __noinline int passed_begin(struct __sk_buff *skb, struct request_room *room, in
 	struct bpf_sock *sk = skb->sk;
 	struct bpf_tcp_sock *tcp;
 	struct netns *netns;
-	__u64 cookie;
-	__u32 edge;
+	__u64 cookie, received;
+	__u32 edge, sent;
 
 	if (!room || !sk)
 		return 0;
 	sk = bpf_sk_fullsock(sk);
 	tcp = sk ? bpf_tcp_sock(sk) : 0;
-	room->edge = 0;
+	room->edge = room->first = room->upgrade = 0;
 	if (tcp) {
 		edge = tcp->snd_nxt;
-		asm volatile("" : "+r"(edge)); /* two loads: no address of one or the other may be computed */
+		sent = tcp->data_segs_out;
+		received = tcp->bytes_received;
+		asm volatile("" : "+r"(edge), "+r"(sent), "+r"(received)); /* all are loaded: no address of one or the other may be computed */
 		room->edge = out ? tcp->rcv_nxt : edge;
+		room->first = out ? !received : !sent;
 	}
 	cookie = room->key.netns;
 	netns = bpf_map_lookup_elem(&netns_by_cookie, &cookie);
@@ -76,9 +79,14 @@ static __always_inline void passed_tell(struct passed *passed, const struct requ
 	} else if (seg->flags & TCP_SYN) {
 		passed->first = passed->next = seg->first + 1;
 		passed->end = HTTP_END_SILENT;
-		passed->flags = 0;
+		passed->has_said = passed->placed = 0;
+		passed->upgrade = PASSED_UPGRADE_NOT;
 	} else {
 		passed_widen(passed, seg);
+	}
+	if (room->upgrade) {
+		passed->place = room->edge;
+		passed->upgrade = PASSED_UPGRADE_ASKED;
 	}
 }
 
@@ -95,7 +103,7 @@ __noinline int passed_note(struct request_room *room, struct requests *requests,
 	if (!room || !requests)
 		return VERDICT_DENY;
 	out = room->segment.out;
-	if (requests->refused ? !requests->end : !out || !verdict_passes(verdict))
+	if (requests->refused ? !requests->end : !(out || room->upgrade) || !verdict_passes(verdict))
 		return verdict; /* nothing is answered; or gate_tc lets it pass unasked; or it comes again */
 	if (!requests->refused && !room->segment.len && !(room->segment.flags & TCP_SYN))
 		return verdict;

@@ -7,6 +7,7 @@
 #include <lib/hello_gate.h>
 #include <lib/http2_gate.h>
 #include <lib/http_room.h>
+#include <lib/upgrade_gate.h>
 
 enum http_reading_limits {
 	READING_STEPS = 1 << 21, /* more than the longest segment makes; of HTTP/2, than one that is no attack (closed) */
@@ -51,6 +52,8 @@ static __always_inline __u32 reading_judge(struct reading *g, int hello)
 	detail_forget(room->place, room->flags, 0);
 	if (hello)
 		return verdict;
+	if (!hello && !flaw && verdict_passes(verdict))
+		upgrade_asked(g->requests, room);
 	r->revision = room->query.revision;
 	request_reset(r);
 	return verdict;
@@ -98,6 +101,8 @@ static __always_inline int reading_request(struct reading *g)
 {
 	int event;
 
+	if (upgrade_waits(g->requests))
+		requests_give_up(g->requests, FLAW_TUNNEL);
 	if (g->requests->now.parser.state == HTTP1_BROKEN)
 		return READING_GIVE_UP;
 	if (g->h2)
@@ -106,8 +111,10 @@ static __always_inline int reading_request(struct reading *g)
 		event = request_read(&g->requests->now, g->room, g->owner);
 	if (event == HTTP1_BODY)
 		reading_skip(g);
-	if (event == HTTP1_HEAD)
+	if (event == HTTP1_HEAD && upgrade_may(g->requests, g->room))
 		return READING_JUDGE;
+	if (event == HTTP1_HEAD)
+		event = http1_bad(&g->requests->now.parser, FLAW_TUNNEL);
 	if (event != HTTP1_BAD)
 		return READING_ON;
 	if (g->h2)

@@ -49,6 +49,8 @@ struct request_room {
 	__u32 answered; /* 1: this one does, by a veth, so that it can be answered there */
 	__u32 ended;   /* in a tap: 1: all was read, or what it is has been judged */
 	__u32 opened;  /* at the gate: as the socket's, see struct sock_state */
+	__u32 first;   /* at the gate: 1: the server has said nothing yet on the connection */
+	__u32 upgrade; /* at the gate: 1: the packet asks for WebSocket, and passes */
 	__u32 unread;  /* at the gate: 1: the packet is of a connection of TLS that has begun */
 	__u32 asked;   /* in a tap: as the connection's */
 	__u32 told;    /* requests that pass and were told since it was 0 */

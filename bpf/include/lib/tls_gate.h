@@ -20,7 +20,7 @@ enum tls_records {
 /* Whether requests are read on a connection at the gate, or what could not be read. */
 static __always_inline int requests_are_read(const struct requests *requests)
 {
-	return requests->carries == CARRIES_REQUESTS || requests->carries == CARRIES_HTTP2;
+	return requests->carries == CARRIES_REQUESTS || requests->carries >= CARRIES_HTTP2;
 }
 
 /* Leaves what comes from here on to who reads requests, as something that cannot be read. */

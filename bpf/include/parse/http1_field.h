@@ -24,6 +24,14 @@ static __always_inline int http1_field_first(struct http1 *h, struct http1_room 
 	return HTTP1_MORE;
 }
 
+/* What is wrong with a message in which this header is. */
+static __always_inline __u32 http1_flaw_of(__u32 field)
+{
+	if (field == HTTP1_UPGRADE)
+		return FLAW_TUNNEL;
+	return field == HTTP1_HOST ? FLAW_HOST : FLAW_FRAMING;
+}
+
 /* A header whose name is whole. Those that frame the message may be there once, and not as trailers. */
 static __always_inline int http1_named(struct http1 *h, struct http1_room *room)
 {
@@ -47,11 +55,14 @@ static __always_inline int http1_named(struct http1 *h, struct http1_room *room)
 		h->field = HTTP1_ENCODING;
 		seen = HTTP1_CHUNKED;
 	} else if (http1_is(h, HTTP1_WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', 0), 0, 0)) {
-		return http1_bad(h, FLAW_TUNNEL);
+		if (h->upgrade != HTTP1_UPGRADE_MAY || h->flags & HTTP1_TRAILER)
+			return http1_bad(h, FLAW_TUNNEL);
+		h->upgrade = HTTP1_UPGRADE_ASKED;
+		h->field = HTTP1_UPGRADE;
 	}
 	http1_unpack(h);
 	if (seen & h->flags || (seen && h->flags & HTTP1_TRAILER))
-		return http1_bad(h, h->field == HTTP1_HOST ? FLAW_HOST : FLAW_FRAMING);
+		return http1_bad(h, http1_flaw_of(h->field));
 	h->flags |= seen;
 	return HTTP1_MORE;
 }
@@ -79,7 +90,7 @@ static __always_inline int http1_framing_value(struct http1 *h, struct http1_roo
 		return HTTP1_MORE;
 	}
 	if (h->flags & HTTP1_GAP)
-		return http1_bad(h, h->field == HTTP1_HOST ? FLAW_HOST : FLAW_FRAMING);
+		return http1_bad(h, http1_flaw_of(h->field));
 	switch (h->field) {
 	case HTTP1_HOST:
 		if (!http1_is_host(c))
@@ -110,6 +121,8 @@ static __always_inline int http1_valued(struct http1 *h)
 	if (h->field == HTTP1_ENCODING &&
 	    !http1_is(h, HTTP1_WORD('c', 'h', 'u', 'n', 'k', 'e', 'd', 0), 0, 0))
 		return http1_bad(h, FLAW_FRAMING);
+	if (h->field == HTTP1_UPGRADE && !http1_is(h, HTTP1_WORD('w', 'e', 'b', 's', 'o', 'c', 'k', 'e'), 't', 0))
+		return http1_bad(h, FLAW_TUNNEL);
 	return h->part ? HTTP1_PART : HTTP1_MORE;
 }
 
@@ -133,7 +146,10 @@ static __always_inline int http1_value(struct http1 *h, struct http1_room *room,
 	return HTTP1_MORE;
 }
 
-/* The end of a head: what its headers say together, and what follows it. */
+/*
+ * The end of a head: what its headers say together, and what follows it. Of one that asks for WebSocket nothing does: its
+ * client waits for the answer.
+ */
 static __always_inline int http1_headed(struct http1 *h)
 {
 	__u32 flags = h->flags;
@@ -148,6 +164,8 @@ static __always_inline int http1_headed(struct http1 *h)
 		return http1_bad(h, FLAW_HOST);
 	if (flags & HTTP1_CHUNKED && flags & (HTTP1_HAS_LENGTH | HTTP1_OLD))
 		return http1_bad(h, FLAW_FRAMING);
+	if (h->upgrade == HTTP1_UPGRADE_ASKED && (h->left || flags & (HTTP1_CHUNKED | HTTP1_OLD)))
+		return http1_bad(h, FLAW_TUNNEL);
 	h->head = 0;
 	h->state = HTTP1_START;
 	if (flags & HTTP1_CHUNKED) {

@@ -78,6 +78,14 @@ enum http1_field {
 	HTTP1_HOST,
 	HTTP1_LENGTH,
 	HTTP1_ENCODING,
+	HTTP1_UPGRADE,
+};
+
+/* What the parser is told of a change to WebSocket (RFC 6455, 4.1), and says. Others are a tunnel in any case. */
+enum http1_upgrade {
+	HTTP1_UPGRADE_NOT = 0, /* it is a tunnel */
+	HTTP1_UPGRADE_MAY,     /* a request may ask for it: whoever reads looks at h->upgrade when its head is whole */
+	HTTP1_UPGRADE_ASKED,
 };
 
 /* A chunk and the text read from it, for one CPU. */

@@ -20,6 +20,8 @@ static __always_inline int http1_start(struct http1 *h, struct http1_room *room,
 	h->head = 1;
 	h->flags &= HTTP1_WANT_LINES;
 	h->left = h->authority = h->host = 0;
+	if (h->upgrade)
+		h->upgrade = HTTP1_UPGRADE_MAY;
 	h->state = HTTP1_METHOD;
 	h->part = HTTP1_PART_METHOD;
 	http1_unpack(h);

@@ -713,6 +713,8 @@ type ABIRuleset struct {
 	Flags        uint32
 	FirstDemand  uint32
 	Demands      uint32
+	Digest       uint32
+	Pad          uint32
 }
 
 type ABIRulesetFlags uint32
@@ -825,7 +827,8 @@ type ABITlsConn struct {
 			Percent   uint8
 			Digit     uint8
 			Query     uint8
-			Pad       [3]uint8
+			Upgrade   uint8
+			Pad       [2]uint8
 		}
 		Revision uint64
 		Met      uint64

@@ -157,6 +157,7 @@ func kernelRuleset(r *compile.Ruleset, id, demand uint32) bpfobj.ABIRuleset {
 
 		FirstDemand: demand,
 		Demands:     uint32(len(r.Demands)),
+		Digest:      r.Digest,
 		Flags:       uint32(flagsOf(r)),
 	}
 	for d := range v.Allow {

@@ -16,9 +16,9 @@ import (
 
 // passed is struct passed: what gate_skb says of a connection with requests.
 type passed struct {
-	_                       structs.HostLayout
-	First, Next, End, Place uint32
-	On, Said, Flags         uint32
+	_                             structs.HostLayout
+	First, Next, End, Place       uint32
+	On, Said, HasSaid, Placed, Up uint32
 }
 
 // How a connection ends: enum http_end.
@@ -29,12 +29,6 @@ const (
 	reset
 	stream
 	streamHead
-)
-
-// What is known of the place of an answer: enum passed_flags.
-const (
-	heSaid = 1 << iota
-	placed
 )
 
 const (
@@ -111,7 +105,7 @@ func exchanges() (all []exchange) {
 // endings are exchanges on a connection whose request at 1000 was denied.
 func endings(inward bool) (all []exchange) {
 	denied, headed, broken := &passed{Next: 1000, End: text, Place: 5000}, &passed{Next: 1000, End: head, Place: 5000}, &passed{Next: 1000, End: reset, Place: 5000}
-	begun, busy := &passed{Next: 1000, End: text, Place: 5000, Flags: placed}, &passed{Next: 1000, End: text, Place: 5000, Said: 5010, Flags: heSaid}
+	begun, busy := &passed{Next: 1000, End: text, Place: 5000, Placed: 1}, &passed{Next: 1000, End: text, Place: 5000, Said: 5010, HasSaid: 1}
 	streamed, streamHeaded := &passed{Next: 1000, End: stream, Place: 5000, On: 0x10203}, &passed{Next: 1000, End: streamHead, Place: 5000, On: 0x10203}
 	const end = 5000 + uint32(len(answer)) + 1
 	all = []exchange{
@@ -215,7 +209,7 @@ func (x exchange) check(t *testing.T, w *world, ip6, stamped bool) {
 	if x.segment.SYN && x.passed != nil && err == nil {
 		t.Error("the end of one connection is left to the next")
 	}
-	if x.saidTo != 0 && (err != nil || then.Said != x.saidTo || then.Flags != heSaid) {
+	if x.saidTo != 0 && (err != nil || then.Said != x.saidTo || then.HasSaid != 1) {
 		t.Errorf("the server has said what is before %d (%v), want %d", then.Said, err, x.saidTo)
 	}
 }

@@ -387,7 +387,8 @@ type KernelRequest struct {
 		Percent   uint8
 		Digit     uint8
 		Query     uint8
-		Pad       [3]uint8
+		Upgrade   uint8
+		Pad       [2]uint8
 	}
 	Revision uint64
 	Met      uint64

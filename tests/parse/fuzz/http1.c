@@ -85,6 +85,7 @@ static void begin(struct reading *r, int all)
 {
 	http1_begin(&r->h, 0x5eed, all ? HTTP1_WANT_LINES : 0);
 	r->h.query = all;
+	r->h.upgrade = HTTP1_UPGRADE_MAY;
 	r->digest = r->text = r->part = 0;
 }
 

@@ -49,6 +49,10 @@ func TestMain(m *testing.M) {
 		err = askFor(os.Args[2], os.Args[3])
 	case len(os.Args) == 4 && os.Args[1] == callArg:
 		err = call(os.Args[2], os.Args[3])
+	case len(os.Args) == 3 && os.Args[1] == upgradeArg:
+		err = serveUpgrades(os.Args[2])
+	case len(os.Args) == 3 && os.Args[1] == chatArg:
+		err = chat(os.Args[2])
 	case len(os.Args) == 5 && os.Args[1] == repairArg:
 		err = repaired(os.Args[2], os.Args[3], os.Args[4])
 	case len(os.Args) == 3 && os.Args[1] == speakArg:
@@ -84,6 +88,7 @@ type conversation struct {
 	Pieces []string // each in segments of its own
 	Wait   bool     // before the next piece, until Back has begun to come as far as what was said is long
 	Back   string   // all that comes back
+	Heard  []string // in its place: what comes back behind each piece, before the next
 	Ends   string
 }
 
@@ -104,6 +109,9 @@ func (c conversation) hold(addr string) string {
 func (c conversation) holdOn(conn net.Conn) string {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err.Error()
+	}
+	if c.Heard != nil {
+		return c.takeTurns(conn)
 	}
 	said, back := 0, make([]byte, len(c.Back))
 	for i, piece := range c.Pieces {
@@ -129,6 +137,23 @@ func (c conversation) holdOn(conn net.Conn) string {
 	n, err := io.ReadFull(conn, back[read:])
 	if got := string(back[:read+n]); got != c.Back {
 		return fmt.Sprintf("%q comes back (%v)", got, err)
+	}
+	return c.end(conn)
+}
+
+// takeTurns holds one of which is known what is heard behind each piece.
+func (c conversation) takeTurns(conn net.Conn) string {
+	for i, piece := range c.Pieces {
+		if i > 0 && c.Heard[i-1] == "" {
+			time.Sleep(time.Millisecond) // else they could leave together
+		}
+		if _, err := io.WriteString(conn, piece); err != nil {
+			return fmt.Sprintf("piece %d: %v", i, err)
+		}
+		back := make([]byte, len(c.Heard[i]))
+		if n, err := io.ReadFull(conn, back); string(back[:n]) != c.Heard[i] {
+			return fmt.Sprintf("%q comes back behind piece %d (%v)", back[:n], i, err)
+		}
 	}
 	return c.end(conn)
 }

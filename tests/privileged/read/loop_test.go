@@ -21,11 +21,15 @@ func TestInsidePod(t *testing.T) {
 	s.serveInside(t, self, loopPort)
 	s.serveInside(t, self, inPort)
 	for _, addr := range []netip.Addr{s.PodAddr, s.PodAddr6} {
-		for port, c := range map[uint16]conversation{
-			loopPort: {Name: "denied to its client", Pieces: []string{"PUT /v1/exhaust-port HTTP/1.1\r\nHost: a\r\n\r\n"}, Ends: aborted},
-			inPort:   {Name: "denied at its server", Pieces: []string{"GET /closed HTTP/1.1\r\nHost: a\r\n\r\n"}, Ends: reset},
+		for _, at := range []struct {
+			port uint16
+			conversation
+		}{
+			{loopPort, conversation{Name: "denied to its client", Pieces: []string{"PUT /v1/exhaust-port HTTP/1.1\r\nHost: a\r\n\r\n"}, Ends: aborted}},
+			{loopPort, conversation{Name: "WebSocket", Pieces: []string{"POST /v1/request-landing HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n"}, Ends: aborted}},
+			{inPort, conversation{Name: "denied at its server", Pieces: []string{"GET /closed HTTP/1.1\r\nHost: a\r\n\r\n"}, Ends: reset}},
 		} {
-			to := netip.AddrPortFrom(addr, port)
+			c, to := at.conversation, netip.AddrPortFrom(addr, at.port)
 			awaitServer(t, s.Pod, to)
 			s.events.Reset()
 			client := s.pod.Command(self, holdArg, to.String(), order(t, c))
