@@ -18,8 +18,8 @@
  * read_go_start      (*tls.Conn).clientHandshake
  * read_go_call       (*tls.Conn).writeRecordLocked, where bytes become records: its first instruction
  * read_go_record     the same, behind the check of the stack: what is before that can run twice in a call
- *
- * Of Go functions nothing is where they return, since their stacks move.
+ * read_go_read       (*tls.Conn).Read, where answers are told: its first instruction
+ * read_go_got        the same, at each instruction that returns: no uretprobe, which Go's stacks do not bear, as they move
  *
  * Minimum kernel 5.17. Probes cannot refuse a call: what is denied stops at the socket (lib/tie.h) and at
  * the gate, which also denies a connection that no probe has seen: closed.
@@ -169,4 +169,16 @@ SEC("uprobe")
 int read_go_record(struct pt_regs *ctx)
 {
 	return go_record(ctx);
+}
+
+SEC("uprobe")
+int read_go_read(struct pt_regs *ctx)
+{
+	return go_reads(ctx);
+}
+
+SEC("uprobe")
+int read_go_got(struct pt_regs *ctx)
+{
+	return go_got(ctx);
 }

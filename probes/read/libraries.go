@@ -58,6 +58,8 @@ const (
 	progCall     = "read_go_call"
 	progRecord   = "read_go_record"
 	progStart    = "read_go_start"
+	progGoRead   = "read_go_read"
+	progGoGot    = "read_go_got"
 
 	progNSSImport = "read_nss_import"
 	progNSSUse    = "read_nss_use"
@@ -168,9 +170,9 @@ func inspect(r io.ReaderAt, told bool) (lib Library, points []point, err error) 
 	add(GnuTLS, more, err)
 	more, err = placeOpenSSL(f, watched(OpenSSL, told), found)
 	add(OpenSSL, more, err)
-	more, err = placeNSS(f, found)
+	more, err = placeNSS(f, found, told)
 	add(NSS, more, err)
-	more, err = placeGo(f)
+	more, err = placeGo(f, told)
 	add(Go, more, err)
 	if len(libs) == 0 && len(errs) == 0 {
 		return "", nil, unread(f)
@@ -199,9 +201,12 @@ func unread(f *elfsym.File) error {
 	return none
 }
 
-// placeGo places the programs of Go's crypto/tls, where the bodies of its functions begin.
-func placeGo(f *elfsym.File) ([]point, error) {
-	wanted := []string{}
+// goRead reads what a server says.
+const goRead = "crypto/tls.(*Conn).Read"
+
+// placeGo places the programs of Go's crypto/tls, where the bodies of its functions begin, and with told what brings answers.
+func placeGo(f *elfsym.File, told bool) ([]point, error) {
+	wanted := []string{goRead}
 	for _, fn := range ofGo() {
 		wanted = append(wanted, fn.name)
 	}
@@ -224,7 +229,24 @@ func placeGo(f *elfsym.File) ([]point, error) {
 		}
 		out = append(out, point{program: fn.body, offset: body})
 	}
+	if told {
+		out = append(out, placeGoRead(f, found[goRead])...)
+	}
 	return out, nil
+}
+
+// placeGoRead places what brings answers, where a function begins and wherever it returns. One that is not there, or whose code
+// nobody can follow, brings none: open.
+func placeGoRead(f *elfsym.File, fn elfsym.Func) []point {
+	returns, err := f.Returns(fn)
+	if err != nil {
+		return nil
+	}
+	out := []point{{program: progGoRead, offset: fn.Offset}}
+	for _, at := range returns {
+		out = append(out, point{program: progGoGot, offset: at})
+	}
+	return out
 }
 
 // place places the programs of a library.

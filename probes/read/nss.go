@@ -97,8 +97,8 @@ func nssTables(words []uint64, c *code) (secure, bare *nssOps, err error) {
 	return secure, bare, nil
 }
 
-// placeNSS places the programs of NSS. Where its functions are not where they are expected, that is ErrCode.
-func placeNSS(f *elfsym.File, found map[string]elfsym.Func) ([]point, error) {
+// placeNSS places the programs of NSS, with told also those that bring answers. Where its functions are not where they are expected, that is ErrCode.
+func placeNSS(f *elfsym.File, found map[string]elfsym.Func, told bool) ([]point, error) {
 	var file []uint64
 	for _, name := range nssNames() {
 		at, ok := found[name]
@@ -121,11 +121,12 @@ func placeNSS(f *elfsym.File, found map[string]elfsym.Func) ([]point, error) {
 		{program: progNSSImport, offset: found[nssImport].Offset, returns: true},
 		{program: progNSSUse, offset: found[nssForce].Offset},
 	}
-	for _, c := range []struct {
+	type call struct {
 		address uint64
 		program string
 		returns bool
-	}{
+	}
+	calls := []call{
 		{secure[opRecv], progUse, false},
 		{secure[opRead], progUse, false},
 		{secure[opSend], progNSSWrite, false},
@@ -134,7 +135,12 @@ func placeNSS(f *elfsym.File, found map[string]elfsym.Func) ([]point, error) {
 		{secure[opWrite], progNSSWrote, true},
 		{bare[opSend], progNSSSend, false},
 		{bare[opClose], progEnd, false},
-	} {
+	}
+	if told {
+		calls = append(calls, call{secure[opRecv], progRead, false}, call{secure[opRecv], progGotN, true},
+			call{secure[opRead], progRead, false}, call{secure[opRead], progGotN, true})
+	}
+	for _, c := range calls {
 		at, ok := f.CodeAt(c.address)
 		if !ok {
 			return nil, fmt.Errorf("%w: a function at %#x", elfsym.ErrFormat, c.address)

@@ -15,6 +15,35 @@ enum go_record {
 	GO_RECORD_DATA = 23, /* type of a record with data of the application (RFC 8446, 5.1) */
 };
 
+/*
+ * A goroutine begins to read from a connection. It may have begun before the request was written whose answer that brings, so what
+ * is awaited is asked when it returns.
+ */
+static __always_inline int go_reads(const struct pt_regs *ctx)
+{
+	struct tls_key key = tap_key(GO_PARM1(ctx)), of = tap_key(GO_ROUTINE(ctx));
+	struct tls_reading reading = {.object = key.object, .bytes = GO_PARM2(ctx)};
+
+	if (bpf_map_lookup_elem(&conn_by_object, &key))
+		bpf_map_update_elem(&reading_by_goroutine, &of, &reading, BPF_ANY); /* no memory: open */
+	return 0;
+}
+
+/* It returns how many bytes there are. Its stack may have moved meanwhile, and with it bytes that lie there: they are no answer then (open). */
+static __always_inline int go_got(const struct pt_regs *ctx)
+{
+	struct tls_key of = tap_key(GO_ROUTINE(ctx)), key = of;
+	struct tls_reading reading, *held = bpf_map_lookup_elem(&reading_by_goroutine, &of);
+	__s64 got = GO_RESULT1(ctx);
+
+	if (!held)
+		return 0; /* none began here, or a second probe on the same file has seen it */
+	reading = *held;
+	bpf_map_delete_elem(&reading_by_goroutine, &of);
+	key.object = reading.object;
+	return got > 0 ? tap_have(&key, (const void *)reading.bytes, got) : 0;
+}
+
 /* A client's handshake begins on an object: what had its address before is gone. */
 static __always_inline int go_start(__u64 object)
 {

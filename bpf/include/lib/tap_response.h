@@ -31,6 +31,14 @@ struct {
 	__type(value, struct tls_reading);
 } reading_by_task SEC(".maps");
 
+/* The same by the goroutine that is in a read, as it moves between threads. Pushed out: what it reads is not seen (open). */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct tls_key); /* of the goroutine */
+	__type(value, struct tls_reading);
+} reading_by_goroutine SEC(".maps");
+
 /* The response that an object's process awaits on it; NULL: none. */
 static __always_inline struct response *tap_awaited(const struct tls_key *key)
 {
@@ -148,11 +156,18 @@ static __always_inline int tap_follow(struct h2_status *s, const struct tls_key 
 	return 0;
 }
 
+/* got bytes are there of an object. */
+static __always_inline int tap_have(const struct tls_key *key, const void *bytes, __u64 got)
+{
+	struct h2_status *s = tap_followed(key);
+
+	return s ? tap_follow(s, key, bytes, got) : tap_answer(key, bytes, got);
+}
+
 /* A read ends: got is what it returned. */
 static __always_inline int tap_got(struct tls_key key, __s64 got)
 {
 	struct tls_reading *reading;
-	struct h2_status *s;
 
 	reading = bpf_task_storage_get(&reading_by_task, bpf_get_current_task_btf(), 0, 0);
 	if (!reading || !reading->object)
@@ -161,12 +176,7 @@ static __always_inline int tap_got(struct tls_key key, __s64 got)
 	reading->object = 0;
 	if (got > 0 && reading->got_at && bpf_probe_read_user(&got, sizeof(got), (void *)reading->got_at))
 		return 0;
-	if (got <= 0)
-		return 0;
-	s = tap_followed(&key);
-	if (s)
-		return tap_follow(s, &key, (const void *)reading->bytes, got);
-	return tap_answer(&key, (const void *)reading->bytes, got);
+	return got > 0 ? tap_have(&key, (const void *)reading->bytes, got) : 0;
 }
 
 /* What was written of a connection told requests that pass: the response is awaited. */

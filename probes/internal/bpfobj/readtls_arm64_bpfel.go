@@ -16,83 +16,86 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ReadTLSMapAlerts            = "alerts"
-	ReadTLSMapAnswersBySock     = "answers_by_sock"
-	ReadTLSMapConnBlank         = "conn_blank"
-	ReadTLSMapConnByObject      = "conn_by_object"
-	ReadTLSMapContainerByCgroup = "container_by_cgroup"
-	ReadTLSMapContainerParent   = "container_parent"
-	ReadTLSMapContainersLost    = "containers_lost"
-	ReadTLSMapControls          = "controls"
-	ReadTLSMapDemands           = "demands"
-	ReadTLSMapDfaAccepts        = "dfa_accepts"
-	ReadTLSMapDfaPages          = "dfa_pages"
-	ReadTLSMapDnsRooms          = "dns_rooms"
-	ReadTLSMapErrors            = "errors"
-	ReadTLSMapFlowByFrag        = "flow_by_frag"
-	ReadTLSMapFlowByTuple       = "flow_by_tuple"
-	ReadTLSMapFlows             = "flows"
-	ReadTLSMapGateByIfindex     = "gate_by_ifindex"
-	ReadTLSMapGateSlots         = "gate_slots"
-	ReadTLSMapH2Blank           = "h2_blank"
-	ReadTLSMapH2ByObject        = "h2_by_object"
-	ReadTLSMapH2StatusBlank     = "h2_status_blank"
-	ReadTLSMapH2StatusByObject  = "h2_status_by_object"
-	ReadTLSMapIdentityByAddr    = "identity_by_addr"
-	ReadTLSMapIdsByContainer    = "ids_by_container"
-	ReadTLSMapLabelByTask       = "label_by_task"
-	ReadTLSMapLabelsLost        = "labels_lost"
-	ReadTLSMapLastId            = "last_id"
-	ReadTLSMapMntnsByContainer  = "mntns_by_container"
-	ReadTLSMapNameByHash        = "name_by_hash"
-	ReadTLSMapNamesByAddr       = "names_by_addr"
-	ReadTLSMapNamesOfCgrp       = "names_of_cgrp"
-	ReadTLSMapNamesRooms        = "names_rooms"
-	ReadTLSMapNetnsByCookie     = "netns_by_cookie"
-	ReadTLSMapObjectByGoroutine = "object_by_goroutine"
-	ReadTLSMapQueriesBySock     = "queries_by_sock"
-	ReadTLSMapQueryBySock       = "query_by_sock"
-	ReadTLSMapReadingByTask     = "reading_by_task"
-	ReadTLSMapRefusals          = "refusals"
-	ReadTLSMapRequestDetails    = "request_details"
-	ReadTLSMapRequestRooms      = "request_rooms"
-	ReadTLSMapRequestSelects    = "request_selects"
-	ReadTLSMapRequestTexts      = "request_texts"
-	ReadTLSMapResponseByObject  = "response_by_object"
-	ReadTLSMapRules             = "rules"
-	ReadTLSMapRulesById         = "rules_by_id"
-	ReadTLSMapRulesByPeer       = "rules_by_peer"
-	ReadTLSMapRulesByPort       = "rules_by_port"
-	ReadTLSMapRulesetByCgrp     = "ruleset_by_cgrp"
-	ReadTLSMapRulesets          = "rulesets"
-	ReadTLSMapScriptByTask      = "script_by_task"
-	ReadTLSMapStateBySock       = "state_by_sock"
-	ReadTLSMapStreamRefusals    = "stream_refusals"
-	ReadTLSMapTieBySock         = "tie_by_sock"
-	ReadTLSMapTlsByTask         = "tls_by_task"
-	ReadTLSMapToldHeaders       = "told_headers"
-	ReadTLSProgReadGoCall       = "read_go_call"
-	ReadTLSProgReadGoRecord     = "read_go_record"
-	ReadTLSProgReadGoStart      = "read_go_start"
-	ReadTLSProgReadNssImport    = "read_nss_import"
-	ReadTLSProgReadNssSend      = "read_nss_send"
-	ReadTLSProgReadNssUse       = "read_nss_use"
-	ReadTLSProgReadNssWrite     = "read_nss_write"
-	ReadTLSProgReadNssWrote     = "read_nss_wrote"
-	ReadTLSProgReadTlsAgain     = "read_tls_again"
-	ReadTLSProgReadTlsEnd       = "read_tls_end"
-	ReadTLSProgReadTlsGot       = "read_tls_got"
-	ReadTLSProgReadTlsGotInt    = "read_tls_got_int"
-	ReadTLSProgReadTlsRead      = "read_tls_read"
-	ReadTLSProgReadTlsReadEx    = "read_tls_read_ex"
-	ReadTLSProgReadTlsUnread    = "read_tls_unread"
-	ReadTLSProgReadTlsUse       = "read_tls_use"
-	ReadTLSProgReadTlsWrite     = "read_tls_write"
-	ReadTLSProgReadTlsWriteEx   = "read_tls_write_ex"
-	ReadTLSProgReadTlsWriteEx2  = "read_tls_write_ex2"
-	ReadTLSProgReadTlsWriteInt  = "read_tls_write_int"
-	ReadTLSProgReadTlsWrote     = "read_tls_wrote"
-	ReadTLSProgReadTlsWroteInt  = "read_tls_wrote_int"
+	ReadTLSMapAlerts             = "alerts"
+	ReadTLSMapAnswersBySock      = "answers_by_sock"
+	ReadTLSMapConnBlank          = "conn_blank"
+	ReadTLSMapConnByObject       = "conn_by_object"
+	ReadTLSMapContainerByCgroup  = "container_by_cgroup"
+	ReadTLSMapContainerParent    = "container_parent"
+	ReadTLSMapContainersLost     = "containers_lost"
+	ReadTLSMapControls           = "controls"
+	ReadTLSMapDemands            = "demands"
+	ReadTLSMapDfaAccepts         = "dfa_accepts"
+	ReadTLSMapDfaPages           = "dfa_pages"
+	ReadTLSMapDnsRooms           = "dns_rooms"
+	ReadTLSMapErrors             = "errors"
+	ReadTLSMapFlowByFrag         = "flow_by_frag"
+	ReadTLSMapFlowByTuple        = "flow_by_tuple"
+	ReadTLSMapFlows              = "flows"
+	ReadTLSMapGateByIfindex      = "gate_by_ifindex"
+	ReadTLSMapGateSlots          = "gate_slots"
+	ReadTLSMapH2Blank            = "h2_blank"
+	ReadTLSMapH2ByObject         = "h2_by_object"
+	ReadTLSMapH2StatusBlank      = "h2_status_blank"
+	ReadTLSMapH2StatusByObject   = "h2_status_by_object"
+	ReadTLSMapIdentityByAddr     = "identity_by_addr"
+	ReadTLSMapIdsByContainer     = "ids_by_container"
+	ReadTLSMapLabelByTask        = "label_by_task"
+	ReadTLSMapLabelsLost         = "labels_lost"
+	ReadTLSMapLastId             = "last_id"
+	ReadTLSMapMntnsByContainer   = "mntns_by_container"
+	ReadTLSMapNameByHash         = "name_by_hash"
+	ReadTLSMapNamesByAddr        = "names_by_addr"
+	ReadTLSMapNamesOfCgrp        = "names_of_cgrp"
+	ReadTLSMapNamesRooms         = "names_rooms"
+	ReadTLSMapNetnsByCookie      = "netns_by_cookie"
+	ReadTLSMapObjectByGoroutine  = "object_by_goroutine"
+	ReadTLSMapQueriesBySock      = "queries_by_sock"
+	ReadTLSMapQueryBySock        = "query_by_sock"
+	ReadTLSMapReadingByGoroutine = "reading_by_goroutine"
+	ReadTLSMapReadingByTask      = "reading_by_task"
+	ReadTLSMapRefusals           = "refusals"
+	ReadTLSMapRequestDetails     = "request_details"
+	ReadTLSMapRequestRooms       = "request_rooms"
+	ReadTLSMapRequestSelects     = "request_selects"
+	ReadTLSMapRequestTexts       = "request_texts"
+	ReadTLSMapResponseByObject   = "response_by_object"
+	ReadTLSMapRules              = "rules"
+	ReadTLSMapRulesById          = "rules_by_id"
+	ReadTLSMapRulesByPeer        = "rules_by_peer"
+	ReadTLSMapRulesByPort        = "rules_by_port"
+	ReadTLSMapRulesetByCgrp      = "ruleset_by_cgrp"
+	ReadTLSMapRulesets           = "rulesets"
+	ReadTLSMapScriptByTask       = "script_by_task"
+	ReadTLSMapStateBySock        = "state_by_sock"
+	ReadTLSMapStreamRefusals     = "stream_refusals"
+	ReadTLSMapTieBySock          = "tie_by_sock"
+	ReadTLSMapTlsByTask          = "tls_by_task"
+	ReadTLSMapToldHeaders        = "told_headers"
+	ReadTLSProgReadGoCall        = "read_go_call"
+	ReadTLSProgReadGoGot         = "read_go_got"
+	ReadTLSProgReadGoRead        = "read_go_read"
+	ReadTLSProgReadGoRecord      = "read_go_record"
+	ReadTLSProgReadGoStart       = "read_go_start"
+	ReadTLSProgReadNssImport     = "read_nss_import"
+	ReadTLSProgReadNssSend       = "read_nss_send"
+	ReadTLSProgReadNssUse        = "read_nss_use"
+	ReadTLSProgReadNssWrite      = "read_nss_write"
+	ReadTLSProgReadNssWrote      = "read_nss_wrote"
+	ReadTLSProgReadTlsAgain      = "read_tls_again"
+	ReadTLSProgReadTlsEnd        = "read_tls_end"
+	ReadTLSProgReadTlsGot        = "read_tls_got"
+	ReadTLSProgReadTlsGotInt     = "read_tls_got_int"
+	ReadTLSProgReadTlsRead       = "read_tls_read"
+	ReadTLSProgReadTlsReadEx     = "read_tls_read_ex"
+	ReadTLSProgReadTlsUnread     = "read_tls_unread"
+	ReadTLSProgReadTlsUse        = "read_tls_use"
+	ReadTLSProgReadTlsWrite      = "read_tls_write"
+	ReadTLSProgReadTlsWriteEx    = "read_tls_write_ex"
+	ReadTLSProgReadTlsWriteEx2   = "read_tls_write_ex2"
+	ReadTLSProgReadTlsWriteInt   = "read_tls_write_int"
+	ReadTLSProgReadTlsWrote      = "read_tls_wrote"
+	ReadTLSProgReadTlsWroteInt   = "read_tls_wrote_int"
 )
 
 // LoadReadTLS returns the embedded CollectionSpec for ReadTLS.
@@ -138,6 +141,8 @@ type ReadTLSSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ReadTLSProgramSpecs struct {
 	ReadGoCall      *ebpf.ProgramSpec `ebpf:"read_go_call"`
+	ReadGoGot       *ebpf.ProgramSpec `ebpf:"read_go_got"`
+	ReadGoRead      *ebpf.ProgramSpec `ebpf:"read_go_read"`
 	ReadGoRecord    *ebpf.ProgramSpec `ebpf:"read_go_record"`
 	ReadGoStart     *ebpf.ProgramSpec `ebpf:"read_go_start"`
 	ReadNssImport   *ebpf.ProgramSpec `ebpf:"read_nss_import"`
@@ -165,61 +170,62 @@ type ReadTLSProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ReadTLSMapSpecs struct {
-	Alerts            *ebpf.MapSpec `ebpf:"alerts"`
-	AnswersBySock     *ebpf.MapSpec `ebpf:"answers_by_sock"`
-	ConnBlank         *ebpf.MapSpec `ebpf:"conn_blank"`
-	ConnByObject      *ebpf.MapSpec `ebpf:"conn_by_object"`
-	ContainerByCgroup *ebpf.MapSpec `ebpf:"container_by_cgroup"`
-	ContainerParent   *ebpf.MapSpec `ebpf:"container_parent"`
-	ContainersLost    *ebpf.MapSpec `ebpf:"containers_lost"`
-	Controls          *ebpf.MapSpec `ebpf:"controls"`
-	Demands           *ebpf.MapSpec `ebpf:"demands"`
-	DfaAccepts        *ebpf.MapSpec `ebpf:"dfa_accepts"`
-	DfaPages          *ebpf.MapSpec `ebpf:"dfa_pages"`
-	DnsRooms          *ebpf.MapSpec `ebpf:"dns_rooms"`
-	Errors            *ebpf.MapSpec `ebpf:"errors"`
-	FlowByFrag        *ebpf.MapSpec `ebpf:"flow_by_frag"`
-	FlowByTuple       *ebpf.MapSpec `ebpf:"flow_by_tuple"`
-	Flows             *ebpf.MapSpec `ebpf:"flows"`
-	GateByIfindex     *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
-	GateSlots         *ebpf.MapSpec `ebpf:"gate_slots"`
-	H2Blank           *ebpf.MapSpec `ebpf:"h2_blank"`
-	H2ByObject        *ebpf.MapSpec `ebpf:"h2_by_object"`
-	H2StatusBlank     *ebpf.MapSpec `ebpf:"h2_status_blank"`
-	H2StatusByObject  *ebpf.MapSpec `ebpf:"h2_status_by_object"`
-	IdentityByAddr    *ebpf.MapSpec `ebpf:"identity_by_addr"`
-	IdsByContainer    *ebpf.MapSpec `ebpf:"ids_by_container"`
-	LabelByTask       *ebpf.MapSpec `ebpf:"label_by_task"`
-	LabelsLost        *ebpf.MapSpec `ebpf:"labels_lost"`
-	LastId            *ebpf.MapSpec `ebpf:"last_id"`
-	MntnsByContainer  *ebpf.MapSpec `ebpf:"mntns_by_container"`
-	NameByHash        *ebpf.MapSpec `ebpf:"name_by_hash"`
-	NamesByAddr       *ebpf.MapSpec `ebpf:"names_by_addr"`
-	NamesOfCgrp       *ebpf.MapSpec `ebpf:"names_of_cgrp"`
-	NamesRooms        *ebpf.MapSpec `ebpf:"names_rooms"`
-	NetnsByCookie     *ebpf.MapSpec `ebpf:"netns_by_cookie"`
-	ObjectByGoroutine *ebpf.MapSpec `ebpf:"object_by_goroutine"`
-	QueriesBySock     *ebpf.MapSpec `ebpf:"queries_by_sock"`
-	QueryBySock       *ebpf.MapSpec `ebpf:"query_by_sock"`
-	ReadingByTask     *ebpf.MapSpec `ebpf:"reading_by_task"`
-	Refusals          *ebpf.MapSpec `ebpf:"refusals"`
-	RequestDetails    *ebpf.MapSpec `ebpf:"request_details"`
-	RequestRooms      *ebpf.MapSpec `ebpf:"request_rooms"`
-	RequestSelects    *ebpf.MapSpec `ebpf:"request_selects"`
-	RequestTexts      *ebpf.MapSpec `ebpf:"request_texts"`
-	ResponseByObject  *ebpf.MapSpec `ebpf:"response_by_object"`
-	Rules             *ebpf.MapSpec `ebpf:"rules"`
-	RulesById         *ebpf.MapSpec `ebpf:"rules_by_id"`
-	RulesByPeer       *ebpf.MapSpec `ebpf:"rules_by_peer"`
-	RulesByPort       *ebpf.MapSpec `ebpf:"rules_by_port"`
-	RulesetByCgrp     *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
-	Rulesets          *ebpf.MapSpec `ebpf:"rulesets"`
-	ScriptByTask      *ebpf.MapSpec `ebpf:"script_by_task"`
-	StateBySock       *ebpf.MapSpec `ebpf:"state_by_sock"`
-	StreamRefusals    *ebpf.MapSpec `ebpf:"stream_refusals"`
-	TieBySock         *ebpf.MapSpec `ebpf:"tie_by_sock"`
-	TlsByTask         *ebpf.MapSpec `ebpf:"tls_by_task"`
-	ToldHeaders       *ebpf.MapSpec `ebpf:"told_headers"`
+	Alerts             *ebpf.MapSpec `ebpf:"alerts"`
+	AnswersBySock      *ebpf.MapSpec `ebpf:"answers_by_sock"`
+	ConnBlank          *ebpf.MapSpec `ebpf:"conn_blank"`
+	ConnByObject       *ebpf.MapSpec `ebpf:"conn_by_object"`
+	ContainerByCgroup  *ebpf.MapSpec `ebpf:"container_by_cgroup"`
+	ContainerParent    *ebpf.MapSpec `ebpf:"container_parent"`
+	ContainersLost     *ebpf.MapSpec `ebpf:"containers_lost"`
+	Controls           *ebpf.MapSpec `ebpf:"controls"`
+	Demands            *ebpf.MapSpec `ebpf:"demands"`
+	DfaAccepts         *ebpf.MapSpec `ebpf:"dfa_accepts"`
+	DfaPages           *ebpf.MapSpec `ebpf:"dfa_pages"`
+	DnsRooms           *ebpf.MapSpec `ebpf:"dns_rooms"`
+	Errors             *ebpf.MapSpec `ebpf:"errors"`
+	FlowByFrag         *ebpf.MapSpec `ebpf:"flow_by_frag"`
+	FlowByTuple        *ebpf.MapSpec `ebpf:"flow_by_tuple"`
+	Flows              *ebpf.MapSpec `ebpf:"flows"`
+	GateByIfindex      *ebpf.MapSpec `ebpf:"gate_by_ifindex"`
+	GateSlots          *ebpf.MapSpec `ebpf:"gate_slots"`
+	H2Blank            *ebpf.MapSpec `ebpf:"h2_blank"`
+	H2ByObject         *ebpf.MapSpec `ebpf:"h2_by_object"`
+	H2StatusBlank      *ebpf.MapSpec `ebpf:"h2_status_blank"`
+	H2StatusByObject   *ebpf.MapSpec `ebpf:"h2_status_by_object"`
+	IdentityByAddr     *ebpf.MapSpec `ebpf:"identity_by_addr"`
+	IdsByContainer     *ebpf.MapSpec `ebpf:"ids_by_container"`
+	LabelByTask        *ebpf.MapSpec `ebpf:"label_by_task"`
+	LabelsLost         *ebpf.MapSpec `ebpf:"labels_lost"`
+	LastId             *ebpf.MapSpec `ebpf:"last_id"`
+	MntnsByContainer   *ebpf.MapSpec `ebpf:"mntns_by_container"`
+	NameByHash         *ebpf.MapSpec `ebpf:"name_by_hash"`
+	NamesByAddr        *ebpf.MapSpec `ebpf:"names_by_addr"`
+	NamesOfCgrp        *ebpf.MapSpec `ebpf:"names_of_cgrp"`
+	NamesRooms         *ebpf.MapSpec `ebpf:"names_rooms"`
+	NetnsByCookie      *ebpf.MapSpec `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine  *ebpf.MapSpec `ebpf:"object_by_goroutine"`
+	QueriesBySock      *ebpf.MapSpec `ebpf:"queries_by_sock"`
+	QueryBySock        *ebpf.MapSpec `ebpf:"query_by_sock"`
+	ReadingByGoroutine *ebpf.MapSpec `ebpf:"reading_by_goroutine"`
+	ReadingByTask      *ebpf.MapSpec `ebpf:"reading_by_task"`
+	Refusals           *ebpf.MapSpec `ebpf:"refusals"`
+	RequestDetails     *ebpf.MapSpec `ebpf:"request_details"`
+	RequestRooms       *ebpf.MapSpec `ebpf:"request_rooms"`
+	RequestSelects     *ebpf.MapSpec `ebpf:"request_selects"`
+	RequestTexts       *ebpf.MapSpec `ebpf:"request_texts"`
+	ResponseByObject   *ebpf.MapSpec `ebpf:"response_by_object"`
+	Rules              *ebpf.MapSpec `ebpf:"rules"`
+	RulesById          *ebpf.MapSpec `ebpf:"rules_by_id"`
+	RulesByPeer        *ebpf.MapSpec `ebpf:"rules_by_peer"`
+	RulesByPort        *ebpf.MapSpec `ebpf:"rules_by_port"`
+	RulesetByCgrp      *ebpf.MapSpec `ebpf:"ruleset_by_cgrp"`
+	Rulesets           *ebpf.MapSpec `ebpf:"rulesets"`
+	ScriptByTask       *ebpf.MapSpec `ebpf:"script_by_task"`
+	StateBySock        *ebpf.MapSpec `ebpf:"state_by_sock"`
+	StreamRefusals     *ebpf.MapSpec `ebpf:"stream_refusals"`
+	TieBySock          *ebpf.MapSpec `ebpf:"tie_by_sock"`
+	TlsByTask          *ebpf.MapSpec `ebpf:"tls_by_task"`
+	ToldHeaders        *ebpf.MapSpec `ebpf:"told_headers"`
 }
 
 // ReadTLSVariableSpecs contains global variables before they are loaded into the kernel.
@@ -248,61 +254,62 @@ func (o *ReadTLSObjects) Close() error {
 //
 // It can be passed to LoadReadTLSObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ReadTLSMaps struct {
-	Alerts            *ebpf.Map `ebpf:"alerts"`
-	AnswersBySock     *ebpf.Map `ebpf:"answers_by_sock"`
-	ConnBlank         *ebpf.Map `ebpf:"conn_blank"`
-	ConnByObject      *ebpf.Map `ebpf:"conn_by_object"`
-	ContainerByCgroup *ebpf.Map `ebpf:"container_by_cgroup"`
-	ContainerParent   *ebpf.Map `ebpf:"container_parent"`
-	ContainersLost    *ebpf.Map `ebpf:"containers_lost"`
-	Controls          *ebpf.Map `ebpf:"controls"`
-	Demands           *ebpf.Map `ebpf:"demands"`
-	DfaAccepts        *ebpf.Map `ebpf:"dfa_accepts"`
-	DfaPages          *ebpf.Map `ebpf:"dfa_pages"`
-	DnsRooms          *ebpf.Map `ebpf:"dns_rooms"`
-	Errors            *ebpf.Map `ebpf:"errors"`
-	FlowByFrag        *ebpf.Map `ebpf:"flow_by_frag"`
-	FlowByTuple       *ebpf.Map `ebpf:"flow_by_tuple"`
-	Flows             *ebpf.Map `ebpf:"flows"`
-	GateByIfindex     *ebpf.Map `ebpf:"gate_by_ifindex"`
-	GateSlots         *ebpf.Map `ebpf:"gate_slots"`
-	H2Blank           *ebpf.Map `ebpf:"h2_blank"`
-	H2ByObject        *ebpf.Map `ebpf:"h2_by_object"`
-	H2StatusBlank     *ebpf.Map `ebpf:"h2_status_blank"`
-	H2StatusByObject  *ebpf.Map `ebpf:"h2_status_by_object"`
-	IdentityByAddr    *ebpf.Map `ebpf:"identity_by_addr"`
-	IdsByContainer    *ebpf.Map `ebpf:"ids_by_container"`
-	LabelByTask       *ebpf.Map `ebpf:"label_by_task"`
-	LabelsLost        *ebpf.Map `ebpf:"labels_lost"`
-	LastId            *ebpf.Map `ebpf:"last_id"`
-	MntnsByContainer  *ebpf.Map `ebpf:"mntns_by_container"`
-	NameByHash        *ebpf.Map `ebpf:"name_by_hash"`
-	NamesByAddr       *ebpf.Map `ebpf:"names_by_addr"`
-	NamesOfCgrp       *ebpf.Map `ebpf:"names_of_cgrp"`
-	NamesRooms        *ebpf.Map `ebpf:"names_rooms"`
-	NetnsByCookie     *ebpf.Map `ebpf:"netns_by_cookie"`
-	ObjectByGoroutine *ebpf.Map `ebpf:"object_by_goroutine"`
-	QueriesBySock     *ebpf.Map `ebpf:"queries_by_sock"`
-	QueryBySock       *ebpf.Map `ebpf:"query_by_sock"`
-	ReadingByTask     *ebpf.Map `ebpf:"reading_by_task"`
-	Refusals          *ebpf.Map `ebpf:"refusals"`
-	RequestDetails    *ebpf.Map `ebpf:"request_details"`
-	RequestRooms      *ebpf.Map `ebpf:"request_rooms"`
-	RequestSelects    *ebpf.Map `ebpf:"request_selects"`
-	RequestTexts      *ebpf.Map `ebpf:"request_texts"`
-	ResponseByObject  *ebpf.Map `ebpf:"response_by_object"`
-	Rules             *ebpf.Map `ebpf:"rules"`
-	RulesById         *ebpf.Map `ebpf:"rules_by_id"`
-	RulesByPeer       *ebpf.Map `ebpf:"rules_by_peer"`
-	RulesByPort       *ebpf.Map `ebpf:"rules_by_port"`
-	RulesetByCgrp     *ebpf.Map `ebpf:"ruleset_by_cgrp"`
-	Rulesets          *ebpf.Map `ebpf:"rulesets"`
-	ScriptByTask      *ebpf.Map `ebpf:"script_by_task"`
-	StateBySock       *ebpf.Map `ebpf:"state_by_sock"`
-	StreamRefusals    *ebpf.Map `ebpf:"stream_refusals"`
-	TieBySock         *ebpf.Map `ebpf:"tie_by_sock"`
-	TlsByTask         *ebpf.Map `ebpf:"tls_by_task"`
-	ToldHeaders       *ebpf.Map `ebpf:"told_headers"`
+	Alerts             *ebpf.Map `ebpf:"alerts"`
+	AnswersBySock      *ebpf.Map `ebpf:"answers_by_sock"`
+	ConnBlank          *ebpf.Map `ebpf:"conn_blank"`
+	ConnByObject       *ebpf.Map `ebpf:"conn_by_object"`
+	ContainerByCgroup  *ebpf.Map `ebpf:"container_by_cgroup"`
+	ContainerParent    *ebpf.Map `ebpf:"container_parent"`
+	ContainersLost     *ebpf.Map `ebpf:"containers_lost"`
+	Controls           *ebpf.Map `ebpf:"controls"`
+	Demands            *ebpf.Map `ebpf:"demands"`
+	DfaAccepts         *ebpf.Map `ebpf:"dfa_accepts"`
+	DfaPages           *ebpf.Map `ebpf:"dfa_pages"`
+	DnsRooms           *ebpf.Map `ebpf:"dns_rooms"`
+	Errors             *ebpf.Map `ebpf:"errors"`
+	FlowByFrag         *ebpf.Map `ebpf:"flow_by_frag"`
+	FlowByTuple        *ebpf.Map `ebpf:"flow_by_tuple"`
+	Flows              *ebpf.Map `ebpf:"flows"`
+	GateByIfindex      *ebpf.Map `ebpf:"gate_by_ifindex"`
+	GateSlots          *ebpf.Map `ebpf:"gate_slots"`
+	H2Blank            *ebpf.Map `ebpf:"h2_blank"`
+	H2ByObject         *ebpf.Map `ebpf:"h2_by_object"`
+	H2StatusBlank      *ebpf.Map `ebpf:"h2_status_blank"`
+	H2StatusByObject   *ebpf.Map `ebpf:"h2_status_by_object"`
+	IdentityByAddr     *ebpf.Map `ebpf:"identity_by_addr"`
+	IdsByContainer     *ebpf.Map `ebpf:"ids_by_container"`
+	LabelByTask        *ebpf.Map `ebpf:"label_by_task"`
+	LabelsLost         *ebpf.Map `ebpf:"labels_lost"`
+	LastId             *ebpf.Map `ebpf:"last_id"`
+	MntnsByContainer   *ebpf.Map `ebpf:"mntns_by_container"`
+	NameByHash         *ebpf.Map `ebpf:"name_by_hash"`
+	NamesByAddr        *ebpf.Map `ebpf:"names_by_addr"`
+	NamesOfCgrp        *ebpf.Map `ebpf:"names_of_cgrp"`
+	NamesRooms         *ebpf.Map `ebpf:"names_rooms"`
+	NetnsByCookie      *ebpf.Map `ebpf:"netns_by_cookie"`
+	ObjectByGoroutine  *ebpf.Map `ebpf:"object_by_goroutine"`
+	QueriesBySock      *ebpf.Map `ebpf:"queries_by_sock"`
+	QueryBySock        *ebpf.Map `ebpf:"query_by_sock"`
+	ReadingByGoroutine *ebpf.Map `ebpf:"reading_by_goroutine"`
+	ReadingByTask      *ebpf.Map `ebpf:"reading_by_task"`
+	Refusals           *ebpf.Map `ebpf:"refusals"`
+	RequestDetails     *ebpf.Map `ebpf:"request_details"`
+	RequestRooms       *ebpf.Map `ebpf:"request_rooms"`
+	RequestSelects     *ebpf.Map `ebpf:"request_selects"`
+	RequestTexts       *ebpf.Map `ebpf:"request_texts"`
+	ResponseByObject   *ebpf.Map `ebpf:"response_by_object"`
+	Rules              *ebpf.Map `ebpf:"rules"`
+	RulesById          *ebpf.Map `ebpf:"rules_by_id"`
+	RulesByPeer        *ebpf.Map `ebpf:"rules_by_peer"`
+	RulesByPort        *ebpf.Map `ebpf:"rules_by_port"`
+	RulesetByCgrp      *ebpf.Map `ebpf:"ruleset_by_cgrp"`
+	Rulesets           *ebpf.Map `ebpf:"rulesets"`
+	ScriptByTask       *ebpf.Map `ebpf:"script_by_task"`
+	StateBySock        *ebpf.Map `ebpf:"state_by_sock"`
+	StreamRefusals     *ebpf.Map `ebpf:"stream_refusals"`
+	TieBySock          *ebpf.Map `ebpf:"tie_by_sock"`
+	TlsByTask          *ebpf.Map `ebpf:"tls_by_task"`
+	ToldHeaders        *ebpf.Map `ebpf:"told_headers"`
 }
 
 func (m *ReadTLSMaps) Close() error {
@@ -343,6 +350,7 @@ func (m *ReadTLSMaps) Close() error {
 		m.ObjectByGoroutine,
 		m.QueriesBySock,
 		m.QueryBySock,
+		m.ReadingByGoroutine,
 		m.ReadingByTask,
 		m.Refusals,
 		m.RequestDetails,
@@ -376,6 +384,8 @@ type ReadTLSVariables struct {
 // It can be passed to LoadReadTLSObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ReadTLSPrograms struct {
 	ReadGoCall      *ebpf.Program `ebpf:"read_go_call"`
+	ReadGoGot       *ebpf.Program `ebpf:"read_go_got"`
+	ReadGoRead      *ebpf.Program `ebpf:"read_go_read"`
 	ReadGoRecord    *ebpf.Program `ebpf:"read_go_record"`
 	ReadGoStart     *ebpf.Program `ebpf:"read_go_start"`
 	ReadNssImport   *ebpf.Program `ebpf:"read_nss_import"`
@@ -402,6 +412,8 @@ type ReadTLSPrograms struct {
 func (p *ReadTLSPrograms) Close() error {
 	return _ReadTLSClose(
 		p.ReadGoCall,
+		p.ReadGoGot,
+		p.ReadGoRead,
 		p.ReadGoRecord,
 		p.ReadGoStart,
 		p.ReadNssImport,

@@ -131,6 +131,12 @@ func FuzzOpen(f *testing.F) {
 				if err == nil && (at <= fn.Offset || at >= fn.Offset+fn.Size) {
 					t.Fatalf("%v has its body at %#x", fn, at)
 				}
+				returns, _ := file.Returns(fn) // none where it cannot tell
+				for _, at := range returns {
+					if at < fn.Offset || at >= fn.Offset+fn.Size {
+						t.Fatalf("%v returns at %#x", fn, at)
+					}
+				}
 			}
 		}
 	})

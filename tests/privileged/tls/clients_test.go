@@ -155,7 +155,7 @@ func (s *scene) client(t *testing.T, c tlsClient, at site) {
 			e.Method != method || e.Host != at.addr.String() || e.Remote != at.addr || !strings.HasSuffix(e.Subject.Exe, c.exe) {
 			t.Errorf("%s is told as %+v", asks, e)
 		}
-		if verdict == event.VerdictAllow && c.exe != ".test" { // Go is not followed
+		if verdict == event.VerdictAllow {
 			s.answered(t, e)
 		}
 	}
