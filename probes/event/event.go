@@ -257,7 +257,7 @@ type Event struct {
 	Path        string // for KindCgroup: path of the cgroup below the root of the hierarchy; for KindRequest and KindResponse: canonical, without the query
 	Method      string // for KindRequest and, where it is known, KindResponse; this, Path and Host may be cut, and are hostile as all text
 	Host        string // for KindRequest: of the Host header; for KindHello: the name that the client asks for, "" for none
-	Socket      uint64 // for KindRequest and KindHello: cookie of the socket whose connection the agent is to end; 0: none
+	Socket      uint64 // for KindRequest and KindHello: cookie of the socket whose connection the agent is to end, as nobody else does, or its program may not notice; 0: none
 	KTLS        KTLS   // for KindKTLS
 	Status      uint16 // for KindResponse: 200 to 599, or 101; hostile as all that a server says
 

@@ -44,6 +44,7 @@ struct tls_conn {
 	__u8 holds; /* 1: a write waits for its handshake, which gives it a socket: TLS_HELD */
 	__u16 verdict; /* enum verdict, of the request that denied it; 0: it could not be read */
 	__u32 asked;  /* of that name, see front_mark() in lib/front.h; 0: the gate has not read it */
+	__u64 socket; /* its cookie */
 	struct request request;
 };
 

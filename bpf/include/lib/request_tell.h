@@ -122,8 +122,8 @@ static __always_inline int tell_said(struct request_room *room, const struct lab
 	tell_connection(event, &room->key);
 	event->rule = room->answer.rule;
 	event->revision = room->query.revision;
-	/* A tap's program gets an error from its own sends. */
-	event->socket = step != STEP_GATE || verdict_passes(verdict) || verdict == VERDICT_DROP ? 0 : room->socket;
+	/* A tap's program gets an error from its own sends as well, which not every one reads: Node waits for its server. */
+	event->socket = verdict_passes(verdict) || verdict == VERDICT_DROP ? 0 : room->socket;
 	event->direction = room->query.direction;
 	event->verdict = verdict;
 	event->would = room->answer.would;

@@ -90,6 +90,7 @@ __noinline int tap_judge(struct tls_conn *conn, struct request *r, struct reques
 		verdict = front_verdict(room, label, verdict);
 	if (verdict != VERDICT_ALLOW || room->flags & CONTROL_TELL_CONNECT) {
 		tap_flow(&room->key, conn);
+		room->socket = conn->socket;
 		tap_tell(room, label, flaw);
 	}
 	said_forget(&room->said);

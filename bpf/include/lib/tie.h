@@ -17,6 +17,7 @@ static __always_inline void tie_ends_of(struct tls_conn *conn, struct sock *sk,
 	conn->family = sk->__sk_common.skc_family;
 	conn->direction = state->direction;
 	conn->netns = sk->__sk_common.skc_net.net->net_cookie;
+	conn->socket = bpf_get_socket_cookie(sk);
 	conn->local_port = sk->__sk_common.skc_num;
 	conn->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
 	ends_read(sk, conn->local, conn->remote);

@@ -807,6 +807,7 @@ type ABITlsConn struct {
 	Holds      uint8
 	Verdict    uint16
 	Asked      uint32
+	Socket     uint64
 	Request    struct {
 		_      structs.HostLayout
 		Parser struct {

@@ -437,6 +437,7 @@ type KernelTlsConn struct {
 	Holds      uint8
 	Verdict    uint16
 	Asked      uint32
+	Socket     uint64
 	Request    KernelRequest
 }
 

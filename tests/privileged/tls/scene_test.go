@@ -74,7 +74,7 @@ type tlsConn struct {
 	LocalPort  uint16
 	RemotePort uint16
 	State      uint32
-	_          [32]byte
+	_          [40]byte
 	Request    struct {
 		_    structs.HostLayout
 		_    [7]uint64

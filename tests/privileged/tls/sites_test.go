@@ -31,7 +31,7 @@ const (
 const (
 	// overTLS is a server of nginx. Its arguments: the address, the folder of its key, and the file that it writes into.
 	overTLS = `server { listen %[1]s ssl http2; ssl_certificate %[2]s/cert; ssl_certificate_key %[2]s/key; access_log %[3]s requests;
-	client_header_timeout 10s; # Node waits for it when its write over HTTP/2 was denied
+	client_header_timeout 10s; # Node waits for it when its write over HTTP/2 was denied and no agent ends the connection
 	location / { return 200 "welcome"; } location ~ /info/refs$ { return 200 ""; } location ~ /HEAD$ { return 200 "ref: refs/heads/main"; } }`
 
 	// pythonServer is one in Python, with these arguments: host, port, folder of its key, file that it writes into.
