@@ -132,6 +132,7 @@ func (r *rig) attach(t *testing.T) {
 	t.Helper()
 	cfg := r.cfg
 	if r.own {
+		attached.Anew(t)
 		attached.Detach(t, cfg)
 	} else {
 		cfg = attached.Reuse(t, cfg)
