@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	fewContainers = 8 // that there is room for
+	fewContainers = 64 // that there is room for
 	denyAll       = "\n  rules: [{name: r, action: Deny}]\n"
 	denyNowhere   = "\n  rules: [{name: r, processes: [{binaries: [/nowhere]}], action: Deny}]\n"
 	allowAll      = "\n  rules: [{name: r, egress: [{}]}]\n"
