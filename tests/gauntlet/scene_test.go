@@ -63,6 +63,7 @@ type scene struct {
 // place on that step.
 func newScene(t *testing.T, step event.Step, all []attack) *scene {
 	t.Helper()
+	attached.Anew(t) // some of its processes are older than what is attached
 	s := &scene{older: map[*pod.Container]*pod.Process{}, node: pod.NewNode(t), Net: testutil.NewNet(t, testutil.NetOptions{}), program: victim.Build(t), events: &attached.Recorder{}}
 	for file, in := range map[string]*testutil.NetNS{"ping_group_range=0 0": s.Pod, "tcp_fastopen=1027": s.Server} {
 		name, value, _ := strings.Cut(file, "=")

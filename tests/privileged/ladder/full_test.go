@@ -128,7 +128,7 @@ func TestTooManyParents(t *testing.T) {
 // TestContainersComeAndGo: as many containers as a node has in months leave nothing behind, and the next is governed.
 func TestContainersComeAndGo(t *testing.T) {
 	churn := testutil.Flood(t, 10_000, 500)
-	r := newFullRig(t, probes.Sizes{Containers: 64})
+	r := newFullRig(t, probes.Sizes{Containers: fewContainers})
 	r.govern(t)
 	before, err := r.labels.Containers()
 	if err != nil {

@@ -21,6 +21,7 @@ const (
 // crammed is an agent whose memory cgroup is all but full, and a container whose Main offers its connection.
 func crammed(t *testing.T, step event.Step) (*rig, *testutil.Memory) {
 	t.Helper()
+	attached.Anew(t)
 	r := newBareRig(t, step)
 	r.cfg.BorrowTell, r.cfg.BorrowRefuse = true, true
 	memory := testutil.NewMemory(t)

@@ -23,6 +23,7 @@ import (
 	"github.com/sallyport/sallyport/probes/gate"
 	"github.com/sallyport/sallyport/probes/judge"
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/feature"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
@@ -128,21 +129,12 @@ func (r *rig) overflows(t *testing.T) int {
 	return 0
 }
 
-// newOwnRig attaches the strongest step with maps and programs of the test's own, for tests of pins.
-func newOwnRig(t *testing.T) *rig {
-	t.Helper()
-	r := newBareRig(t, strongest(t))
-	r.own = true
-	r.attach(t)
-	r.govern(t)
-	return r
-}
-
 // TestKilledAgent holds that an agent's death and the next one's start leave no gap: under load, what
 // is denied never succeeds and what is allowed never fails; processes that start while no agent runs
 // get their labels; the next agent adopts what it finds.
 func TestKilledAgent(t *testing.T) {
 	onEachEnforcingStep(t, func(t *testing.T, step event.Step) {
+		attached.Anew(t)
 		r := newBareRig(t, step)
 		r.own, r.flood = true, true
 		first := startAgent(t, r)
@@ -186,7 +178,7 @@ func TestStepChangesWithoutGap(t *testing.T) {
 		}
 	}
 	r := newBareRig(t, event.StepLSM)
-	r.own, r.flood = true, true
+	r.flood = true
 	r.attach(t)
 	c := r.container(t, "web")
 	r.swap(t, webPolicy)
@@ -222,7 +214,7 @@ func TestStepChangesWithoutGap(t *testing.T) {
 // else, and leaves them in force.
 func TestIncompatiblePins(t *testing.T) {
 	testutil.RequireRoot(t)
-	r := newOwnRig(t)
+	r := newRig(t, strongest(t))
 	c := r.started(t, "web")
 	r.swap(t, webPolicy)
 	controls, err := ebpf.LoadPinnedMap(filepath.Join(r.BPFFS, r.cfg.PinDir, "controls"), nil)
@@ -259,7 +251,7 @@ func TestIncompatiblePins(t *testing.T) {
 // TestCleanup holds that nothing is left in force.
 func TestCleanup(t *testing.T) {
 	testutil.RequireRoot(t)
-	r := newOwnRig(t)
+	r := newRig(t, strongest(t))
 	c := r.started(t, "web")
 	r.swap(t, webPolicy)
 	r.expect(t, c, "connect-tcp SERVER4 OPEN", "EPERM")

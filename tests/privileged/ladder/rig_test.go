@@ -41,11 +41,11 @@ func onEachEnforcingStep(t *testing.T, test func(*testing.T, event.Step)) {
 	attached.OnEachEnforcingStep(t, test)
 }
 
-// strongest is the step that this kernel gets, for tests that need only one.
+// strongest is the step that this kernel gets of those that are asked for, for tests that need only one.
 func strongest(t *testing.T) event.Step {
 	t.Helper()
 	for _, r := range attached.Ladder() {
-		if r.Probe() == nil {
+		if attached.IsAsked(r.Step) && r.Probe() == nil {
 			return r.Step
 		}
 	}
@@ -132,6 +132,7 @@ func (r *rig) attach(t *testing.T) {
 	t.Helper()
 	cfg := r.cfg
 	if r.own {
+		attached.Anew(t)
 		attached.Detach(t, cfg)
 	} else {
 		cfg = attached.Reuse(t, cfg)

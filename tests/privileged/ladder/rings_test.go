@@ -23,7 +23,7 @@ func unread(t *testing.T, exec bool) (*rig, *pod.Container) {
 	r := newBareRig(t, strongest(t))
 	r.cfg.Sizes, r.cfg.TellExec, r.cfg.TellConnect = probes.Sizes{AlertRing: ring, FlowRing: ring}, exec, false
 	var err error
-	if r.agent, err = attachAgent(r.cfg, r.step); err != nil {
+	if r.agent, err = attachAgent(attached.Reuse(t, r.cfg), r.step); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -16,6 +16,7 @@ import (
 	"github.com/sallyport/sallyport/probes/label"
 	"github.com/sallyport/sallyport/runtime/procfs"
 	"github.com/sallyport/sallyport/tests/testutil"
+	"github.com/sallyport/sallyport/tests/testutil/attached"
 	"github.com/sallyport/sallyport/tests/testutil/pod"
 )
 
@@ -182,6 +183,7 @@ func infer(t *testing.T, p *pod.Process, c *pod.Container, origin event.Origin) 
 // the agent are governed once /proc has told what they are.
 func TestOlderThanAgent(t *testing.T) {
 	onEachEnforcingStep(t, func(t *testing.T, step event.Step) {
+		attached.Anew(t)
 		r := newBareRig(t, step)
 		c := r.container(t, "web")
 		held := r.victim(c, "hold-tcp SERVER4 OPEN 60000")

@@ -191,6 +191,13 @@ func (s *scene) fetches(t *testing.T, c tlsClient, at site, path string) (said s
 		typing.ended(t)
 		p = typing.Process
 		said = p.Result()
+	case c.grpc && strings.HasPrefix(path, "/denied"):
+		waiting := s.start(t, args...) // for an answer on the connection that it may not write to, as long as a call may take
+		s.events.Wait(t, "what is told of "+path, func(e event.Event) bool { return e.Path == path })
+		_ = waiting.Process.Process.Kill() // it may have given up
+		<-waiting.end
+		p = waiting.Process
+		said = p.Result()
 	default:
 		said = p.Run(t)
 	}

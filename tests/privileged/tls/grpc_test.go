@@ -1,11 +1,9 @@
 package tls
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -34,12 +32,7 @@ func call(address, method string) error {
 // grpcSite starts a server of grpc-go behind the node that has every method.
 func (s *scene) grpcSite(t *testing.T) site {
 	t.Helper()
-	dir := t.TempDir()
-	keyPair(t, dir)
-	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert"), filepath.Join(dir, "key"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pair := loadedPair(t)
 	l := s.Server.Listen(t, netip.AddrPortFrom(s.ServerAddr, 0))
 	server := calls.Serve(t, l, grpc.Creds(credentials.NewServerTLSFromCert(&pair)))
 	return site{name: "grpc-go", addr: l.Addr().(*net.TCPAddr).AddrPort(), http2: true, saw: func(method string) bool {

@@ -3,6 +3,7 @@
 package tls
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -193,6 +194,7 @@ func (s *scene) serve(t *testing.T) {
 	srv.Listener = l
 	srv.Config.ErrorLog = nil
 	srv.EnableHTTP2 = true
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{loadedPair(t)}} // its own has RSA, by which a handshake takes long in a guest
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 }

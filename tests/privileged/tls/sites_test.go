@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -160,4 +161,16 @@ func keyPair(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// loadedPair is such a pair for a server of the test itself.
+func loadedPair(t *testing.T) tls.Certificate {
+	t.Helper()
+	dir := t.TempDir()
+	keyPair(t, dir)
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert"), filepath.Join(dir, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
 }

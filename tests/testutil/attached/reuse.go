@@ -20,13 +20,16 @@ import (
 )
 
 // shelf keeps what a process of tests has loaded: the verifier needs many seconds for all programs where a machine is
-// emulated, and finds the same for each test. Programs are bound to their maps, so those are kept as well.
+// emulated, and finds the same for each test. Programs are bound to their maps, so those are kept as well, and so are links that
+// the kernel detaches slowly.
 type shelf struct {
 	taken sync.Mutex // while a test has it
 	mu    sync.Mutex
 	types *btf.Cache
-	maps  map[string]*ebpf.Map // all that are pinned, by name
-	loads map[string]loaded    // by keyOf
+	maps  map[string]*ebpf.Map      // all that are pinned, by name
+	loads map[string]loaded         // by keyOf
+	ids   map[ebpf.ProgramID]string // names of what was loaded
+	links map[string]link.Link      // between two tests, by the names of their pins: see stays
 }
 
 // loaded is what came of loading a collection.
@@ -35,28 +38,64 @@ type loaded struct {
 	err      error
 }
 
-var kept = &shelf{types: btf.NewCache(), loads: map[string]loaded{}} //nolint:gochecknoglobals // a process has one kernel
+// shelves are those of a process, which has one kernel, by the sizes of their maps.
+type shelves struct {
+	mu      sync.Mutex
+	types   *btf.Cache
+	bySizes map[probes.Sizes]*shelf
+}
+
+var kept = &shelves{types: btf.NewCache(), bySizes: map[probes.Sizes]*shelf{}} //nolint:gochecknoglobals // a process has one kernel
+
+func (s *shelves) of(sizes probes.Sizes) *shelf {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bySizes[sizes] == nil {
+		s.bySizes[sizes] = &shelf{types: s.types, loads: map[string]loaded{}, ids: map[ebpf.ProgramID]string{}, links: map[string]link.Link{}}
+	}
+	return s.bySizes[sizes]
+}
+
+func (s *shelves) all() []*shelf {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.bySizes))
+}
 
 // Reuse returns cfg so that what is opened with it has the maps of the tests before, emptied as empty says, and programs
-// that were verified for them. Programs are attached anew, and at the end of the test nothing is attached any more. What has
-// sizes of its own, finds pins, or is opened beside another is left as it is: it gets maps and programs of its own.
+// that were verified for them. What stays attached from one test to the next, with no tables in force, is adopted (see Anew); all
+// else is attached anew, and at the end of the test not attached any more. What finds pins, or is opened beside another, is left as
+// it is: it gets maps and programs of its own.
 func Reuse(t testing.TB, cfg probes.Config) probes.Config {
 	t.Helper()
 	dir := filepath.Join(cfg.BPFFS, cfg.PinDir)
 	if _, err := os.Stat(dir); err == nil {
 		return cfg
 	}
-	if cfg.Sizes != (probes.Sizes{}) || !kept.taken.TryLock() {
+	s := kept.of(cfg.Sizes)
+	if !s.taken.TryLock() {
 		Detach(t, cfg)
 		return cfg
 	}
-	t.Cleanup(kept.taken.Unlock)
-	if err := kept.pin(cfg, dir); err != nil {
+	t.Cleanup(s.taken.Unlock)
+	letGo(t, s)
+	if err := s.pin(cfg, dir); err != nil {
 		t.Fatal("taking the maps of the tests before: ", err)
 	}
-	t.Cleanup(func() { testutil.Eventually(t, "the end of the programs' links", kept.unlinked) })
+	t.Cleanup(func() { testutil.Eventually(t, "the end of the programs' links", s.unlinked) })
 	Detach(t, cfg)
-	cfg.Load = kept.load
+	t.Cleanup(func() {
+		if t.Failed() {
+			return // nobody knows what it has left
+		}
+		if err := s.take(dir); err != nil {
+			t.Error("keeping links for the next test: ", err)
+		}
+	})
+	if err := s.give(dir); err != nil {
+		t.Fatal("taking the links of the test before: ", err)
+	}
+	cfg.Load = s.load
 	return cfg
 }
 
@@ -72,12 +111,18 @@ func Detach(t testing.TB, cfg probes.Config) {
 }
 
 // Free gives back what was kept, when all tests are over.
-func Free() error { return kept.free() }
+func Free() error {
+	var errs []error
+	for _, s := range kept.all() {
+		errs = append(errs, s.free())
+	}
+	return errors.Join(errs...)
+}
 
 func (s *shelf) free() error {
+	errs := []error{s.letGo()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
 	for _, m := range s.maps {
 		errs = append(errs, m.Close())
 	}
@@ -159,6 +204,7 @@ func (s *shelf) load(spec *ebpf.CollectionSpec, opts ebpf.CollectionOptions) (*e
 		coll, err := ebpf.NewCollectionWithOptions(spec, opts)
 		if l.err = err; err == nil {
 			l.programs, err = clones(coll.Programs)
+			err = errors.Join(err, s.name(l.programs))
 			coll.Close()
 		}
 		if err != nil && l.err == nil {
@@ -171,6 +217,20 @@ func (s *shelf) load(spec *ebpf.CollectionSpec, opts ebpf.CollectionOptions) (*e
 	}
 	programs, err := clones(l.programs)
 	return &ebpf.Collection{Programs: programs}, err
+}
+
+// name remembers programs by their numbers in the kernel.
+func (s *shelf) name(programs map[string]*ebpf.Program) error {
+	for name, p := range programs {
+		info, err := p.Info()
+		if err != nil {
+			return err
+		}
+		if id, ok := info.ID(); ok {
+			s.ids[id] = name
+		}
+	}
+	return nil
 }
 
 // keyOf tells collections apart: by their programs and their constants. What has variables, or maps that are not those
@@ -213,22 +273,18 @@ func clones(programs map[string]*ebpf.Program) (map[string]*ebpf.Program, error)
 	return out, nil
 }
 
-// unlinked fails while one of the programs is attached. The kernel frees a link some time after its last pin is gone, and
+// unlinked fails while one of the programs is attached, but by a link that stays. The kernel frees a link some time after its last pin is gone, and
 // a program of another step must not judge what the next test does.
 func (s *shelf) unlinked() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ours := map[ebpf.ProgramID]string{}
-	for _, l := range s.loads {
-		for name, p := range l.programs {
-			info, err := p.Info()
-			if err != nil {
-				return err
-			}
-			if id, ok := info.ID(); ok {
-				ours[id] = name
-			}
+	stay := map[link.ID]bool{}
+	for _, l := range s.links {
+		info, err := l.Info()
+		if err != nil {
+			return err
 		}
+		stay[info.ID] = true
 	}
 	links := link.Iterator{}
 	defer links.Close()
@@ -237,7 +293,7 @@ func (s *shelf) unlinked() error {
 		if err != nil {
 			return err
 		}
-		if name, ok := ours[info.Program]; ok {
+		if name, ok := s.ids[info.Program]; ok && !stay[info.ID] {
 			return fmt.Errorf("%s is still attached", name)
 		}
 	}
