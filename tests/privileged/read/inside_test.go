@@ -92,8 +92,8 @@ type conversation struct {
 	Ends   string
 }
 
-// patience is how long anything may take: far more than it does, on a slow machine too.
-const patience = 20 * time.Second
+// patience is how long anything may take: far more than it does, on a machine too that stands still for a while.
+const patience = time.Minute
 
 // hold holds the conversation with a server. It returns what is wrong with it, or nothing.
 func (c conversation) hold(addr string) string {
@@ -102,7 +102,29 @@ func (c conversation) hold(addr string) string {
 		return err.Error()
 	}
 	defer func() { _ = conn.Close() }() // its end is not what counts
-	return c.holdOn(conn)
+	wrong := c.holdOn(conn)
+	if wrong != "" {
+		wrong += "\n" + inKernel(conn.LocalAddr())
+	}
+	return wrong
+}
+
+// inKernel is what the kernel says of the sockets with the port of one in this network namespace: their states, queues and timers.
+func inKernel(addr net.Addr) string {
+	var out []string
+	port := fmt.Sprintf(":%04X ", addr.(*net.TCPAddr).Port)
+	for _, table := range []string{"tcp", "tcp6"} {
+		text, err := os.ReadFile("/proc/thread-self/net/" + table)
+		if err != nil {
+			return err.Error()
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, port) {
+				out = append(out, strings.TrimSpace(line))
+			}
+		}
+	}
+	return strings.Join(out, "\n")
 }
 
 // holdOn holds it on a connection.
