@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs the tests of packages in a guest.
 #
-#   STEPS=STEP,STEP tests/vm/packages.sh VMRUN KERNELDIR PACKAGE... -- FLAG-OF-VMRUN...
+#   STEPS=STEP,STEP SKIPPED=PATTERN tests/vm/packages.sh VMRUN KERNELDIR PACKAGE... -- FLAG-OF-VMRUN...
 #
-# With STEPS what could be tested on each step of the ladder is tested on these.
+# With STEPS what could be tested on each step of the ladder is tested on these, with SKIPPED not the tests whose names match.
 #
 # Two emulated machines on two busy processors lose time that a test cannot always plan for. A package that fails runs once
 # more, and what failed the first time stays in the output: it is a defect of that test, to be mended, and not a reason to
@@ -58,7 +58,7 @@ in_guests() {
 	local options=$1
 	shift
 	CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 "${GO:-go}" test -count=1 -timeout 40m -p "${VM_PARALLEL:-1}" \
-		-exec "$vmrun -kernel $kernel $options" "$@"
+		${SKIPPED:+-skip "$SKIPPED"} -exec "$vmrun -kernel $kernel $options" "$@"
 }
 
 flags=("$@" ${STEPS:+-env "SALLYPORT_STEPS=$STEPS"})

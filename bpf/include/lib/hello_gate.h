@@ -66,8 +66,7 @@ static __always_inline int hello_was(struct requests *requests, const struct seg
 
 	if (requests->carries != CARRIES_NAMED || !s->begun || (!seg->out && s->from != s->next))
 		return 0;
-	if (seq_past(seg->seq + seg->len, s->next) > 0)
-		s->from = s->next = seg->seq + seg->len;
+	stream_pass_over(s, seg);
 	return 1;
 }
 

@@ -51,7 +51,7 @@ static __always_inline __u32 free_bytes(struct __sk_buff *skb, const struct requ
 {
 	const struct http1 *parser = &requests->now.parser;
 
-	if (requests->carries == CARRIES_NAMED || requests->carries == CARRIES_UPGRADED)
+	if (requests->carries == CARRIES_NAMED)
 		return ~0U;
 	if (requests->carries == CARRIES_HTTP2)
 		return http2_free(skb, requests);
@@ -150,10 +150,6 @@ static __always_inline __u32 reading_run(struct reading *g)
 		requests_give_up(requests, flaw);
 	else if (upgrade_waits(requests))
 		return VERDICT_DROP;
-	if (upgrade_passes(requests, g->room)) {
-		stream_read(&requests->stream, seg, 0);
-		return VERDICT_ALLOW;
-	}
 	if (!seg->out) {
 		requests->before = *r;
 		hello_keep(g->skb, requests, 0);
@@ -219,6 +215,10 @@ __noinline int reading_enter(struct __sk_buff *skb, struct requests *requests, s
 	if (!seg->len && !(seg->flags & TCP_URG))
 		return VERDICT_ALLOW;
 	upgrade_settle(requests, room);
+	if (upgrade_passes(requests, room)) {
+		stream_pass_over(&requests->stream, seg);
+		return VERDICT_ALLOW;
+	}
 	room->unread = requests->carries == CARRIES_NAMED || requests->carries == CARRIES_TLS;
 	seg->free = free_bytes(skb, requests);
 	if (hello_is_next(skb, requests, room)) {

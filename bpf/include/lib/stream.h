@@ -132,6 +132,13 @@ static __always_inline int stream_order(struct stream *s, struct segment *seg)
 	return STREAM_READ;
 }
 
+/* All up to the end of a segment passes unread. */
+static __always_inline void stream_pass_over(struct stream *s, const struct segment *seg)
+{
+	if (seq_past(seg->seq + seg->len, s->next) > 0)
+		s->from = s->next = seg->seq + seg->len;
+}
+
 /* The bytes that stream_order() called new were read. now_ns: CLOCK_MONOTONIC. */
 static __always_inline void stream_read(struct stream *s, const struct segment *seg, __u64 now_ns)
 {
