@@ -124,6 +124,8 @@ test-vm: build guests ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernel
 # stop something each is tested on one kernel: fmod_ret is what Debian's of 6.1 has, without a word on its command line. What
 # has no hook, but the gate, or computes alone, is tested on the newer one, and so is what a program makes of answers, pieces and full tables, in which kernels do not differ.
 # `make test-vm STEPS_6.1= STEPS_6.12= LEFT_OUT_6.1= SKIPPED_6.1=` tests all on both.
+LADDER_6.1  = first
+LADDER_6.12 = last
 STEPS_6.1  = fmod_ret,report
 STEPS_6.12 = lsm,report
 SKIPPED_6.1 = ^Test(Clients|Details.*|NoDetails|FrontingOverTLS|ProgramsBeforeTheyRun|ForgottenConnections|DeniedAmidAnAnswer|PortComesAgain|Answer.+|OtherEnds|HellosInPieces|ServerNames.+|.*AtEveryPlace|HostileResponses.*|ResponsesOf(Pipelines|Servers)|Nginx.*|FullRings|ContainersComeAndGo|SwapOfManyRulesUnderLoad|SamePort|FloodOfForks)$$
@@ -132,7 +134,7 @@ LEFT_OUT_6.1 = |/tests/(bpf/gate|oracle|privileged/(gate|names))$$
 test-vm-kernel:
 	status=0; kernel=$$(tests/vm/kernels.sh "$(KERNEL)"); \
 	$(if $(filter $(KERNEL),$(lastword $(KERNELS))),VMRUN_KERNEL="$$kernel" CGO_ENABLED=0 REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -run '^TestBoot$$' ./tests/vm/vmrun || status=1;) \
-	GO='$(GO)' VM_PARALLEL=$(VM_PARALLEL) STEPS='$(STEPS_$(KERNEL))' SKIPPED='$(SKIPPED_$(KERNEL))' tests/vm/packages.sh "$(CURDIR)/$(BUILD)/vmrun" "$$kernel" $(VM_TESTS) -- $(VMRUN_FLAGS) || status=1; \
+	GO='$(GO)' VM_PARALLEL=$(VM_PARALLEL) STEPS='$(STEPS_$(KERNEL))' SKIPPED='$(SKIPPED_$(KERNEL))' LADDER='$(LADDER_$(KERNEL))' tests/vm/packages.sh "$(CURDIR)/$(BUILD)/vmrun" "$$kernel" $(VM_TESTS) -- $(VMRUN_FLAGS) || status=1; \
 	for step in lsm fmod_ret; do \
 	  tests/vm/demo.sh $(BUILD)/vmrun "$$kernel" $(BUILD)/sallyport "$$step" || status=1; \
 	done; \

@@ -95,6 +95,7 @@ func requestSayings() []saying {
 		{name: "HTTP/0.9", bytes: "GET /" + secret + "\r\n"},
 		{name: "CONNECT", bytes: head("CONNECT "+secret+":443", site)},
 		{name: "an upgrade", bytes: head("GET /open/"+secret, site, "Connection: Upgrade", "Upgrade: h2c")},
+		{name: "a request behind one for WebSocket, before its answer", bytes: head("GET /open", site, "Connection: Upgrade", "Upgrade: websocket") + denied},
 		{name: "HTTP/2 without TLS", bytes: h2Asks("/" + secret)},
 		{name: "the same, byte by byte (HTTP/2)", bytes: h2Asks("/" + secret), piece: 1},
 		{name: "the same, behind an allowed request (HTTP/2)", bytes: h2Asks("/open", "/"+secret)},

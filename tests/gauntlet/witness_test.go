@@ -141,7 +141,14 @@ func refusesDecoy(p gopacket.Packet) bool {
 func (w *witness) reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.seen, w.marks = nil, 0
+	w.seen = nil
+}
+
+// forgetMarks has the datagrams to markPort counted from here on.
+func (w *witness) forgetMarks() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.marks = 0
 }
 
 // packets returns what was seen.
@@ -151,14 +158,14 @@ func (w *witness) packets() []string {
 	return append([]string(nil), w.seen...)
 }
 
-// marked waits for a datagram to markPort, which came after all that was sent before it.
-func (w *witness) marked(t *testing.T) {
+// marked waits for so many datagrams to markPort, which came after all that was sent before them.
+func (w *witness) marked(t *testing.T, n int) {
 	t.Helper()
-	testutil.Eventually(t, "the datagram that closes an attack", func() error {
+	testutil.Eventually(t, "the datagrams that close an attack", func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.marks == 0 {
-			return errors.New("it has not come")
+		if w.marks < n {
+			return fmt.Errorf("of %d have come %d", n, w.marks)
 		}
 		return nil
 	})

@@ -144,9 +144,10 @@ func connectOn(fd int, address string) string {
 	return "ok"
 }
 
-// lineWithin reads lines of a process until one is want.
-func lineWithin(t *testing.T, from *bufio.Scanner, want string, limit time.Duration) {
+// awaitLine reads lines of a process until one is want.
+func awaitLine(t *testing.T, from *bufio.Scanner, want string) {
 	t.Helper()
+	const limit = 5 * time.Minute // the verifier alone takes one for all programs in a busy guest
 	found := make(chan bool, 1)
 	go func() {
 		for from.Scan() {

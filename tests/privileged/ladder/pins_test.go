@@ -56,7 +56,7 @@ func startAgent(t *testing.T, r *rig) *otherAgent {
 	if err := a.lines.Encode(attachment{r.cfg, r.step}); err != nil {
 		t.Fatal(err)
 	}
-	lineWithin(t, a.out, "attached", time.Minute)
+	awaitLine(t, a.out, "attached")
 	return a
 }
 
@@ -66,7 +66,7 @@ func (a *otherAgent) swap(t *testing.T, tables *compile.Tables) {
 	if err := a.lines.Encode(tables); err != nil {
 		t.Fatal(err)
 	}
-	lineWithin(t, a.out, "in force", time.Minute)
+	awaitLine(t, a.out, "in force")
 }
 
 // kill ends it as nothing can be prepared for.

@@ -199,7 +199,7 @@ func TestOlderThanAgent(t *testing.T) {
 			t.Fatal(err)
 		}
 		threads.Start(t)
-		lineWithin(t, said, "ready", time.Minute)
+		awaitLine(t, said, "ready")
 
 		r.attach(t)
 		if err := r.labels.Confirm(c.ID, true); err != nil {

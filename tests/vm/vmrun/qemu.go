@@ -157,13 +157,14 @@ func (m *machine) verdict(ctx context.Context, s *session, err error) int {
 		return s.code
 	}
 	fmt.Fprintln(os.Stderr, "vmrun: the guest ended without an exit code:", err)
-	tail := m.consoleTail()
+	lines := m.consoleLines()
+	tail := lines[max(0, len(lines)-consoleTail):]
 	printLines("end of the guest's console", tail)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		fmt.Fprintf(os.Stderr, "vmrun: the run took longer than %v\n", m.opts.timeout)
 		return exitTimeout
-	case strings.Contains(strings.Join(tail, "\n"), lostPatch):
+	case strings.Contains(strings.Join(lines, "\n"), lostPatch): // with a second trace behind it, as of a timer, it is not in the tail
 		return exitEmulator
 	case len(faults) > 0 || faultPattern.MatchString(strings.Join(tail, "\n")):
 		return exitFault
@@ -175,13 +176,12 @@ func printLines(title string, lines []string) {
 	fmt.Fprintf(os.Stderr, "--- vmrun: %s\n%s\n---\n", title, strings.Join(lines, "\n"))
 }
 
-func (m *machine) consoleTail() []string {
+func (m *machine) consoleLines() []string {
 	data, err := os.ReadFile(m.console)
 	if err != nil {
 		return []string{err.Error()}
 	}
-	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	return lines[max(0, len(lines)-consoleTail):]
+	return strings.Split(strings.TrimSpace(string(data)), "\n")
 }
 
 // qemuArgs describes the machine: emulated (stock kernels do not run under every /dev/kvm), two serial ports, nothing
