@@ -34,8 +34,8 @@ spec:
   mode: Enforce
   rules:
   - name: chat
-    egress: [{toPorts: [{ports: [{port: 8082, protocol: TCP}], rules: {http: [{path: "/(chat|slow|no|none|halves|early%[1]s)"}]}}]}]
-    ingress: [{toPorts: [{ports: [{port: 8081, protocol: TCP}], rules: {http: [{path: "/(chat|slow|no|none|halves|early%[1]s)"}]}}]}]
+    egress: [{toPorts: [{ports: [{port: 8082, protocol: TCP}], rules: {http: [{path: "/(chat|slow|no|halves|early%[1]s)"}]}}]}]
+    ingress: [{toPorts: [{ports: [{port: 8081, protocol: TCP}], rules: {http: [{path: "/(chat|slow|no|halves|early%[1]s)"}]}}]}]
 ---
 apiVersion: sallyport.dev/v1alpha1
 kind: ProcessPolicy
@@ -80,7 +80,7 @@ func upgradesOn(conn net.Conn, seen func(string)) {
 		}
 		seen(r.URL.Path)
 		switch r.URL.Path {
-		case "/no", "/none":
+		case "/no":
 			_, _ = io.WriteString(conn, staying) // the client says what it got, as all here
 			continue
 		case "/early":
@@ -143,9 +143,9 @@ func upgradeConversations() []conversation {
 	}
 }
 
-// TestUpgrade: a connection may become one of WebSocket by a request that rules allow and an answer that says so, and then
-// carries anything; what only looks like that stays requests, of a client in the pod and of one that comes in.
-func TestUpgrade(t *testing.T) {
+// newChat is a scene in which one may chat, with such a server in the pod.
+func newChat(t *testing.T) *scene {
+	t.Helper()
 	s := newScene(t, "Enforce")
 	s.inForce(t, fmt.Sprintf(chats, "", ""))
 	self, err := os.Executable()
@@ -155,6 +155,13 @@ func TestUpgrade(t *testing.T) {
 	inside := s.pod.Command(self, upgradeArg, fmt.Sprintf(":%d", inPort))
 	inside.Start(t)
 	t.Cleanup(func() { _ = inside.Process.Kill(); inside.Result() }) // it never ends by itself
+	return s
+}
+
+// TestUpgrade: a connection may become one of WebSocket by a request that rules allow and an answer that says so, and then
+// carries anything; what only looks like that stays requests, of a client in the pod and of one that comes in.
+func TestUpgrade(t *testing.T) {
+	s := newChat(t)
 	for i, addr := range []netip.Addr{s.ServerAddr, s.ServerAddr6} {
 		l := s.Server.Listen(t, netip.AddrPortFrom(addr, nginxPort))
 		t.Cleanup(func() { _ = l.Close() }) // it ends serving
@@ -192,15 +199,7 @@ func TestUpgrade(t *testing.T) {
 // TestUpgradeUnderAnotherPolicy: what a connection of WebSocket says passes as long as the rules are those that allowed it, and is
 // denied under others, as nobody can ask them about a request that is over.
 func TestUpgradeUnderAnotherPolicy(t *testing.T) {
-	s := newScene(t, "Enforce")
-	s.inForce(t, fmt.Sprintf(chats, "", ""))
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	inside := s.pod.Command(self, upgradeArg, fmt.Sprintf(":%d", inPort))
-	inside.Start(t)
-	t.Cleanup(func() { _ = inside.Process.Kill(); inside.Result() }) // it never ends by itself
+	s := newChat(t)
 	to := netip.AddrPortFrom(s.PodAddr, inPort)
 	awaitServer(t, s.Server, to)
 	var conn net.Conn
@@ -245,8 +244,7 @@ func chat(url string) error {
 
 // TestWebSocket: a program that speaks WebSocket does so where it may, and hears that it may not elsewhere.
 func TestWebSocket(t *testing.T) {
-	s := newScene(t, "Enforce")
-	s.inForce(t, fmt.Sprintf(chats, "", ""))
+	s := newChat(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
