@@ -122,8 +122,8 @@ test-vm: build guests ## tier 3: BPF, and the demo, on stock 6.1 and 6.12 kernel
 
 # One kernel of test-vm. They run side by side: an emulated machine is one thread most of the time. Of the steps of the ladder that
 # stop something each is tested on one kernel: fmod_ret is what Debian's of 6.1 has, without a word on its command line. What
-# has no hook, but the gate, or computes alone, is tested on the newer one, and so is what a program makes of answers, pieces and full tables, in which kernels do not differ.
-# `make test-vm STEPS_6.1= STEPS_6.12= LEFT_OUT_6.1= SKIPPED_6.1=` tests all on both.
+# has no hook, but the gate, or computes alone, is tested on the newer one, and so is what a program makes of answers, pieces and
+# full tables, in which kernels do not differ. `make test-vm STEPS_6.1= STEPS_6.12= LEFT_OUT_6.1= SKIPPED_6.1=` tests all on both.
 LADDER_6.1  = first
 LADDER_6.12 = last
 STEPS_6.1  = fmod_ret,report

@@ -60,11 +60,14 @@ func policyError(p *policy.Policy, r *policy.Rule, reason string) *Error {
 }
 
 // expand makes the clauses of a policy, in the order of its rules, and of each rule in the order
-// of its selectors, then egress before ingress, then of its entries.
-func (c *run) expand(p *policy.Policy) (out []*clause, errs Errors) {
-	digest, err := digestOf(p)
-	if err != nil {
-		return nil, Errors{policyError(p, nil, err.Error())}
+// of its selectors, then egress before ingress, then of its entries. A digest of the policy that is not known yet (0) is made.
+func (c *run) expand(p *policy.Policy, digest *uint64) (out []*clause, errs Errors) {
+	if *digest == 0 {
+		made, err := digestOf(p)
+		if err != nil {
+			return nil, Errors{policyError(p, nil, err.Error())}
+		}
+		*digest = made
 	}
 	for i := range p.Spec.Rules {
 		r := &p.Spec.Rules[i]
@@ -78,7 +81,7 @@ func (c *run) expand(p *policy.Policy) (out []*clause, errs Errors) {
 		}
 	}
 	for _, cl := range out {
-		cl.digest = digest
+		cl.digest = *digest
 	}
 	return out, errs
 }

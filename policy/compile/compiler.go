@@ -56,6 +56,7 @@ type filled struct {
 type expansion struct {
 	clauses    []*clause
 	errs       Errors
+	digest     uint64 // of the policy
 	generation uint64
 	used       uint64 // the last run that used it
 }
@@ -202,7 +203,10 @@ func (r *run) expansion(p *policy.Policy) *expansion {
 		return e
 	}
 	fresh := &expansion{generation: r.generation, used: r.runs}
-	fresh.clauses, fresh.errs = r.expand(p)
+	if ok {
+		fresh.digest = e.digest // the world has changed, and not the policy
+	}
+	fresh.clauses, fresh.errs = r.expand(p, &fresh.digest)
 	if ok && slices.EqualFunc(e.clauses, fresh.clauses, sameClause) {
 		fresh.clauses = e.clauses // the world has changed and says nothing new to it
 	}

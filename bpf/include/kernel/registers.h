@@ -22,7 +22,6 @@ struct pt_regs {
 #define GO_PARM2(ctx)	((ctx)->rbx)
 #define GO_PARM3(ctx)	((ctx)->rcx)
 #define GO_PARM4(ctx)	((ctx)->rdi)
-#define GO_RESULT1(ctx) GO_PARM1(ctx) /* where a function returns: the first word of its results */
 #elif defined(__TARGET_ARCH_arm64)
 struct user_pt_regs {
 	__u64 regs[31];
@@ -39,5 +38,7 @@ struct pt_regs;
 #define GO_PARM2(ctx)	GO_REG(ctx, 1)
 #define GO_PARM3(ctx)	GO_REG(ctx, 2)
 #define GO_PARM4(ctx)	GO_REG(ctx, 3)
-#define GO_RESULT1(ctx) GO_PARM1(ctx)
 #endif
+
+/* Where a Go function returns: the first word of its results. */
+#define GO_RESULT1(ctx) GO_PARM1(ctx)

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// maxCode is how much code of a function is looked at for calls, in bytes.
+// maxCode is how much code of a function is looked at, in bytes.
 const maxCode = 4096
 
 // Calls lists the functions of the same section that a function calls directly, as offsets in the file. What is called
@@ -15,10 +15,10 @@ const maxCode = 4096
 // a call in the middle of another instruction is in the list too.
 func (f *File) Calls(fn Func) ([]uint64, error) {
 	s := f.sectionAt(fn.Offset)
-	if s == nil || fn.Size == 0 || fn.Size > maxCode {
-		return nil, fmt.Errorf("%w: %s has %d bytes", ErrCode, fn.Name, fn.Size)
+	if s == nil {
+		return nil, fmt.Errorf("%w: %s is in no section of code", ErrCode, fn.Name)
 	}
-	code, err := f.bytes(fn.Offset, fn.Size)
+	code, err := f.code(fn)
 	if err != nil {
 		return nil, err
 	}
@@ -38,6 +38,14 @@ func (f *File) Calls(fn Func) ([]uint64, error) {
 		return nil, fmt.Errorf("%w: of %s", ErrCode, f.machine)
 	}
 	return out, nil
+}
+
+// code reads a function. ErrCode: it is empty or too long.
+func (f *File) code(fn Func) ([]byte, error) {
+	if fn.Size == 0 || fn.Size > maxCode {
+		return nil, fmt.Errorf("%w: %s has %d bytes", ErrCode, fn.Name, fn.Size)
+	}
+	return f.bytes(fn.Offset, fn.Size)
 }
 
 // sectionAt is the section of code that an offset of the file is in, nil if there is none.

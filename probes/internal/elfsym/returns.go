@@ -14,10 +14,7 @@ const maxReturns = 32
 // Returns lists where a function returns, as offsets in the file of its RET instructions. ErrCode: it is too long, has
 // none or too many, or an instruction that is not known before its end, so that nobody can tell.
 func (f *File) Returns(fn Func) ([]uint64, error) {
-	if fn.Size == 0 || fn.Size > maxCode {
-		return nil, fmt.Errorf("%w: %s has %d bytes", ErrCode, fn.Name, fn.Size)
-	}
-	code, err := f.bytes(fn.Offset, fn.Size)
+	code, err := f.code(fn)
 	if err != nil {
 		return nil, err
 	}

@@ -16,9 +16,10 @@ import (
 
 // passed is struct passed: what gate_skb says of a connection with requests.
 type passed struct {
-	_                             structs.HostLayout
-	First, Next, End, Place       uint32
-	On, Said, HasSaid, Placed, Up uint32
+	_                         structs.HostLayout
+	First, Next, End, Place   uint32
+	On, Said, HasSaid, Placed uint32
+	Upgrade                   uint32
 }
 
 // How a connection ends: enum http_end.
